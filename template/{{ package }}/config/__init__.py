@@ -1,0 +1,51 @@
+"""The types of conf/, name for name. No values here: a key without a value in YAML is an error."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from ..engine.schema import Harmless, Section, conflict
+from .data import Data, check_against_model
+from .model import Model
+from .tracker import Tracker
+from .training import Training
+
+
+def _folder_name(name: str) -> str:
+    if not name or name in (".", "..") or any(c in "/\\" or not c.isprintable() for c in name):
+        raise ValueError("a folder's name: no slash, no control character, not empty")
+    return name
+
+
+def _text(value: object) -> object:
+    # name=20261123 and name=1e5 reach us as numbers
+    return str(value) if isinstance(value, int | float) and value is not True else value
+
+
+Path = Annotated[str, Field(min_length=1)]
+
+
+class Config(Section):
+    """A whole run, as conf/config.yaml and the command line compose it."""
+
+    mode: Harmless[Literal["train", "evaluate", "recognize"]]
+    name: Harmless[Annotated[str, BeforeValidator(_text), AfterValidator(_folder_name)]]
+    runs_dir: Harmless[Path]
+    checkpoint: Harmless[Path | None]
+    input: Harmless[Path | None]
+    resume: Harmless[Literal["auto", "force", "never"]]
+    init: Path | None
+
+    model: Model
+    training: Training
+    data: Data
+    tracker: Harmless[Tracker]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.mode != "train" and self.checkpoint is None:
+            raise conflict("checkpoint", f"runs/NAME, which mode={self.mode} needs")
+        if self.mode == "recognize" and self.input is None:
+            raise conflict("input", "an audio file or a folder, which mode=recognize needs")
+        check_against_model(self.data, self.model)
+        return self

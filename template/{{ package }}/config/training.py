@@ -1,0 +1,96 @@
+"""Types of conf/training."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import model_validator
+
+from ..engine.schema import Harmless, Section, conflict
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Run(Section):
+    """How long, on what, and how often the run looks up."""
+
+    iter_num: PositiveInt
+    """Optimizer steps."""
+    seed: NonNegativeInt
+    device: Harmless[Literal["auto", "cuda", "mps", "cpu"]]
+    devices: Harmless[PositiveInt]
+    precision: Literal["fp32", "bf16"]
+    compile: Harmless[bool]
+    accumulate: PositiveInt
+    """Micro-batches per iteration; they share `loader.batch_size`."""
+    deterministic: Harmless[bool]
+    log_every: Harmless[PositiveInt]
+    """Iterations, like the other cadences."""
+    eval_every: Harmless[PositiveInt]
+    eval_batches: Harmless[PositiveInt | None]
+    estimate_after: Harmless[Annotated[int, Field(ge=2)]]
+    """Iterations; the first one is slow and does not count."""
+    patience: Harmless[PositiveInt | None]
+    """Evaluations."""
+
+
+class Scheduler(Section):
+    """The learning rate: linear warmup from 0 to `lr`, then the named curve down."""
+
+    name: Literal["cosine", "linear", "constant"]
+    warmup_steps: NonNegativeInt
+    final_ratio: Share
+
+
+class Optim(Section):
+    """The optimizer."""
+
+    name: Literal["adamw", "sgd"]
+    lr: PositiveFloat
+    weight_decay: NonNegativeFloat
+    betas: Annotated[list[Beta], Field(min_length=2, max_length=2)]
+    grad_clip: PositiveFloat | None
+    scheduler: Scheduler
+
+
+class Loader(Section):
+    """Batches."""
+
+    batch_size: PositiveInt
+    num_workers: Harmless[NonNegativeInt]
+    """0 reads the data in the training process itself."""
+
+
+class Checkpoint(Section):
+    """When checkpoints are written, and which are kept."""
+
+    every: Harmless[PositiveInt]
+    keep_last: Harmless[PositiveInt]
+
+
+class Objective(Section):
+    """The metric that a run is judged by: one of those that evaluation.py returns."""
+
+    metric: Harmless[Annotated[str, Field(min_length=1)]]
+    goal: Harmless[Literal["minimize", "maximize"]]
+
+
+class Training(Section):
+    """conf/training/*.yaml."""
+
+    run: Run
+    optim: Optim
+    loader: Loader
+    checkpoint: Checkpoint
+    objective: Objective
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        warmup_steps, iter_num = self.optim.scheduler.warmup_steps, self.run.iter_num
+        if warmup_steps >= iter_num:
+            raise conflict("optim.scheduler.warmup_steps", f"below run.iter_num ({iter_num})")
+        if self.loader.batch_size % self.run.accumulate:
+            raise conflict(
+                "loader.batch_size", f"a multiple of run.accumulate ({self.run.accumulate})"
+            )
+        return self

@@ -1,0 +1,216 @@
+"""From a composed config to a typed one, with every problem told at once."""
+
+import difflib
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+from hydra.errors import HydraException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import ValidationError
+
+from ..config import Config
+from . import credentials
+from .aliases import ALIAS, split_override
+from .composing import compose
+from .errors import UserError
+from .origins import origin, origins
+
+Problem = tuple[str, str]  # key, what is wrong with it
+
+
+def typed(cfg: DictConfig) -> Config:
+    """The typed config. Raises UserError with what is wrong, without places."""
+    config, problems = _validate(cfg)
+    if config is None:
+        raise UserError(*(f"{key}: {text}" for key, text in problems))
+    return config
+
+
+class Checker:
+    """Checks the jobs of one command line against conf/."""
+
+    def __init__(self, conf: Path, typed: dict[str, str]) -> None:
+        """`typed` gives an expanded override as the user wrote it."""
+        self.conf = conf
+        self.typed = typed
+
+    def check(self, overrides: list[str]) -> Config:
+        """Compose and validate one job. Raises UserError with every problem and its place."""
+        try:
+            cfg = compose(self.conf, overrides)
+        except (HydraException, OmegaConfBaseException) as error:
+            self._explain(error, overrides)
+        config, problems = _validate(cfg)
+        if config is None:
+            raise UserError(*self._told(problems, overrides))
+        return config
+
+    def _explain(self, error: Exception, overrides: list[str]) -> NoReturn:
+        """Hydra stops at the first problem; find the others. Raises UserError."""
+        told, kept = [], []
+        for override in overrides:
+            problem = self._group_problem(override)
+            if problem:
+                told.append(problem)
+            else:
+                kept.append(self._forced(override))
+        try:
+            cfg = compose(self.conf, kept)
+        except (HydraException, OmegaConfBaseException) as second:
+            error = error if not told else second
+            raise UserError(*(told or [_first_lines(error)])) from None
+        config, problems = _validate(cfg)
+        told += self._told(problems, kept)
+        raise UserError(*(told or [_first_lines(error)])) from None
+
+    def _group_problem(self, override: str) -> str | None:
+        prefix, key, value = split_override(override)
+        group = self.conf / key.split("@")[0].replace(".", "/")
+        if prefix == "~" or not group.is_dir() or value[1:] in ("", "null"):
+            return None
+        options = sorted(path.stem for path in group.glob("*.yaml"))
+        chosen = value[1:].strip("'\"").removesuffix(".yaml")
+        if chosen in options or (group / f"{chosen}.yaml").is_file() or chosen[0] in "[{":
+            return None
+        expected = f"expected one of {', '.join(options)}" + _nearest(chosen, options)
+        return f"{override}: no such option of the group {key}\n{expected}"
+
+    def _forced(self, override: str) -> str:
+        prefix, key, value = split_override(override)
+        is_group = (self.conf / key.split("@")[0].replace(".", "/")).is_dir()
+        if is_group or prefix == "~" or key.split(".")[0] == "hydra" or not value:
+            return override
+        self.typed.setdefault("++" + key + value, self.typed.get(override, override))
+        return "++" + key + value
+
+    def _told(self, problems: list[Problem], overrides: list[str]) -> Iterator[str]:
+        @functools.cache
+        def places() -> dict[str, str]:
+            try:
+                return origins(self.conf, overrides, self.typed)
+            except Exception:  # a place is a service, never a reason to hide the problem
+                return {}
+
+        for key, text in problems:
+            place = origin(key, places())
+            yield f"{key}{text}" + (f"\nfrom {place}" if place else "")
+
+
+def _validate(cfg: DictConfig) -> tuple[Config | None, list[Problem]]:
+    problems: list[Problem] = []
+    values = _resolve(cfg, "", problems)
+    if secret := [key for key, _ in _leaves(values) if credentials.NAME.fullmatch(key)]:
+        return None, [(key, credentials.refusal(key).removeprefix(key)) for key in secret]
+    config = None
+    try:
+        config = Config.model_validate(values)
+    except ValidationError as error:
+        broken = {key for key, _ in problems}
+        for detail in error.errors():
+            key, text = _describe(detail, values, cfg)
+            if key not in broken:
+                problems.append((key, text))
+    return (None if problems else config), problems
+
+
+def _resolve(node: DictConfig, path: str, problems: list[Problem]) -> dict[str, Any]:
+    """Plain values, without the aliases; interpolations that lead nowhere become problems."""
+    values = {}
+    for key in node:
+        here = f"{path}{key}"
+        raw = OmegaConf.to_container(node, resolve=False)[key]  # type: ignore[index, call-overload]
+        if path.count(".") == 1 and isinstance(raw, str) and ALIAS.fullmatch(raw):
+            continue
+        if OmegaConf.is_missing(node, key):
+            continue
+        try:
+            value = node[key]
+        except OmegaConfBaseException as error:
+            problems.append((here, f" = {raw}: {str(error).splitlines()[0]}"))
+            continue
+        if isinstance(value, DictConfig):
+            value = _resolve(value, here + ".", problems)
+        elif isinstance(value, ListConfig):
+            try:
+                value = OmegaConf.to_container(value, resolve=True)
+            except OmegaConfBaseException as error:
+                problems.append((here, f" = {raw}: {str(error).splitlines()[0]}"))
+                continue
+        values[str(key)] = value
+    return values
+
+
+def _describe(detail: Any, values: dict[str, Any], cfg: DictConfig) -> Problem:
+    """A pydantic error as the key and what is wrong with it."""
+    keys: list[str] = []
+    value: Any = values
+    for part in detail["loc"]:
+        if isinstance(value, dict) and part == value.get("kind") and part not in value:
+            continue  # the name of the chosen schema, which is no key
+        if isinstance(part, int):
+            keys[-1] += f"[{part}]"
+        else:
+            keys.append(str(part))
+        value = value[part] if _holds(value, part) else None
+    context = detail.get("ctx", {})
+    if detail["type"] == "conflict":
+        keys += str(context["key"]).split(".")
+        value = OmegaConf.select(OmegaConf.create(values), ".".join(keys))
+    key = ".".join(keys)
+    if detail["type"] == "extra_forbidden":
+        return key, f" = {_show(value)}: no such key" + _suggest(keys, cfg, values)
+    if detail["type"] == "missing":
+        lines = "\n".join("  " * depth + f"{part}:" for depth, part in enumerate(keys[1:]))
+        where = f"conf/{keys[0]}/default.yaml" if keys[0] == "training" else f"conf/{keys[0]}"
+        add = f"; add to the option in use, or to what it extends ({where}):\n{lines} …"
+        return key, ": no value" + (add if keys[1:] else "")
+    message = str(detail["msg"])
+    for prefix in ("Input should be ", "Value error, ", "Assertion failed, "):
+        message = message.removeprefix(prefix)
+    return key, f" = {_show(value)}: expected {message}"
+
+
+def _holds(value: Any, part: Any) -> bool:
+    if isinstance(value, dict):
+        return part in value
+    return isinstance(value, list) and isinstance(part, int) and part < len(value)
+
+
+def _suggest(keys: list[str], cfg: DictConfig, values: dict[str, Any]) -> str:
+    """The nearest key that exists; else those that the section has."""
+    *parents, last = keys
+    section = OmegaConf.select(cfg, ".".join(parents)) if parents else cfg
+    siblings = [str(key) for key in section if str(key) != last] if section is not None else []
+    if near := difflib.get_close_matches(last, siblings, 1):
+        return f"; did you mean {'.'.join((*parents, near[0]))}?"
+    everywhere = [key for key, _ in _leaves(values) if key != ".".join(keys)]
+    same_name = [key for key in everywhere if key.rpartition(".")[2] == last]
+    if near := same_name or difflib.get_close_matches(".".join(keys), everywhere, 1, 0.8):
+        return f"; did you mean {near[0]}?"
+    return f"; {'.'.join(parents) or 'the config'} has: {', '.join(siblings)}"
+
+
+def _nearest(word: str, words: list[str]) -> str:
+    near = difflib.get_close_matches(word, words, 1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _leaves(values: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{path}{key}.")
+        else:
+            yield f"{path}{key}", value
+
+
+def _show(value: Any) -> str:
+    text = "null" if value is None else str(value)
+    return text if len(text) <= 80 else text[:77] + "…"
+
+
+def _first_lines(error: Exception) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip() and "hydra.cc" not in line]
+    return "\n".join(lines[:6])

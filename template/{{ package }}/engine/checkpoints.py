@@ -1,0 +1,127 @@
+"""Checkpoints: directories written beside their place and renamed into it, so none is ever half there."""
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_model as load_weights
+from safetensors.torch import save_model as save_weights
+from torch import nn
+
+from . import runs
+from .errors import UserError
+
+WEIGHTS = "weights.safetensors"
+STATE = "state.pt"
+
+
+@dataclass
+class Progress:
+    """How far a run has come."""
+
+    iteration: int = 0
+    best: float | None = None
+    """The best objective so far."""
+    stale: int = 0
+    """Evaluations since then."""
+
+
+class Checkpoints:
+    """The checkpoints of one run."""
+
+    def __init__(self, run_dir: Path, keep_last: int, goal: str) -> None:
+        self.run_dir = run_dir
+        self.folder = run_dir / runs.CHECKPOINTS
+        self.keep_last = keep_last
+        self.goal = goal
+
+    def save(
+        self,
+        progress: Progress,
+        objective: float | None,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+    ) -> Path:
+        """Write one, then delete those that are neither among the last nor the best."""
+        path = self.folder / f"iteration-{progress.iteration:09d}"
+        beside = self.folder / f".{path.name}"
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir(parents=True)
+        save_weights(model, str(beside / WEIGHTS))
+        state = {
+            "progress": asdict(progress),
+            "optimizer": optimizer.state_dict()["state"],
+            "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state_all(),
+        }
+        torch.save(state, beside / STATE)
+        manifest = {
+            "iteration": progress.iteration,
+            "objective": objective,
+            "goal": self.goal,
+            "files": {name: _fingerprint(beside / name) for name in (WEIGHTS, STATE)},
+        }
+        (beside / runs.MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+        for file in (*beside.iterdir(), beside):
+            _sync(file)
+        shutil.rmtree(path, ignore_errors=True)
+        beside.rename(path)
+        _sync(self.folder)
+        self._prune()
+        return path
+
+    def _prune(self) -> None:
+        kept = runs.list_checkpoints(self.run_dir)
+        best = runs.find_checkpoint(self.run_dir)
+        for old in kept[: -self.keep_last]:
+            if old != best:
+                shutil.rmtree(old)
+
+    def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
+        """Load the newest checkpoint, if there is one; the optimizer's settings stay today's."""
+        found = runs.list_checkpoints(self.run_dir)
+        if not found:
+            return Progress()
+        load_model(model, found[-1])
+        state = torch.load(found[-1] / STATE, weights_only=True, map_location="cpu")
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": state["optimizer"], "param_groups": groups})
+        torch.set_rng_state(state["rng"])
+        if len(state["cuda_rng"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(state["cuda_rng"])
+        return Progress(**state["progress"])
+
+
+def load_model(model: nn.Module, checkpoint: Path) -> nn.Module:
+    """Put a checkpoint's weights into the model. Raises UserError where they do not fit."""
+    try:
+        load_weights(model, checkpoint / WEIGHTS)
+    except FileNotFoundError:
+        raise UserError(f"{checkpoint}: no {WEIGHTS} in it") from None
+    except SafetensorError as error:
+        raise UserError(f"{checkpoint / WEIGHTS}: damaged ({error})") from None
+    except RuntimeError as error:
+        first = [line.strip() for line in str(error).splitlines()][:3]
+        raise UserError(
+            f"{checkpoint}: its weights do not fit the model that the config describes\n"
+            "give the model and data that it was trained with, for example model=tiny\n"
+            + "\n".join(first)
+        ) from None
+    return model
+
+
+def _fingerprint(file: Path) -> dict[str, Any]:
+    with file.open("rb") as opened:
+        return {"bytes": file.stat().st_size, "sha256": hashlib.file_digest(opened, "sha256").hexdigest()}
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)

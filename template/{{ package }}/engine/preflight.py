@@ -1,0 +1,133 @@
+"""What runs before Hydra: the command line, the config of every job, files, the run directory.
+
+All of it is told within a second, before torch is imported and before anything is written.
+"""
+
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hydra._internal.utils import get_args
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from . import runs
+from .aliases import Aliases, split_override
+from .composing import compose, jobs, register
+from .credentials import credential_problems
+from .errors import UserError
+
+if TYPE_CHECKING:
+    from ..config import Config
+
+
+def prepare(argv: list[str], conf: Path) -> list[str]:
+    """Check a command line against conf/ and return it as Hydra is to see it. Raises UserError."""
+    register(conf)
+    args = get_args(argv)
+    if args.help or args.hydra_help or args.info or args.shell_completion:
+        return argv
+    given = list(args.overrides)
+    flags = [arg for arg in argv if arg not in given]
+    _refuse([*_grammar_problems(given), *credential_problems(given)])
+    aliases = Aliases(conf)
+    overrides = aliases.expand(given)
+    _refuse(aliases.problems)
+    typed = dict(zip(overrides, given, strict=True))
+    if args.cfg:
+        try:
+            compose(conf, overrides)
+        except (HydraException, OmegaConfBaseException):
+            _checked([overrides], conf, typed)
+        return flags + overrides
+
+    recorded = _recorded(overrides, args.multirun)
+    overrides = recorded + overrides
+    configs = _checked(jobs(overrides) if args.multirun else [overrides], conf, typed)
+    _refuse([problem for cfg in configs for problem in _file_problems(cfg)])
+    first = configs[0]
+    output = runs.output_dir(first.mode, first.runs_dir, first.name, first.checkpoint)
+    if first.mode == "train" and not args.multirun:
+        runs.check_resume(first, Path(output))
+    _check_writable(Path(first.runs_dir))
+    print(f"name={first.name}", flush=True)
+    if recorded:
+        print(f"with {' '.join(recorded)}, as the run recorded", flush=True)
+    return flags + overrides
+
+
+def _checked(job_overrides: list[list[str]], conf: Path, typed: dict[str, str]) -> list["Config"]:
+    from .checking import Checker  # pydantic: --help and --cfg need not wait for it
+
+    checker = Checker(conf, typed)
+    return [checker.check(overrides) for overrides in job_overrides]
+
+
+def _refuse(problems: list[str]) -> None:
+    if problems:
+        raise UserError(*dict.fromkeys(problems))
+
+
+def _grammar_problems(overrides: list[str]) -> Iterator[str]:
+    parser = OverridesParser.create()
+    for override in overrides:
+        prefix, key, value = split_override(override)
+        try:
+            parser.parse_override(override)
+        except HydraException:
+            if value and re.fullmatch(r"[\w./@]+", key):
+                quoted = re.sub(r'(\\*)"', r'\1\1\\"', value[1:])
+                shell = f'{prefix}{key}="{quoted}"'.replace("'", "'\\''")
+                yield f"{override}: Hydra reads such a value only in quotes; type\n'{shell}'"
+            else:
+                yield f"{override}: expected KEY=VALUE, as in training.lr=3e-4"
+
+
+def _recorded(overrides: list[str], multirun: bool) -> list[str]:
+    """The model and data choices that evaluate and recognize take from the run's own command."""
+    values = {key: value[1:] for _, key, value in map(split_override, overrides)}
+    if values.get("mode", "train") == "train" or not values.get("checkpoint"):
+        return []
+    parsed = OverridesParser.create().parse_override(f"checkpoint={values['checkpoint']}")
+    if parsed.is_sweep_override():
+        raise UserError(
+            f"checkpoint={values['checkpoint']}: one checkpoint at a time"
+            + ("" if multirun else '; a path with a comma in it needs quotes: \'checkpoint="…"\'')
+        )
+    path = Path(str(parsed.value()))
+    run = runs.run_of(runs.find_checkpoint(path))
+    return runs.recorded_overrides(run, overrides) if run else []
+
+
+def _file_problems(cfg: "Config") -> Iterator[str]:
+    from ..checks import METRICS, check_data, check_input
+    from .tracking import tracker_problem
+
+    run, objective = cfg.training.run, cfg.training.objective
+    if objective.metric not in METRICS:
+        expected = ", ".join(METRICS)
+        yield f"training.objective.metric = {objective.metric}: expected one of {expected}"
+    if run.devices != 1:
+        yield f"training.run.devices = {run.devices}: expected 1, this version trains on one device"
+    if cfg.init is not None and cfg.mode == "train":
+        runs.find_checkpoint(Path(cfg.init), "init")
+    if cfg.mode == "train" and (problem := tracker_problem(cfg.tracker.kind)):
+        yield problem
+    yield from check_data(cfg)
+    if cfg.mode == "recognize":
+        yield from check_input(cfg)
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"runs_dir = {folder}: cannot write there ({error.strerror})\n"
+            "expected a folder that you may write to; choose one with runs_dir=FOLDER"
+        ) from None

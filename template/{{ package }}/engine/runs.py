@@ -1,0 +1,184 @@
+"""Run directories: their names, what they record, and which checkpoint is meant. No torch here."""
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from .aliases import split_override
+from .errors import UserError
+
+if TYPE_CHECKING:
+    from ..config import Config
+
+CHECKPOINTS = "checkpoints"
+MANIFEST = "checkpoint.json"  # the last file that a checkpoint gets
+CONFIG = "config.yaml"
+LONGEST_NAME = 120
+
+NOT_IN_A_NAME = ("mode", "name", "runs_dir", "resume", "tracker")
+
+# of the command line that a run recorded, what its model and data need
+REPLAYED = ("model", "data", "experiment")
+
+
+def output_dir(mode: str, runs_dir: str, name: str, checkpoint: str | None) -> str:
+    """runs/NAME to train in; runs/NAME/evaluate/… for what is done with the run NAME later."""
+    if mode == "train":
+        return str(Path(runs_dir, name))
+    run = run_of(Path(checkpoint)) if checkpoint else None
+    return str(Path(run or Path(runs_dir, name), mode, name))
+
+
+def job_name(overrides: ListConfig, _root_: DictConfig) -> str:
+    """A sweep job's directory: its own overrides, whatever their order, never its number."""
+    leaves = Counter(_leaf_names(_root_))
+    parts = []
+    for override in sorted(overrides, key=lambda o: split_override(o)[1]):
+        prefix, key, value = split_override(override)
+        if key not in NOT_IN_A_NAME:
+            last = key.rpartition(".")[2]
+            short = last if leaves[last] == 1 else key
+            parts.append(prefix.replace("+", "") + short + _canonical(value))
+    name = ",".join(parts) or "defaults"
+    readable = re.sub(r"[^\w.,=+-]", "_", name)
+    if readable == name and len(name) <= LONGEST_NAME:
+        return name
+    return f"{readable[:LONGEST_NAME]},{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def _leaf_names(cfg: DictConfig) -> Iterator[str]:
+    for key in cfg:
+        if key == "hydra" or OmegaConf.is_interpolation(cfg, key) or OmegaConf.is_missing(cfg, key):
+            continue
+        if isinstance(cfg[key], DictConfig):
+            yield from _leaf_names(cfg[key])
+        else:
+            yield str(key)
+
+
+def _canonical(value: str) -> str:
+    # 3e-4 and 0.0003 are one job
+    try:
+        return f"={float(value[1:])}" if re.search(r"[.eE]", value) else value
+    except ValueError:
+        return value
+
+
+def run_of(path: Path) -> Path | None:
+    """The run directory that is meant: runs/NAME itself, or the one that holds this checkpoint."""
+    for run in (path, path.parent.parent):
+        if (run / ".hydra" / "overrides.yaml").is_file() and (run / CHECKPOINTS).is_dir():
+            return run
+    return None
+
+
+def find_checkpoint(path: Path, key: str = "checkpoint") -> Path:
+    """The checkpoint that a path means: itself or, of a run, the best, else the newest.
+
+    Raises UserError that names the config's key.
+    """
+    if (path / MANIFEST).is_file():
+        return path
+    given = f"{key} = {path}"
+    if not path.exists():
+        raise UserError(f"{given}: no such file or directory; expected runs/NAME")
+    if jobs := sorted(p.parent for p in path.glob(f"*/{CHECKPOINTS}")):
+        shown = "\n".join(f"""'{key}="{job}"'""" for job in jobs[:10])
+        raise UserError(f"{given}: a sweep, give one of its jobs:\n{shown}")
+    found = list_checkpoints(path)
+    if not found:
+        raise UserError(f"{given}: no checkpoint in it; expected runs/NAME or one checkpoint in it")
+    return min(found, key=lambda c: _rank(c, read_manifest(c)))
+
+
+def _rank(checkpoint: Path, manifest: dict[str, Any]) -> tuple[bool, float, str]:
+    objective = manifest["objective"]
+    if objective is None:
+        # among checkpoints that nobody evaluated the newest is best
+        return True, -int(manifest["iteration"]), checkpoint.name
+    sign = 1 if manifest["goal"] == "minimize" else -1
+    return False, sign * float(objective), checkpoint.name
+
+
+def list_checkpoints(run: Path) -> list[Path]:
+    """The complete checkpoints of a run, oldest first."""
+    return sorted(p.parent for p in (run / CHECKPOINTS).glob(f"*/{MANIFEST}") if p.parent.name[0] != ".")
+
+
+def read_manifest(checkpoint: Path) -> dict[str, Any]:
+    """What checkpoint.json says."""
+    manifest: dict[str, Any] = json.loads((checkpoint / MANIFEST).read_text("utf-8"))
+    return manifest
+
+
+def recorded_overrides(run: Path, given: list[str]) -> list[str]:
+    """The model and data choices of the run's own command line that are not given anew."""
+    recorded = yaml.safe_load((run / ".hydra" / "overrides.yaml").read_text("utf-8")) or []
+    keys = {split_override(override)[1] for override in given}
+    kept = []
+    for override in recorded:
+        key = split_override(override)[1]
+        group = re.split(r"[./@]", key)[0]
+        if group in REPLAYED and key not in keys and group not in keys:
+            kept.append(override)
+    return kept
+
+
+def differences(then: dict[str, Any], now: dict[str, Any], path: str = "") -> list[str]:
+    """Lines `key: then …, now …` for all that differs between two configs."""
+    lines = []
+    for key in then.keys() | now.keys():
+        old, new = then.get(key, "(not there)"), now.get(key, "(not there)")
+        name = f"{path}{key}"
+        if isinstance(old, dict) and isinstance(new, dict):
+            lines += differences(old, new, f"{name}.")
+        elif old != new:
+            lines.append(f"{name}: then {old}, now {new}")
+    return sorted(lines)
+
+
+def read_config(run: Path) -> dict[str, Any]:
+    """The resolved config that the run began with; only ever compared, never run."""
+    file = run / CONFIG
+    return (yaml.safe_load(file.read_text("utf-8")) or {}) if file.is_file() else {}
+
+
+def write_config(values: dict[str, Any], run: Path) -> None:
+    """Keep the resolved config in the run's directory."""
+    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    (run / CONFIG).write_text(text, "utf-8")
+
+
+def check_resume(cfg: "Config", run: Path) -> None:
+    """Whether this config may go on in this directory. Raises UserError where it may not."""
+    if not list_checkpoints(run) or cfg.resume == "force":
+        return
+    if cfg.resume == "never":
+        raise UserError(
+            f"{run} has checkpoints, and resume=never\n"
+            "give another name, or resume=auto to continue from them"
+        )
+    from .schema import harmless_keys  # pydantic: --help and --cfg need not wait for it
+
+    harmless = harmless_keys(cfg)
+    if cfg.training.optim.scheduler.name == "constant":
+        harmless.add("training.run.iter_num")
+    then, now = read_config(run), cfg.model_dump()
+    changed = [
+        line
+        for line in differences(then, now)
+        if not any(line.startswith((f"{key}:", f"{key}.")) for key in harmless)
+    ]
+    if changed:
+        listed = "\n".join(changed)
+        raise UserError(
+            f"{run} was trained with another config:\n{listed}\n"
+            "give another name, or resume=force to continue with the values of now"
+        )

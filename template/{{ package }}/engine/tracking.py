@@ -1,0 +1,138 @@
+"""Trackers: each on its own client, behind three methods. They get the resolved config first."""
+
+import importlib.util
+from pathlib import Path
+from typing import Any, Self
+
+from ..config import Config
+from ..config.tracker import MLflow, TensorBoard, WeightsAndBiases
+
+PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow"}
+
+
+class Tracker:
+    """What training tells a tracker; this one keeps silent."""
+
+    def log(self, step: int, split: str, values: dict[str, float]) -> None:
+        """The values of a split by name."""
+
+    def finish(self, state: str) -> None:
+        """The run is over: finished or failed."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.finish("failed" if kind else "finished")
+
+
+def tracker_problem(kind: str) -> str | None:
+    """What keeps this tracker from working, found without importing it."""
+    package = PACKAGES.get(kind)
+    if package is None or importlib.util.find_spec(package):
+        return None
+    return f"tracker = {kind}: the package {package} is missing\npip install -e '.[{kind}]'"
+
+
+def open_tracker(cfg: Config, run_dir: Path) -> Tracker:
+    """The tracker that the config names, with the whole config in it already."""
+    values = cfg.model_dump()
+    match cfg.tracker:
+        case TensorBoard():
+            return _TensorBoard(values, run_dir)
+        case WeightsAndBiases():
+            return _WeightsAndBiases(cfg.tracker, values, run_dir)
+        case MLflow():
+            return _MLflow(cfg.tracker, values, run_dir)
+    return Tracker()
+
+
+class _TensorBoard(Tracker):
+    def __init__(self, values: dict[str, Any], run_dir: Path) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.writer = SummaryWriter(str(run_dir / "tensorboard"))
+        rows = [f"| {key} | {value} |" for key, value in flatten(values).items()]
+        self.writer.add_text("config", "\n".join(["| key | value |", "|---|---|", *rows]))
+
+    def log(self, step: int, split: str, values: dict[str, float]) -> None:
+        for name, value in values.items():
+            self.writer.add_scalar(f"{split}/{name}", value, step)
+
+    def finish(self, state: str) -> None:
+        self.writer.add_text("state", state)
+        self.writer.close()
+
+
+class _WeightsAndBiases(Tracker):
+    def __init__(self, tracker: WeightsAndBiases, values: dict[str, Any], run_dir: Path) -> None:
+        import wandb
+
+        self.run = wandb.init(
+            project=tracker.project,
+            entity=tracker.entity,
+            mode=tracker.mode,
+            dir=run_dir,
+            name=run_name(values, run_dir),
+            id=_remember(run_dir, "wandb", wandb.util.generate_id),
+            resume="allow",
+            config=values,
+        )
+
+    def log(self, step: int, split: str, values: dict[str, float]) -> None:
+        self.run.log({f"{split}/{name}": value for name, value in values.items()}, step=step)
+
+    def finish(self, state: str) -> None:
+        self.run.finish(exit_code=0 if state == "finished" else 1)
+
+
+class _MLflow(Tracker):
+    def __init__(self, tracker: MLflow, values: dict[str, Any], run_dir: Path) -> None:
+        from mlflow import MlflowClient
+
+        self.client = MlflowClient(tracking_uri=tracker.uri)
+        found = self.client.get_experiment_by_name(tracker.experiment)
+        experiment = (
+            found.experiment_id if found else self.client.create_experiment(tracker.experiment)
+        )
+
+        def new_run() -> str:
+            run = self.client.create_run(experiment, run_name=run_name(values, run_dir))
+            return str(run.info.run_id)
+
+        self.run_id = _remember(run_dir, "mlflow", new_run)
+        self.client.update_run(self.run_id, status="RUNNING")
+        for key, value in flatten(values).items():
+            if key not in self.client.get_run(self.run_id).data.params:
+                self.client.log_param(self.run_id, key, value)
+
+    def log(self, step: int, split: str, values: dict[str, float]) -> None:
+        for name, value in values.items():
+            self.client.log_metric(self.run_id, f"{split}/{name}", value, step=step)
+
+    def finish(self, state: str) -> None:
+        self.client.set_terminated(self.run_id, "FINISHED" if state == "finished" else "FAILED")
+
+
+def run_name(values: dict[str, Any], run_dir: Path) -> str:
+    """NAME, or NAME/JOB for a job of a sweep."""
+    return str(run_dir.relative_to(Path(values["runs_dir"]).resolve()))
+
+
+def flatten(values: dict[str, Any], path: str = "") -> dict[str, Any]:
+    """{"training": {"optim": {"lr": 1}}} as {"training.optim.lr": 1}."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{path}{key}.")
+        else:
+            flat[f"{path}{key}"] = value
+    return flat
+
+
+def _remember(run_dir: Path, kind: str, new_id: Any) -> str:
+    """The tracker's name for this run: the one it had before, if the run is resumed."""
+    file = run_dir / f"{kind}.id"
+    if not file.exists():
+        file.write_text(str(new_id()))
+    return file.read_text()

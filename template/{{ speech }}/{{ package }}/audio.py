@@ -1,0 +1,88 @@
+"""Audio files and manifests. No torch here: the checks before a run use it too."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+import soxr
+
+Audio = npt.NDArray[np.float32]
+
+
+def read_audio(path: Path, sample_rate: int) -> Audio:
+    """Read a file as mono, float32 of shape [samples], at `sample_rate` Hz.
+
+    Raises soundfile.SoundFileError for a file that is not audio.
+    """
+    audio, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    return soxr.resample(audio.mean(axis=1), rate, sample_rate).astype(np.float32)
+
+
+def audio_problem(path: Path) -> str | None:
+    """What keeps this file from being read, if anything; looks at its header alone."""
+    if not path.is_file():
+        return f"{path} does not exist"
+    try:
+        frames = soundfile.info(path).frames
+    except soundfile.SoundFileError:
+        return f"{path} is not audio that libsndfile can read"
+    return None if frames else f"{path} holds no audio"
+
+
+def audio_files(folder: Path) -> list[Path]:
+    """All files below the folder whose suffix names a format that soundfile reads."""
+    formats = {name.lower() for name in soundfile.available_formats()} | {"aif", "oga"}
+    return sorted(p for p in folder.rglob("*") if p.suffix.lower().removeprefix(".") in formats)
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One line of a manifest."""
+
+    line: int
+    audio: Path
+    text: str
+
+
+def read_manifest(path: Path, vocabulary: str) -> tuple[list[Recording], list[str]]:
+    """Read JSON Lines with "audio" and "text"; return the good lines and what is wrong with others."""
+    recordings, problems = [], []
+    for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            entry = json.loads(line)
+            audio, text = entry["audio"], entry["text"]
+        except (ValueError, KeyError, TypeError):
+            problems.append(f'{path}:{number}: expected {{"audio": "FILE", "text": "…"}}')
+            continue
+        if not isinstance(audio, str) or not audio or not isinstance(text, str):
+            problems.append(f'{path}:{number}: "audio" and "text" must be strings')
+        elif not text.strip():
+            problems.append(f"{path}:{number}: the text is empty")
+        elif unknown := sorted(set(text) - set(vocabulary)):
+            shown = " ".join(map(repr, unknown))
+            problems.append(f"{path}:{number}: not in data.vocabulary: {shown}")
+        else:
+            recordings.append(Recording(number, path.parent / audio, text))
+    return recordings, problems
+
+
+class ManifestItems:
+    """The items of one manifest: (audio, text) pairs."""
+
+    def __init__(self, path: Path, vocabulary: str, read: Callable[[Path], Audio]) -> None:
+        self.recordings, _ = read_manifest(path, vocabulary)
+        self.read = read
+
+    def __len__(self) -> int:
+        return len(self.recordings)
+
+    def __getitem__(self, index: int) -> tuple[Audio, str]:
+        """Audio, float32 of shape [samples], and what is said in it."""
+        recording = self.recordings[index]
+        return self.read(recording.audio), recording.text

@@ -1,0 +1,55 @@
+"""What must hold before a run starts, found without torch. Each problem names its file and line."""
+
+from pathlib import Path
+
+from .audio import audio_files, audio_problem, read_manifest
+from .config import Config
+from .config.data import Manifest
+
+METRICS = ("loss", "cer")  # what evaluation.measure returns
+
+
+def check_data(cfg: Config) -> list[str]:
+    """Problems of the data that this mode reads."""
+    if not isinstance(cfg.data, Manifest) or cfg.mode == "recognize":
+        return []
+    splits = ("train", "valid") if cfg.mode == "train" else (cfg.data.held_out,)
+    problems = []
+    for split in splits:
+        problems += check_manifest(split, Path(getattr(cfg.data, split)), cfg.data)
+    return problems
+
+
+def check_manifest(split: str, path: Path, data: Manifest) -> list[str]:
+    """Problems of one manifest: every line, every file's existence, some files' headers."""
+    if not path.is_file():
+        return [f"data.{split} = {path}: no such file; expected JSON Lines (see conf/data)"]
+    try:
+        recordings, problems = read_manifest(path, data.vocabulary)
+    except UnicodeDecodeError:
+        return [f"data.{split} = {path}: not UTF-8 text; expected JSON Lines (see conf/data)"]
+    if not recordings and not problems:
+        return [f"data.{split} = {path}: no line in it; expected JSON Lines (see conf/data)"]
+    step = -(-len(recordings) // data.check_headers) if data.check_headers else 1
+    for i, recording in enumerate(recordings):
+        if not recording.audio.is_file():
+            problem: str | None = f"{recording.audio} does not exist"
+        else:
+            problem = audio_problem(recording.audio) if i % step == 0 else None
+        if problem:
+            problems.append(f"{path}:{recording.line}: {problem}")
+    return problems
+
+
+def check_input(cfg: Config) -> list[str]:
+    """Problems of what mode=recognize is to read."""
+    path = Path(cfg.input or "")
+    if not path.is_dir():
+        problem = audio_problem(path)
+        return [f"input = {path}: {problem}; expected a wav, flac, ogg or mp3 file"] if problem else []
+    files = audio_files(path)
+    if not files:
+        return [f"input = {path}: no wav, flac, ogg or mp3 file in this folder"]
+    if all(problems := [audio_problem(file) for file in files]):
+        return [f"input = {path}: {problem}" for problem in problems]
+    return []

@@ -1,0 +1,88 @@
+"""Types of conf/data; `kind` tells the datasets apart."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import model_validator
+
+from ..engine.schema import Harmless, Range, Section, conflict
+from .model import Model
+
+Split = Literal["train", "valid", "test"]
+
+
+def _no_symbol_twice(vocabulary: str) -> str:
+    if len(set(vocabulary)) < len(vocabulary):
+        raise ValueError("each symbol once")
+    return vocabulary
+
+
+Vocabulary = Annotated[str, Field(min_length=1), AfterValidator(_no_symbol_twice)]
+Path = Annotated[str, Field(min_length=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Items(Section):
+    """How many items each split has."""
+
+    train: PositiveInt
+    valid: PositiveInt
+    test: PositiveInt
+
+
+class Dialtones(Section):
+    """conf/data/dialtones.yaml: telephone keys, made while training."""
+
+    kind: Literal["dialtones"]
+    seed: NonNegativeInt
+    items: Items
+    held_out: Harmless[Split]
+    vocabulary: Vocabulary
+    row_hz: Annotated[list[PositiveFloat], Field(min_length=1)]
+    column_hz: Annotated[list[PositiveFloat], Field(min_length=1)]
+    symbols: Annotated[list[Count], Field(min_length=2, max_length=2)]
+    tone_seconds: Range
+    pause_seconds: Range
+    edge_seconds: Range
+    level_db: Range
+    twist_db: Range
+    frequency_offset: Range
+    noise_db: Range
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        keys = len(self.row_hz) * len(self.column_hz)
+        if len(self.vocabulary) != keys:
+            raise conflict("vocabulary", f"{keys} symbols, one for each row and column")
+        if self.symbols[0] > self.symbols[1]:
+            raise conflict("symbols", "[lowest, highest], the lowest first")
+        for key in ("tone_seconds", "pause_seconds", "edge_seconds"):
+            if getattr(self, key)[0] < 0:
+                raise conflict(key, "seconds, 0 or more")
+        if self.tone_seconds[0] == 0:
+            raise conflict("tone_seconds", "above 0: a key must be heard")
+        return self
+
+
+class Manifest(Section):
+    """conf/data/manifest.yaml: the user's own recordings."""
+
+    kind: Literal["manifest"]
+    train: Path
+    valid: Path
+    test: Path
+    held_out: Harmless[Split]
+    vocabulary: Vocabulary
+    check_headers: Harmless[PositiveInt | None]
+
+
+Data = Annotated[Dialtones | Manifest, Field(discriminator="kind")]
+
+
+def check_against_model(data: Dialtones | Manifest, model: Model) -> None:
+    """Raise where the data cannot be heard at the model's sample rate."""
+    if isinstance(data, Dialtones):
+        highest = max(data.column_hz) * (1 + data.frequency_offset[1])
+        if highest >= model.encoder.sample_rate / 2:
+            rate = 2 * highest
+            raise conflict("model.encoder.sample_rate", f"above {rate:.0f} Hz, to hold the tones")

@@ -1,0 +1,46 @@
+"""mode=recognize: read the symbols out of audio files."""
+
+import json
+import logging
+from pathlib import Path
+
+import torch
+
+from .audio import audio_files, audio_problem, read_audio
+from .config import Config
+from .engine.checkpoints import load_model
+from .engine.devices import autocast, pick_device
+from .model import build_model, decode
+
+log = logging.getLogger(__name__)
+
+
+@torch.inference_mode()
+def recognize(cfg: Config, checkpoint: Path, output_dir: Path) -> None:
+    """Print what is heard in cfg.input, a file or a folder; write it to recognized.jsonl."""
+    encoder = cfg.model.encoder
+    frames_per_second = encoder.sample_rate / encoder.hop_samples / encoder.subsampling
+    device = pick_device(cfg.training.run.device)
+    model = load_model(build_model(cfg), checkpoint).to(device).eval()
+
+    source = Path(cfg.input or "")
+    files = audio_files(source) if source.is_dir() else [source]
+    width = max(len(str(path)) for path in files)
+    output = output_dir / "recognized.jsonl"
+    with output.open("w", encoding="utf-8") as lines:
+        for path in files:
+            # the check before the run has refused a folder with nothing to read in it
+            if problem := audio_problem(path):
+                log.warning("skipped: %s", problem)
+                continue
+            audio = torch.from_numpy(read_audio(path, encoder.sample_rate))[None].to(device)
+            samples = torch.tensor([audio.shape[1]], device=device)
+            with autocast(device, cfg.training.run.precision):
+                log_probs, frames = model(audio, samples)
+            heard = decode(log_probs, frames, cfg.data.vocabulary)[0]
+            text = "".join(symbol for symbol, _ in heard)
+            seconds = [round(frame / frames_per_second, 2) for _, frame in heard]
+            entry = {"audio": str(path), "text": text, "seconds": seconds}
+            lines.write(json.dumps(entry, ensure_ascii=False) + "\n")
+            log.info("%-*s  %s", width, path, text)
+    log.info("written to %s", output)
