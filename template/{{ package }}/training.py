@@ -87,20 +87,20 @@ def train(cfg: Config, run_dir: Path) -> float:
                         "a lower training.lr or a longer training.warmup_steps may help"
                     )
 
-            value = None
+            value, is_best = None, False
             if progress.iteration % run.eval_every == 0 or is_last:
                 values, _ = measure(model, valid_loader, cfg)
                 metrics.write(progress.iteration, "valid", values)
                 tracker.log(progress.iteration, "valid", values)
                 bar.tell(progress.iteration, values)
                 value = values[objective.metric]
-                progress.stale += 1
-                if is_better(value, progress.best, objective):
-                    progress.best, progress.stale = value, 0
+                is_best = is_better(value, progress.best, objective)
+                progress.best = value if is_best else progress.best
+                progress.stale = 0 if is_best else progress.stale + 1
+                is_last = is_last or progress.stale == run.patience
 
-            if progress.stale == 0 and value is not None or is_last or (
-                progress.iteration % cfg.training.checkpoint.every == 0
-            ):
+            is_due = progress.iteration % cfg.training.checkpoint.every == 0
+            if is_due or is_best or is_last:
                 checkpoints.save(progress, value, model, optimizer)
 
     best = math.nan if progress.best is None else progress.best

@@ -1,1 +1,1 @@
-"""What the template maintains; `copier update` brings its changes. Your own code is one level up."""
+"""Kept by the template: `copier update` brings its changes. Your own code is one level up."""

@@ -47,7 +47,8 @@ class Aliases:
         if real := self.targets.get(name):
             alias = ALIAS.fullmatch(text)
             if not alias or key != name:
-                self.problems.append(f"{place}: {key} is an alias; in YAML set {real} instead")
+                say = f"search over {real}" if key != name else f"in YAML set {real}"
+                self.problems.append(f"{place}: {name} is an alias; {say} instead")
             elif ".".join((*path[:-1], alias[1])) != real:
                 self.problems.append(f"{place}: {key} is already an alias of {real}")
         elif len(path) == 2 and (wrong := FROM_ROOT.fullmatch(text)):
@@ -80,7 +81,6 @@ class Aliases:
                 alias = next(key for key in by_key if key != real)
                 self.problems.append(f"{given}: {alias} is an alias of {real}; give one of the two")
         return expanded
-
 
     def table(self) -> str:
         """The aliases as lines for the help page."""

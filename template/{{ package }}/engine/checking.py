@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
+from yaml.error import MarkedYAMLError
 
 from ..config import Config
 from . import credentials
 from .aliases import ALIAS, split_override
-from .composing import compose
+from .composing import ERRORS, compose, is_group
 from .errors import UserError
 from .origins import origin, origins
 
@@ -41,7 +41,7 @@ class Checker:
         """Compose and validate one job. Raises UserError with every problem and its place."""
         try:
             cfg = compose(self.conf, overrides)
-        except (HydraException, OmegaConfBaseException) as error:
+        except ERRORS as error:
             self._explain(error, overrides)
         config, problems = _validate(cfg)
         if config is None:
@@ -59,18 +59,18 @@ class Checker:
                 kept.append(self._forced(override))
         try:
             cfg = compose(self.conf, kept)
-        except (HydraException, OmegaConfBaseException) as second:
+        except ERRORS as second:
             error = error if not told else second
             raise UserError(*(told or [_first_lines(error)])) from None
-        config, problems = _validate(cfg)
+        _, problems = _validate(cfg)
         told += self._told(problems, kept)
         raise UserError(*(told or [_first_lines(error)])) from None
 
     def _group_problem(self, override: str) -> str | None:
         prefix, key, value = split_override(override)
-        group = self.conf / key.split("@")[0].replace(".", "/")
-        if prefix == "~" or not group.is_dir() or value[1:] in ("", "null"):
+        if prefix == "~" or not is_group(self.conf, key) or value[1:] in ("", "null"):
             return None
+        group = self.conf / key.split("@")[0].replace(".", "/")
         options = sorted(path.stem for path in group.glob("*.yaml"))
         chosen = value[1:].strip("'\"").removesuffix(".yaml")
         if chosen in options or (group / f"{chosen}.yaml").is_file() or chosen[0] in "[{":
@@ -80,8 +80,7 @@ class Checker:
 
     def _forced(self, override: str) -> str:
         prefix, key, value = split_override(override)
-        is_group = (self.conf / key.split("@")[0].replace(".", "/")).is_dir()
-        if is_group or prefix == "~" or key.split(".")[0] == "hydra" or not value:
+        if is_group(self.conf, key) or prefix == "~" or key.startswith("hydra.") or not value:
             return override
         self.typed.setdefault("++" + key + value, self.typed.get(override, override))
         return "++" + key + value
@@ -109,7 +108,12 @@ def _validate(cfg: DictConfig) -> tuple[Config | None, list[Problem]]:
         config = Config.model_validate(values)
     except ValidationError as error:
         broken = {key for key, _ in problems}
-        for detail in error.errors():
+        details = error.errors()
+        missing = [[str(p) for p in d["loc"]] for d in details if d["type"] == "missing"]
+        problems += _missing([path for path in missing if ".".join(path) not in broken], values)
+        for detail in details:
+            if detail["type"] == "missing":
+                continue
             key, text = _describe(detail, values, cfg)
             if key not in broken:
                 problems.append((key, text))
@@ -119,9 +123,9 @@ def _validate(cfg: DictConfig) -> tuple[Config | None, list[Problem]]:
 def _resolve(node: DictConfig, path: str, problems: list[Problem]) -> dict[str, Any]:
     """Plain values, without the aliases; interpolations that lead nowhere become problems."""
     values = {}
-    for key in node:
+    unresolved: Any = OmegaConf.to_container(node, resolve=False)
+    for key, raw in unresolved.items():
         here = f"{path}{key}"
-        raw = OmegaConf.to_container(node, resolve=False)[key]  # type: ignore[index, call-overload]
         if path.count(".") == 1 and isinstance(raw, str) and ALIAS.fullmatch(raw):
             continue
         if OmegaConf.is_missing(node, key):
@@ -162,15 +166,38 @@ def _describe(detail: Any, values: dict[str, Any], cfg: DictConfig) -> Problem:
     key = ".".join(keys)
     if detail["type"] == "extra_forbidden":
         return key, f" = {_show(value)}: no such key" + _suggest(keys, cfg, values)
-    if detail["type"] == "missing":
-        lines = "\n".join("  " * depth + f"{part}:" for depth, part in enumerate(keys[1:]))
-        where = f"conf/{keys[0]}/default.yaml" if keys[0] == "training" else f"conf/{keys[0]}"
-        add = f"; add to the option in use, or to what it extends ({where}):\n{lines} …"
-        return key, ": no value" + (add if keys[1:] else "")
+    if detail["type"].startswith("union_tag"):
+        tag = value.get("kind") if isinstance(value, dict) else None
+        expected = context.get("expected_tags", "the name of one of its schemas")
+        return f"{key}.kind", f" = {_show(tag)}: expected {expected}"
     message = str(detail["msg"])
     for prefix in ("Input should be ", "Value error, ", "Assertion failed, "):
         message = message.removeprefix(prefix)
     return key, f" = {_show(value)}: expected {message}"
+
+
+def _missing(paths: list[list[str]], values: dict[str, Any]) -> Iterator[Problem]:
+    """Keys without a value, one problem per group, with the lines to add."""
+    groups: dict[str, dict[str, Any]] = {}
+    for path in paths:
+        kind = (values.get(path[0]) or {}).get("kind") if len(path) > 1 else None
+        keys = [part for i, part in enumerate(path) if i != 1 or part != kind]
+        node = groups
+        for part in keys[:-1]:
+            node = node.setdefault(part, {})
+        node[keys[-1]] = {}
+    for group, missing in groups.items():
+        if not missing:
+            yield group, f": no value; conf/config.yaml needs\n{group}: …"
+            continue
+        lines = "\n".join(_lines(missing))
+        yield group, f": no value for some keys; extend a file that has them, or add\n{lines}"
+
+
+def _lines(missing: dict[str, Any], depth: int = 0) -> Iterator[str]:
+    for key, inside in missing.items():
+        yield "  " * depth + (f"{key}:" if inside else f"{key}: …")
+        yield from _lines(inside, depth + 1)
 
 
 def _holds(value: Any, part: Any) -> bool:
@@ -212,5 +239,11 @@ def _show(value: Any) -> str:
 
 
 def _first_lines(error: Exception) -> str:
+    if isinstance(error, MarkedYAMLError) and error.problem_mark:
+        mark = error.problem_mark
+        file = Path(mark.name)
+        if file.is_relative_to(Path.cwd()):
+            file = file.relative_to(Path.cwd())
+        return f"{file}:{mark.line + 1}:{mark.column + 1}: not valid YAML: {error.problem}"
     lines = [line for line in str(error).splitlines() if line.strip() and "hydra.cc" not in line]
     return "\n".join(lines[:6])

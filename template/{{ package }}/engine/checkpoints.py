@@ -1,4 +1,4 @@
-"""Checkpoints: directories written beside their place and renamed into it, so none is ever half there."""
+"""Checkpoints: directories written beside their place, then renamed into it, never half there."""
 
 import hashlib
 import json
@@ -107,18 +107,18 @@ def load_model(model: nn.Module, checkpoint: Path) -> nn.Module:
     except SafetensorError as error:
         raise UserError(f"{checkpoint / WEIGHTS}: damaged ({error})") from None
     except RuntimeError as error:
-        first = [line.strip() for line in str(error).splitlines()][:3]
+        first = str(error).splitlines()[1].strip()
         raise UserError(
             f"{checkpoint}: its weights do not fit the model that the config describes\n"
-            "give the model and data that it was trained with, for example model=tiny\n"
-            + "\n".join(first)
+            f"give the model and data that it was trained with, for example model=tiny\n{first}"
         ) from None
     return model
 
 
 def _fingerprint(file: Path) -> dict[str, Any]:
     with file.open("rb") as opened:
-        return {"bytes": file.stat().st_size, "sha256": hashlib.file_digest(opened, "sha256").hexdigest()}
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    return {"bytes": file.stat().st_size, "sha256": digest}
 
 
 def _sync(path: Path) -> None:

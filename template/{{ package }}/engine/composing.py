@@ -1,5 +1,6 @@
 """Composing the config as Hydra will, ahead of it; and what Hydra needs to know of us."""
 
+import functools
 import os
 import secrets
 import time
@@ -9,27 +10,36 @@ from typing import Any
 import hydra
 from hydra import initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from . import runs
 from .aliases import Aliases
 
-# Hydra 1.3 warns where version_base is missing, Hydra 1.4 where it is given
-VERSION_BASE: dict[str, Any] = {"version_base": "1.3"} if hydra.__version__ < "1.4" else {}
+ERRORS = (HydraException, OmegaConfBaseException, YAMLError)  # what a wrong conf/ makes Hydra raise
+
+# Hydra 1.3 warns where version_base is missing, Hydra 1.4 where it is given; OmegaConf 2.4, which
+# comes with 1.4, renamed what registers a resolver
+HYDRA_1_3 = hydra.__version__.startswith("1.3.")
+VERSION_BASE: dict[str, Any] = {"version_base": "1.3"} if HYDRA_1_3 else {}
+REGISTER = "register_new_resolver" if HYDRA_1_3 else "register_resolver"
 
 
 def register(conf: Path) -> None:
     """Give conf/ its resolvers, and this process a name for its run."""
-    for resolver in (runs.output_dir, runs.job_name):
-        OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
-    OmegaConf.register_new_resolver("aliases", lambda: Aliases(conf).table(), replace=True)
+    add = functools.partial(getattr(OmegaConf, REGISTER), replace=True)
+    add("output_dir", runs.output_dir)
+    add("job_name", runs.job_name)
+    add("aliases", lambda: Aliases(conf).table())
     # in the environment, so that every process which this one starts means the same run
     letters = "".join(secrets.choice("abcdefghijkmnpqrstuvwxyz") for _ in range(4))
     os.environ.setdefault("RUN_NAME", f"{time.strftime('%Y%m%d-%H%M%S')}-{letters}")
 
 
 def compose(conf: Path, overrides: list[str]) -> DictConfig:
-    """The config that Hydra would compose, without its own section. Raises HydraException."""
+    """The config that Hydra would compose, without its own section. Raises ERRORS."""
     register(conf)
     with initialize_config_dir(str(conf.resolve()), **VERSION_BASE):
         return hydra.compose("config", overrides)
@@ -49,3 +59,8 @@ def jobs(overrides: list[str]) -> list[list[str]]:
             values = [override.input_line or ""]
         lists = [[*job, value] for job in lists for value in values]
     return lists
+
+
+def is_group(conf: Path, key: str) -> bool:
+    """Whether an override of this key chooses a file: model=tiny does, model.encoder.dim=8 not."""
+    return (conf / key.split("@")[0].replace(".", "/")).is_dir()

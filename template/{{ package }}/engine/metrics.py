@@ -41,7 +41,7 @@ def _step(line: str) -> float:
 
 
 class ProgressBar:
-    """A bar on a terminal; elsewhere a line per log interval. Says early how long a run will take."""
+    """A bar on a terminal, elsewhere a line per log interval; early on, how long it will take."""
 
     def __init__(self, total: int, start: int, estimate_after: int, device: str) -> None:
         self.total = total
@@ -74,9 +74,7 @@ class ProgressBar:
             left = each * (self.total - iteration)
             log.info("about %s for %d iterations", duration(left), self.total - iteration)
             if left > SECONDS_PER_DAY and self.device == "cpu":
-                log.warning(
-                    "that is long on a CPU; for a quick look: model=tiny training=fastrun"
-                )
+                log.warning("that is long on a CPU; for a quick look: model=tiny training=fastrun")
 
     def rate(self, iteration: int) -> float:
         """Iterations per second since this was last asked."""
@@ -93,7 +91,6 @@ class ProgressBar:
         left = duration((self.total - iteration) / values["iterations_per_second"])
         shown = " · ".join(f"{name} {value:.4g}" for name, value in values.items())
         log.info("iteration %d/%d · %s · %s left", iteration, self.total, shown, left)
-
 
     def tell(self, iteration: int, values: dict[str, float]) -> None:
         """What an evaluation found."""

@@ -3,7 +3,6 @@
 Hydra does all the merging, so the answer follows its rules whatever the defaults lists say.
 """
 
-import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,9 @@ import yaml
 from omegaconf import OmegaConf
 
 from .aliases import split_override
-from .composing import compose
+from .composing import compose, is_group
+
+COMMAND_LINE = "override "
 
 
 def origins(conf: Path, overrides: list[str], typed: dict[str, str]) -> dict[str, str]:
@@ -25,15 +26,20 @@ def origins(conf: Path, overrides: list[str], typed: dict[str, str]) -> dict[str
             copy = Path(folder) / file.relative_to(conf)
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_text(_places(file, conf), "utf-8")
-        marked = [_mark(conf, override, typed) for override in overrides]
+        marked = [_mark(conf, override, i) for i, override in enumerate(overrides)]
         cfg = compose(Path(folder), marked)
     flat: dict[str, str] = {}
     _flatten(OmegaConf.to_container(cfg, resolve=False), "", flat)
+    for key, place in flat.items():
+        if place.startswith(COMMAND_LINE):
+            override = overrides[int(place.removeprefix(COMMAND_LINE))]
+            flat[key] = f"the command line: {typed.get(override, override)}"
     return flat
 
 
 def origin(key: str, places: dict[str, str]) -> str | None:
     """The place of a key or, if it has none of its own, of the nearest section above it."""
+    key = key.partition("[")[0]
     while key:
         if key in places:
             return places[key]
@@ -44,14 +50,11 @@ def origin(key: str, places: dict[str, str]) -> str | None:
     return None
 
 
-def _mark(conf: Path, override: str, typed: dict[str, str]) -> str:
+def _mark(conf: Path, override: str, index: int) -> str:
     prefix, key, value = split_override(override)
-    is_group = (conf / key.split("@")[0].replace(".", "/")).is_dir()
-    if prefix == "~" or is_group or key.startswith("hydra.") or not value:
+    if prefix == "~" or is_group(conf, key) or key.startswith("hydra.") or not value:
         return override
-    place = f"command line: {typed.get(override, override)}"
-    escaped = re.sub(r"(\\*)'", r"\1\1\\'", place.replace("${", "$ {"))
-    return f"++{key}='{escaped}'"
+    return f"++{key}='{COMMAND_LINE}{index}'"
 
 
 def _places(file: Path, conf: Path) -> str:

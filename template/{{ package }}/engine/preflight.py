@@ -9,14 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hydra._internal.utils import get_args
+from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
 
 from . import runs
 from .aliases import Aliases, split_override
-from .composing import compose, jobs, register
+from .composing import ERRORS, compose, jobs, register
 from .credentials import credential_problems
 from .errors import UserError
 
@@ -27,7 +26,8 @@ if TYPE_CHECKING:
 def prepare(argv: list[str], conf: Path) -> list[str]:
     """Check a command line against conf/ and return it as Hydra is to see it. Raises UserError."""
     register(conf)
-    args = get_args(argv)
+    # intermixed: Hydra itself takes flags before or after the overrides, not among them
+    args = get_args_parser().parse_intermixed_args(argv)
     if args.help or args.hydra_help or args.info or args.shell_completion:
         return argv
     given = list(args.overrides)
@@ -37,16 +37,18 @@ def prepare(argv: list[str], conf: Path) -> list[str]:
     overrides = aliases.expand(given)
     _refuse(aliases.problems)
     typed = dict(zip(overrides, given, strict=True))
-    if args.cfg:
+    if args.cfg and not args.multirun:
         try:
             compose(conf, overrides)
-        except (HydraException, OmegaConfBaseException):
+        except ERRORS:
             _checked([overrides], conf, typed)
         return flags + overrides
 
-    recorded = _recorded(overrides, args.multirun)
+    recorded = _recorded(overrides)
     overrides = recorded + overrides
     configs = _checked(jobs(overrides) if args.multirun else [overrides], conf, typed)
+    if args.cfg:
+        return flags + overrides
     _refuse([problem for cfg in configs for problem in _file_problems(cfg)])
     first = configs[0]
     output = runs.output_dir(first.mode, first.runs_dir, first.name, first.checkpoint)
@@ -56,6 +58,8 @@ def prepare(argv: list[str], conf: Path) -> list[str]:
     print(f"name={first.name}", flush=True)
     if recorded:
         print(f"with {' '.join(recorded)}, as the run recorded", flush=True)
+    for line in _changes(first):
+        print(f"unlike the run: {line}", flush=True)
     return flags + overrides
 
 
@@ -63,7 +67,15 @@ def _checked(job_overrides: list[list[str]], conf: Path, typed: dict[str, str]) 
     from .checking import Checker  # pydantic: --help and --cfg need not wait for it
 
     checker = Checker(conf, typed)
-    return [checker.check(overrides) for overrides in job_overrides]
+    configs: list[Config] = []
+    problems: list[str] = []
+    for overrides in job_overrides:
+        try:
+            configs.append(checker.check(overrides))
+        except UserError as error:
+            problems += error.problems
+    _refuse(problems)
+    return configs
 
 
 def _refuse(problems: list[str]) -> None:
@@ -86,7 +98,7 @@ def _grammar_problems(overrides: list[str]) -> Iterator[str]:
                 yield f"{override}: expected KEY=VALUE, as in training.lr=3e-4"
 
 
-def _recorded(overrides: list[str], multirun: bool) -> list[str]:
+def _recorded(overrides: list[str]) -> list[str]:
     """The model and data choices that evaluate and recognize take from the run's own command."""
     values = {key: value[1:] for _, key, value in map(split_override, overrides)}
     if values.get("mode", "train") == "train" or not values.get("checkpoint"):
@@ -94,12 +106,22 @@ def _recorded(overrides: list[str], multirun: bool) -> list[str]:
     parsed = OverridesParser.create().parse_override(f"checkpoint={values['checkpoint']}")
     if parsed.is_sweep_override():
         raise UserError(
-            f"checkpoint={values['checkpoint']}: one checkpoint at a time"
-            + ("" if multirun else '; a path with a comma in it needs quotes: \'checkpoint="…"\'')
+            f"checkpoint={values['checkpoint']}: one checkpoint at a time\n"
+            "a path with a comma in it needs quotes: 'checkpoint=\"…\"'"
         )
     path = Path(str(parsed.value()))
     run = runs.run_of(runs.find_checkpoint(path))
     return runs.recorded_overrides(run, overrides) if run else []
+
+
+def _changes(cfg: "Config") -> list[str]:
+    """What is not as it was when the run of this checkpoint was trained."""
+    run = runs.run_of(runs.find_checkpoint(Path(cfg.checkpoint))) if cfg.checkpoint else None
+    if cfg.mode == "train" or not run:
+        return []
+    now = cfg.model_dump(include={"model", "data"})
+    then = {key: value for key, value in runs.read_config(run).items() if key in now}
+    return runs.differences(then, now) if then else []
 
 
 def _file_problems(cfg: "Config") -> Iterator[str]:
@@ -110,6 +132,11 @@ def _file_problems(cfg: "Config") -> Iterator[str]:
     if objective.metric not in METRICS:
         expected = ", ".join(METRICS)
         yield f"training.objective.metric = {objective.metric}: expected one of {expected}"
+    if run.device not in ("auto", "cpu"):
+        # the one check that needs torch, which such a run will load anyway
+        from .devices import pick_device
+
+        pick_device(run.device)
     if run.devices != 1:
         yield f"training.run.devices = {run.devices}: expected 1, this version trains on one device"
     if cfg.init is not None and cfg.mode == "train":

@@ -54,13 +54,13 @@ def job_name(overrides: ListConfig, _root_: DictConfig) -> str:
 
 
 def _leaf_names(cfg: DictConfig) -> Iterator[str]:
-    for key in cfg:
+    for key in map(str, cfg):
         if key == "hydra" or OmegaConf.is_interpolation(cfg, key) or OmegaConf.is_missing(cfg, key):
             continue
         if isinstance(cfg[key], DictConfig):
             yield from _leaf_names(cfg[key])
         else:
-            yield str(key)
+            yield key
 
 
 def _canonical(value: str) -> str:
@@ -109,7 +109,8 @@ def _rank(checkpoint: Path, manifest: dict[str, Any]) -> tuple[bool, float, str]
 
 def list_checkpoints(run: Path) -> list[Path]:
     """The complete checkpoints of a run, oldest first."""
-    return sorted(p.parent for p in (run / CHECKPOINTS).glob(f"*/{MANIFEST}") if p.parent.name[0] != ".")
+    found = (file.parent for file in (run / CHECKPOINTS).glob(f"*/{MANIFEST}"))
+    return sorted(path for path in found if not path.name.startswith("."))
 
 
 def read_manifest(checkpoint: Path) -> dict[str, Any]:

@@ -19,7 +19,8 @@ def read_audio(path: Path, sample_rate: int) -> Audio:
     Raises soundfile.SoundFileError for a file that is not audio.
     """
     audio, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    return soxr.resample(audio.mean(axis=1), rate, sample_rate).astype(np.float32)
+    mono: Audio = soxr.resample(audio.mean(axis=1), rate, sample_rate)
+    return mono
 
 
 def audio_problem(path: Path) -> str | None:
@@ -49,7 +50,7 @@ class Recording:
 
 
 def read_manifest(path: Path, vocabulary: str) -> tuple[list[Recording], list[str]]:
-    """Read JSON Lines with "audio" and "text"; return the good lines and what is wrong with others."""
+    """The good lines of a manifest, and what is wrong with the others."""
     recordings, problems = [], []
     for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
         if not line.strip():

@@ -46,7 +46,8 @@ def check_input(cfg: Config) -> list[str]:
     path = Path(cfg.input or "")
     if not path.is_dir():
         problem = audio_problem(path)
-        return [f"input = {path}: {problem}; expected a wav, flac, ogg or mp3 file"] if problem else []
+        expected = "expected a wav, flac, ogg or mp3 file"
+        return [f"input = {path}: {problem}; {expected}"] if problem else []
     files = audio_files(path)
     if not files:
         return [f"input = {path}: no wav, flac, ogg or mp3 file in this folder"]

@@ -1,5 +1,6 @@
 """Datasets and batches."""
 
+import os
 from functools import partial
 from pathlib import Path
 
@@ -45,9 +46,7 @@ def train_loader(cfg: Config, start: int) -> DataLoader[Batch]:
     """Micro-batches from iteration `start` on, `accumulate` of them for each iteration."""
     items = open_items(cfg, "train")
     run, loader = cfg.training.run, cfg.training.loader
-    order = BatchOrder(
-        len(items), loader.batch_size, run.accumulate, run.seed, start, run.iter_num
-    )
+    order = BatchOrder(len(items), loader.batch_size, run.accumulate, run.seed, start, run.iter_num)
     return _load(cfg, items, order)
 
 
@@ -63,7 +62,7 @@ def _load(
     return DataLoader(
         items,  # type: ignore[arg-type]  # a sequence is all that DataLoader needs
         batch_sampler=batches,
-        num_workers=cfg.training.loader.num_workers,
+        num_workers=min(cfg.training.loader.num_workers, os.cpu_count() or 1),
         collate_fn=partial(collate, vocabulary=cfg.data.vocabulary),
         pin_memory=torch.cuda.is_available(),
         # without one of its own, a loader draws from the global random state each time it starts

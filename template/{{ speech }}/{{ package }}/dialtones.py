@@ -5,6 +5,7 @@ import numpy.typing as npt
 
 from .config.data import Dialtones, Split
 
+Values = npt.NDArray[np.float64]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 
 
@@ -25,36 +26,38 @@ class DialtoneItems:
         """Audio, float32 of shape [samples], and the keys that are heard in it."""
         data = self.data
         rng = np.random.default_rng([data.seed, SPLITS.index(self.split), index])
+
+        def draw(bounds: list[float], size: int) -> Values:
+            return rng.uniform(bounds[0], bounds[1], size)
+
         count = int(rng.integers(data.symbols[0], data.symbols[1], endpoint=True))
         keys = rng.integers(len(data.vocabulary), size=count)
 
         # silence, key, pause, key, …, key, silence; all in samples
         lengths = np.empty(2 * count + 1)
-        lengths[1::2] = rng.uniform(*data.tone_seconds, size=count)
-        lengths[0::2] = rng.uniform(*data.pause_seconds, size=count + 1)
-        lengths[[0, -1]] = rng.uniform(*data.edge_seconds, size=2)
+        lengths[1::2] = draw(data.tone_seconds, count)
+        lengths[0::2] = draw(data.pause_seconds, count + 1)
+        lengths[[0, -1]] = draw(data.edge_seconds, 2)
         samples = np.round(lengths * self.sample_rate).astype(int)
 
         # one value per key, spread over its samples; zero in the silence between
-        low = self._spread(self.low_hz[keys] * self._around_one(rng, count), samples)
-        high = self._spread(self.high_hz[keys] * self._around_one(rng, count), samples)
-        level = 10 ** (rng.uniform(*data.level_db, size=count) / 20)
-        twist = 10 ** (rng.uniform(*data.twist_db, size=count) / 20)
+        offsets = 1 + draw(data.frequency_offset, 2 * count)
+        low = spread(self.low_hz[keys] * offsets[:count], samples)
+        high = spread(self.high_hz[keys] * offsets[count:], samples)
+        level = 10 ** (draw(data.level_db, count) / 20)
+        twist = 10 ** (draw(data.twist_db, count) / 20)
         low_level, high_level = level / (1 + twist), level * twist / (1 + twist)
 
         radians = 2 * np.pi * np.arange(samples.sum()) / self.sample_rate
-        audio = self._spread(low_level, samples) * np.sin(low * radians)
-        audio += self._spread(high_level, samples) * np.sin(high * radians)
-        noise = 10 ** (rng.uniform(*data.noise_db) / 20)
+        audio = spread(low_level, samples) * np.sin(low * radians)
+        audio += spread(high_level, samples) * np.sin(high * radians)
+        noise = 10 ** (draw(data.noise_db, 1) / 20)
         audio += noise * rng.standard_normal(len(audio))
         return audio.astype(np.float32), "".join(data.vocabulary[key] for key in keys)
 
-    def _around_one(self, rng: np.random.Generator, count: int) -> npt.NDArray[np.float64]:
-        return 1 + rng.uniform(*self.data.frequency_offset, size=count)
 
-    def _spread(
-        self, values: npt.NDArray[np.float64], samples: npt.NDArray[np.int_]
-    ) -> npt.NDArray[np.float64]:
-        with_silence = np.zeros(len(samples))
-        with_silence[1::2] = values
-        return np.repeat(with_silence, samples)
+def spread(values: Values, samples: npt.NDArray[np.int_]) -> Values:
+    """Values of the odd segments, zero in the even ones, each as long as its segment."""
+    with_silence = np.zeros(len(samples))
+    with_silence[1::2] = values
+    return np.repeat(with_silence, samples)

@@ -64,9 +64,7 @@ class Convolution(nn.Module):
     def __init__(self, dim: int, kernel_frames: int) -> None:
         super().__init__()
         self.gate = nn.Linear(dim, 2 * dim)
-        self.depthwise = nn.Conv1d(
-            dim, dim, kernel_frames, padding=kernel_frames // 2, groups=dim
-        )
+        self.depthwise = nn.Conv1d(dim, dim, kernel_frames, padding=kernel_frames // 2, groups=dim)
         self.out = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
@@ -98,7 +96,8 @@ class Layer(nn.Module):
         """x [items, frames, dim], valid [items, frames]."""
         x = x + self.dropout(self.convolution(self.norms[0](x), valid))
         x = x + self.dropout(self.attention(self.norms[1](x), valid))
-        return x + self.dropout(self.feedforward(self.norms[2](x)))
+        x = x + self.dropout(self.feedforward(self.norms[2](x)))
+        return x
 
 
 class Recognizer(nn.Module):
@@ -121,10 +120,10 @@ class Recognizer(nn.Module):
         super().__init__()
         self.spectrogram = Spectrogram(window_samples, hop_samples, dynamic_range_db)
         bins = window_samples // 2 + 1
-        strides = [2] * (subsampling.bit_length() - 1) or [1]
+        self.strides = [2] * (subsampling.bit_length() - 1) or [1]
         self.subsample = nn.ModuleList(
             nn.Conv1d(dim if i else bins, dim, kernel_size=3, stride=stride, padding=1)
-            for i, stride in enumerate(strides)
+            for i, stride in enumerate(self.strides)
         )
         self.layers = nn.ModuleList(
             Layer(dim, heads, feedforward_ratio, kernel_frames, dropout) for _ in range(layers)
@@ -136,10 +135,10 @@ class Recognizer(nn.Module):
         """Audio [items, samples] to log probabilities [items, frames, classes], and the frames."""
         with torch.autocast(audio.device.type, enabled=False):
             x, frames = self.spectrogram(audio, samples)
-        for convolution in self.subsample:
+        for convolution, stride in zip(self.subsample, self.strides, strict=True):
             x = (x * _valid(frames, x)[:, :, None]).transpose(1, 2)
             x = F.gelu(convolution(x)).transpose(1, 2)
-            frames = (frames - 1) // convolution.stride[0] + 1
+            frames = (frames - 1) // stride + 1
         valid = _valid(frames, x)
         for layer in self.layers:
             x = layer(x, valid)
