@@ -37,7 +37,9 @@ def prepare(argv: list[str], conf: Path) -> list[str]:
     overrides = aliases.expand(given)
     _refuse(aliases.problems)
     typed = dict(zip(overrides, given, strict=True))
-    if args.cfg and not args.multirun:
+    if args.cfg:
+        if args.multirun:
+            raise UserError("--cfg shows one config, --multirun runs many: give one of the two")
         try:
             compose(conf, overrides)
         except ERRORS:
@@ -47,8 +49,6 @@ def prepare(argv: list[str], conf: Path) -> list[str]:
     recorded = _recorded(overrides)
     overrides = recorded + overrides
     configs = _checked(jobs(overrides) if args.multirun else [overrides], conf, typed)
-    if args.cfg:
-        return flags + overrides
     _refuse([problem for cfg in configs for problem in _file_problems(cfg)])
     first = configs[0]
     output = runs.output_dir(first.mode, first.runs_dir, first.name, first.checkpoint)

@@ -1,6 +1,7 @@
 """The network: log spectrogram, subsampling, an encoder, CTC. All sizes arrive as arguments."""
 
-from typing import cast
+from collections.abc import Callable
+from typing import TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -8,6 +9,23 @@ from torch import Tensor, nn
 
 from .config import Config
 from .data import Batch
+
+
+
+Forward = TypeVar("Forward", bound=Callable[..., object])
+
+
+def eager(forward: Forward) -> Forward:
+    """Leave complex numbers and convolutions out of torch.compile.
+
+    Of a convolution it would compile one for each length of audio.
+    """
+    return cast(Forward, torch.compiler.disable(forward))  # type: ignore[no-untyped-call]
+
+
+def is_frame(frames: Tensor, x: Tensor) -> Tensor:
+    """Which frames of x [items, frames, …] are not padding: [items, frames]."""
+    return torch.arange(x.shape[1], device=x.device) < frames[:, None]
 
 
 class Spectrogram(nn.Module):
@@ -20,6 +38,7 @@ class Spectrogram(nn.Module):
         self.dynamic_range_db = dynamic_range_db
         self.register_buffer("window", torch.hann_window(window_samples), persistent=False)
 
+    @eager
     def forward(self, audio: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
         """Also return the number of frames of each item, [items]."""
         spectrum = torch.stft(
@@ -35,6 +54,27 @@ class Spectrogram(nn.Module):
         peak = decibels.amax(dim=(1, 2), keepdim=True)
         scaled = 1 + (decibels - peak) / self.dynamic_range_db
         return scaled.clamp(min=0), samples // self.hop_samples + 1
+
+
+class Subsampling(nn.Module):
+    """Strided convolutions: spectrogram frames [items, frames, bins] to encoder frames."""
+
+    def __init__(self, bins: int, dim: int, subsampling: int) -> None:
+        super().__init__()
+        self.strides = [2] * (subsampling.bit_length() - 1) or [1]
+        self.convolutions = nn.ModuleList(
+            nn.Conv1d(dim if i else bins, dim, kernel_size=3, stride=stride, padding=1)
+            for i, stride in enumerate(self.strides)
+        )
+
+    @eager
+    def forward(self, x: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Also return the number of encoder frames of each item, [items]."""
+        for convolution, stride in zip(self.convolutions, self.strides, strict=True):
+            x = (x * is_frame(frames, x)[:, :, None]).transpose(1, 2)
+            x = F.gelu(convolution(x)).transpose(1, 2)
+            frames = (frames - 1) // stride + 1
+        return x, frames
 
 
 class Attention(nn.Module):
@@ -67,6 +107,7 @@ class Convolution(nn.Module):
         self.depthwise = nn.Conv1d(dim, dim, kernel_frames, padding=kernel_frames // 2, groups=dim)
         self.out = nn.Linear(dim, dim)
 
+    @eager
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
         """x [items, frames, dim], valid [items, frames]."""
         x = F.glu(self.gate(x)) * valid[:, :, None]
@@ -119,12 +160,7 @@ class Recognizer(nn.Module):
     ) -> None:
         super().__init__()
         self.spectrogram = Spectrogram(window_samples, hop_samples, dynamic_range_db)
-        bins = window_samples // 2 + 1
-        self.strides = [2] * (subsampling.bit_length() - 1) or [1]
-        self.subsample = nn.ModuleList(
-            nn.Conv1d(dim if i else bins, dim, kernel_size=3, stride=stride, padding=1)
-            for i, stride in enumerate(self.strides)
-        )
+        self.subsampling = Subsampling(window_samples // 2 + 1, dim, subsampling)
         self.layers = nn.ModuleList(
             Layer(dim, heads, feedforward_ratio, kernel_frames, dropout) for _ in range(layers)
         )
@@ -135,19 +171,11 @@ class Recognizer(nn.Module):
         """Audio [items, samples] to log probabilities [items, frames, classes], and the frames."""
         with torch.autocast(audio.device.type, enabled=False):
             x, frames = self.spectrogram(audio, samples)
-        for convolution, stride in zip(self.subsample, self.strides, strict=True):
-            x = (x * _valid(frames, x)[:, :, None]).transpose(1, 2)
-            x = F.gelu(convolution(x)).transpose(1, 2)
-            frames = (frames - 1) // stride + 1
-        valid = _valid(frames, x)
+        x, frames = self.subsampling(x, frames)
+        valid = is_frame(frames, x)
         for layer in self.layers:
             x = layer(x, valid)
         return self.classify(self.norm(x)).float().log_softmax(dim=-1), frames
-
-
-def _valid(frames: Tensor, x: Tensor) -> Tensor:
-    """Which frames of x [items, frames, …] are not padding: [items, frames]."""
-    return torch.arange(x.shape[1], device=x.device) < frames[:, None]
 
 
 def build_model(cfg: Config) -> nn.Module:
