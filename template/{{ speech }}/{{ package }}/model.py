@@ -10,8 +10,6 @@ from torch import Tensor, nn
 from .config import Config
 from .data import Batch
 
-
-
 Forward = TypeVar("Forward", bound=Callable[..., object])
 
 

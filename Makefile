@@ -1,0 +1,48 @@
+# make demo and make test set up what they need in .venv; nothing has to be installed before.
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+DEMO := build/demo
+DEMO_PYTHON := .venv/bin/python
+
+# exact versions of everything, here and in the projects that are rendered below
+export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help install test test-quick demo bench lint clean
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /	/' | expand -t 14
+
+install: $(VENV)/.installed ## the tools, into .venv
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	test -x $(PYTHON) || python3 -m venv $(VENV)
+	$(PYTHON) -m pip install --quiet --upgrade pip
+	$(PYTHON) -m pip install --quiet --group test
+	touch $@
+
+test: install lint ## every test, the slow ones too
+	$(PYTHON) -m pytest
+
+test-quick: install ## without the slow ones
+	$(PYTHON) -m pytest -m 'not slow'
+
+demo: install ## a project in build/demo: rendered, installed, trained, and reading audio files
+	rm -rf $(DEMO)
+	$(PYTHON) -m copier copy --quiet --defaults --vcs-ref HEAD --data project_name=Demo . $(DEMO)
+	cd $(DEMO) && env -u VIRTUAL_ENV -u CONDA_PREFIX -u CONDA_DEFAULT_ENV $(MAKE) --no-print-directory dryrun
+	cd $(DEMO) && $(DEMO_PYTHON) train.py model=tiny training=fastrun name=demo
+	cd $(DEMO) && $(DEMO_PYTHON) train.py mode=evaluate checkpoint=runs/demo
+	cd $(DEMO) && $(DEMO_PYTHON) train.py mode=recognize checkpoint=runs/demo input=$(CURDIR)/tests/audio
+
+bench: install ## the figures that README.md claims, into benchmarks/RESULTS.md
+	$(PYTHON) -m benchmarks
+
+lint: install ## format, lint and types of this repository
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m mypy
+
+clean: ## everything that make made
+	rm -rf build $(VENV) .mypy_cache .pytest_cache .ruff_cache

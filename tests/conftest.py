@@ -1,0 +1,76 @@
+"""Projects rendered once and shared; commands run as a user types them."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+Finished = subprocess.CompletedProcess[str]
+Render = Callable[..., Path]
+
+
+class Project:
+    """A rendered project; its commands run with the interpreter of these tests, or another."""
+
+    def __init__(self, path: Path, python: str = sys.executable) -> None:
+        self.path = path
+        self.python = python
+
+    def run(self, command: str, status: int = 0, **environment: str) -> Finished:
+        """Run `python train.py …` as it stands in the README."""
+        program, *arguments = shlex.split(command)
+        assert program == "python"
+        inherited = {k: v for k, v in os.environ.items() if k not in ("RUN_NAME", "SLURM_JOB_ID")}
+        result = subprocess.run(
+            [self.python, *arguments],
+            cwd=self.path,
+            env=inherited | environment,
+            capture_output=True,
+            text=True,
+        )
+        said = f"{command}\n{result.stdout}{result.stderr}"
+        assert result.returncode == status, said
+        assert "Traceback" not in result.stdout + result.stderr, said
+        return result
+
+    def name(self, finished: Finished) -> str:
+        """The name= that the run's first line printed."""
+        match = re.match(r"name=(.+)\n", finished.stdout)
+        assert match, finished.stdout
+        return match[1]
+
+
+@pytest.fixture(scope="session")
+def render(copie_session: Any) -> Render:
+    """Render a combination of answers; the same answers give the same project."""
+    rendered: dict[str, Path] = {}
+
+    def project_for(**answers: Any) -> Path:
+        key = repr(sorted(answers.items()))
+        if key not in rendered:
+            result = copie_session.copy(extra_answers=answers)
+            assert result.exception is None, result.exception
+            rendered[key] = Path(result.project_dir)
+        return rendered[key]
+
+    return project_for
+
+
+@pytest.fixture(scope="session")
+def project(render: Render) -> Project:
+    """The project that a user gets who answers nothing."""
+    return Project(render(slurm=True))
+
+
+@pytest.fixture(scope="session")
+def dryrun(project: Project) -> str:
+    """The name of a finished dryrun in `project`."""
+    project.run("python train.py model=dryrun training=dryrun name=dry")
+    return "dry"

@@ -1,0 +1,100 @@
+"""What is rendered, for every combination of answers."""
+
+import itertools
+import re
+import stat
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from .conftest import ROOT, Render
+
+TASKS = ("speech",)
+TRACKERS = ("none", "tensorboard", "wandb", "mlflow")
+LICENSES = ("MIT", "Apache-2.0", "BSD-3-Clause", "none")
+COMBINATIONS = list(itertools.product(TASKS, TRACKERS, (True, False), LICENSES))
+
+
+@pytest.fixture(params=COMBINATIONS, ids=lambda answers: "-".join(map(str, answers)))
+def answered(request: pytest.FixtureRequest, render: Render) -> tuple[Path, str, bool, str]:
+    task, tracker, slurm, license = request.param
+    path = render(task=task, tracker=tracker, slurm=slurm, license=license)
+    return path, tracker, slurm, license
+
+
+def test_every_combination(answered: tuple[Path, str, bool, str]) -> None:
+    path, tracker, slurm, license = answered
+    files = [file for file in path.rglob("*") if file.is_file()]
+    for file in files:
+        text = file.read_text("utf-8")
+        assert not re.search(r"\{%|%\}|\{\{ [a-z]|\{#", re.sub(r"\$\{\{.*?\}\}", "", text)), file
+        assert not file.name.endswith(".jinja")
+        assert "{" not in str(file.relative_to(path))
+        assert text.endswith("\n"), f"{file}: no newline at its end"
+        assert not text.endswith("\n\n"), f"{file}: an empty last line"
+        if file.suffix in (".yaml", ".yml"):
+            yaml.safe_load(text)
+    pyproject = tomllib.loads((path / "pyproject.toml").read_text())
+    assert ("license" in pyproject["project"]) == (license != "none")
+    assert (path / "LICENSE").exists() == (license != "none")
+    assert (path / "scripts" / "train.sbatch").exists() == slurm
+    defaults = yaml.safe_load((path / "conf" / "config.yaml").read_text())["defaults"]
+    assert {"tracker": tracker} in defaults
+    for command in (["format", "--check"], ["check"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "ruff", *command, "."], cwd=path, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("package", ["a", "a_package_whose_name_is_forty_letters_lon"[:40]])
+def test_code_is_formatted_whatever_the_packages_name(render: Render, package: str) -> None:
+    path = render(package=package)
+    for command in (["format", "--diff"], ["check"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "ruff", *command, "."], cwd=path, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.slow
+def test_types_hold(render: Render) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy"], cwd=render(slurm=True), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_nothing_rendered_imports_what_the_project_does_not_declare(render: Render) -> None:
+    """And these tests have each of it, in the same range."""
+    rendered = tomllib.loads((render() / "pyproject.toml").read_text())["project"]["dependencies"]
+    ours = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["test"]
+    plain = [dependency for dependency in rendered if "python_version>=" not in dependency]
+    assert {dependency.partition(";")[0] for dependency in plain} <= set(ours)
+
+
+def test_no_lightning_in_a_project(render: Render) -> None:
+    for file in render().rglob("*"):
+        if file.is_file():
+            assert "import lightning" not in file.read_text("utf-8")
+            assert "pytorch_lightning" not in file.read_text("utf-8")
+
+
+def test_help_in_make_lists_the_targets(render: Render) -> None:
+    done = subprocess.run(["make", "help"], cwd=render(), capture_output=True, text=True)
+    assert {"dryrun", "test", "lint"} <= {line.split()[0] for line in done.stdout.splitlines()}
+
+
+def test_an_sbatch_script_sets_no_hyperparameter(render: Render) -> None:
+    for script in (render(slurm=True) / "scripts").glob("*.sbatch"):
+        lines = script.read_text().splitlines()
+        commands = [line for line in lines if line and not line.startswith("#")]
+        for line in commands[:-1]:
+            assert re.match(r"(export \w+=|source )", line), line
+        command = r'(exec|srun) python train\.py( \w+=\w+)* "\$@"'
+        assert re.fullmatch(command, commands[-1]), commands[-1]
+        assert not script.stat().st_mode & stat.S_IWOTH
