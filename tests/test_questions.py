@@ -27,9 +27,7 @@ HOSTILE = [
 def copier_copy(target: Path, **answers: str) -> Finished:
     data = [f"--data={question}={answer}" for question, answer in answers.items()]
     command = [sys.executable, "-m", "copier", "copy", "--quiet", "--defaults", "--vcs-ref=HEAD"]
-    return subprocess.run(
-        [*command, *data, str(ROOT), str(target)], capture_output=True, text=True
-    )
+    return subprocess.run([*command, *data, str(ROOT), str(target)], capture_output=True, text=True)
 
 
 @pytest.mark.parametrize("name", HOSTILE)

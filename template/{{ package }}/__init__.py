@@ -1,0 +1,1 @@
+"""The modes, one file each: training.py, evaluation.py and recognition.py."""

@@ -1,0 +1,332 @@
+"""The commands of the README in a rendered project, spelled as there, and wrong ones."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from .conftest import Project
+
+SMALL = "model=dryrun training=dryrun"
+
+
+def started(project: Project, command: str, until: str, seconds: int = 240) -> str:
+    """Start a long run, wait until it prints what is expected, and stop it."""
+    environment = {k: v for k, v in os.environ.items() if k != "RUN_NAME"}
+    process = subprocess.Popen(
+        ["timeout", str(seconds), project.python, *command.split()[1:]],
+        cwd=project.path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if re.search(until, line):
+            break
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    text = "".join(lines)
+    assert re.search(until, text), text
+    return text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "command",
+    [
+        "python train.py",
+        "python train.py training.optim.lr=3e-4",
+        "python train.py training.lr=3e-4",
+        "python train.py --multirun training.optim.lr=1e-4,3e-4,1e-3",
+    ],
+)
+def test_a_standard_run_starts_and_says_how_long_it_takes(project: Project, command: str) -> None:
+    text = started(project, command, r"about .* for \d+ iterations")
+    assert "36,281,489 parameters" in text
+    if "lr=3e-4" in command:
+        name = re.match(r"name=(.+)\n", text)
+        assert name
+        config = yaml.safe_load((project.path / "runs" / name[1] / "config.yaml").read_text())
+        assert config["training"]["optim"]["lr"] == 3e-4
+
+
+@pytest.mark.slow
+def test_on_a_cpu_a_standard_run_suggests_a_smaller_one(project: Project) -> None:
+    text = started(project, "python train.py", "that is long on a CPU")
+    assert "model=tiny training=fastrun" in text
+
+
+@pytest.mark.slow
+def test_fullrun_compiles_and_trains(project: Project) -> None:
+    shorter = "training.iter_num=4 training.warmup_steps=1 training.run.log_every=1"
+    limits = "training.run.eval_batches=1 training.run.estimate_after=2"
+    done = project.run(f"python train.py training=fullrun model=dryrun {shorter} {limits}")
+    assert "bf16" in done.stdout
+    rates = [float(r) for r in re.findall(r"iterations_per_second ([\d.]+)", done.stdout)]
+    assert rates[-1] > 20 * rates[0], "audio of another length must not be compiled anew"
+
+
+def test_modes_need_only_the_runs_directory(project: Project, dryrun: str) -> None:
+    sums = project.path / "runs" / dryrun
+    done = project.run(f"python train.py mode=evaluate checkpoint=runs/{dryrun}")
+    assert "with model=dryrun, as the run recorded" in done.stdout
+    assert re.search(r"test split, \d+ items: loss [\d.]+ · cer [\d.]+", done.stdout)
+    (metrics,) = sums.glob("evaluate/*/metrics.json")
+    assert json.loads(metrics.read_text())["split"] == "test"
+
+    newest = sorted((sums / "checkpoints").iterdir())[0].relative_to(project.path)
+    done = project.run(f"python train.py mode=evaluate checkpoint={newest}")
+    assert str(newest) in (sums / "evaluate" / project.name(done) / "metrics.json").read_text()
+
+
+def test_a_checkpoint_outside_a_run_needs_the_model_spelled(
+    project: Project, dryrun: str, tmp_path: Path
+) -> None:
+    checkpoint = next((project.path / "runs" / dryrun / "checkpoints").iterdir())
+    outside = tmp_path / "kept"
+    subprocess.run(["cp", "-r", str(checkpoint), str(outside)], check=True)
+    done = project.run(f"python train.py mode=evaluate checkpoint={outside}", status=2)
+    assert "do not fit the model" in done.stderr
+    project.run(f"python train.py mode=evaluate checkpoint={outside} {SMALL}")
+
+
+def test_what_differs_from_the_run_is_said(project: Project, dryrun: str) -> None:
+    command = f"python train.py mode=evaluate checkpoint=runs/{dryrun}"
+    done = project.run(f"{command} data.items.test=20")
+    assert "unlike the run: data.items.test: then 400, now 20" in done.stdout
+    assert "test split, 20 items" in done.stdout
+
+
+def test_a_sweep_of_three(project: Project) -> None:
+    rates = "training.optim.lr=1e-4,3e-4,1e-3"
+    project.run(f"python train.py --multirun {SMALL} {rates} name=three")
+    jobs = {path.parent for path in (project.path / "runs" / "three").glob("*/metrics.jsonl")}
+    assert {job.name.rpartition("lr=")[2] for job in jobs} == {"0.0001", "0.0003", "0.001"}
+    seen = {
+        yaml.safe_load((j / "config.yaml").read_text())["training"]["optim"]["lr"] for j in jobs
+    }
+    assert seen == {1e-4, 3e-4, 1e-3}
+    # by alias, in another order and with one more: the old jobs are found, none is trained twice
+    more = "training.lr=1e-3,0.0001,3e-4,5e-4"
+    done = project.run(f"python train.py --multirun {SMALL} {more} name=three")
+    assert done.stdout.count("continues after iteration 4 of 4") == 3
+    again = {path.parent for path in (project.path / "runs" / "three").glob("*/metrics.jsonl")}
+    assert len(again) == 4
+    job = next(iter(jobs)).relative_to(project.path)
+    project.run(f"""python train.py mode=evaluate 'checkpoint="{job}"'""")
+    done = project.run("python train.py mode=evaluate checkpoint=runs/three", status=2)
+    assert f"""'checkpoint="{job}"'""" in done.stderr
+
+
+def test_accumulation_learns_the_same(project: Project) -> None:
+    losses = []
+    for micro_batches in (1, 2):
+        name = f"accumulate{micro_batches}"
+        project.run(f"python train.py {SMALL} name={name} training.run.accumulate={micro_batches}")
+        lines = (project.path / "runs" / name / "metrics.jsonl").read_text().splitlines()
+        losses.append([json.loads(line)["loss"] for line in lines])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+def test_patience_stops_a_run(project: Project) -> None:
+    patient = "training.iter_num=200 training.run.patience=2 training.lr=1e-12"
+    done = project.run(f"python train.py {SMALL} {patient} name=patient")
+    assert "stopped early" in done.stdout
+    last = json.loads((project.path / "runs/patient/metrics.jsonl").read_text().splitlines()[-1])
+    assert last["step"] < 200
+    again = project.run(f"python train.py {SMALL} {patient} name=patient")
+    assert "continues after" in again.stdout
+
+
+def test_init_starts_from_another_runs_weights(project: Project, dryrun: str) -> None:
+    new = "training.lr=1e-12 training.weight_decay=0"
+    project.run(f"python train.py {SMALL} init=runs/{dryrun} {new} name=tuned")
+    losses = {}
+    for name in (dryrun, "tuned"):
+        done = project.run(f"python train.py mode=evaluate checkpoint=runs/{name}")
+        found = re.search(r"loss ([\d.]+)", done.stdout)
+        assert found
+        losses[name] = found[1]
+    assert losses[dryrun] == losses["tuned"]
+    done = project.run(f"python train.py {SMALL} init=runs/nowhere", status=2)
+    assert "init = runs/nowhere" in done.stderr
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(project: Project) -> None:
+    done = project.run(
+        f"python train.py {SMALL} training.lr=1e30 training.run.grad_clip=null", status=2
+    )
+    assert "training.run.grad_clip" in done.stderr  # grad_clip is in optim: a wrong key first
+    wild = "training.lr=1e30 training.optim.grad_clip=null training.warmup_steps=0"
+    done = project.run(f"python train.py {SMALL} {wild} name=wild", status=2)
+    assert "the loss is nan at iteration" in done.stderr
+
+
+def test_the_same_command_twice_has_two_directories(project: Project) -> None:
+    names = {project.name(project.run(f"python train.py {SMALL}")) for _ in range(2)}
+    assert len(names) == 2
+    environment = {"RUN_NAME": "slurm-17"}
+    assert project.name(project.run(f"python train.py {SMALL}", **environment)) == "slurm-17"
+
+
+def test_tensorboard_gets_the_config_and_the_curves(project: Project) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    project.run(f"python train.py {SMALL} tracker=tensorboard name=boarded")
+    events = EventAccumulator(str(project.path / "runs" / "boarded" / "tensorboard"))
+    events.Reload()
+    assert {"train/loss", "train/lr", "valid/cer"} <= set(events.Tags()["scalars"])
+    (text,) = events.Tensors("config/text_summary")
+    assert b"training.optim.lr | 0.0001" in text.tensor_proto.string_val[0]
+
+
+def test_the_config_is_not_taken_from_a_checkpoint(project: Project) -> None:
+    """Force goes on with the values of now, the optimizer's own among them."""
+    project.run(f"python train.py {SMALL} name=forced")
+    more = "training.iter_num=5 training.optim.weight_decay=0.5 training.optim.betas=[0.5,0.6]"
+    refused = project.run(f"python train.py {SMALL} name=forced {more}", status=2)
+    assert "training.optim.weight_decay: then 0.01, now 0.5" in refused.stderr
+    assert (project.path / "runs/forced/.hydra/overrides.yaml").read_text().count("0.5") == 0
+    done = project.run(f"python train.py {SMALL} name=forced {more} resume=force")
+    assert "continues after iteration 4 of 5" in done.stdout
+    config = yaml.safe_load((project.path / "runs/forced/config.yaml").read_text())
+    assert config["training"]["optim"]["weight_decay"] == 0.5
+
+
+BAD = {
+    "an unknown key": ("training.optim.lrr=1", ["did you mean training.optim.lr?"]),
+    "a key in the wrong section": ("training.run.lr=1", ["training.run.lr", "training.optim.lr"]),
+    "a wrong type": ("model.encoder.layers=two", ["model.encoder.layers = two", "integer"]),
+    "out of range": ("training.lr=-1", ["training.optim.lr = -1", "greater than 0"]),
+    "an unknown option": ("training=slowrun", ["slowrun", "fastrun"]),
+    "fields that disagree": ("training.iter_num=100", ["warmup_steps", "conf/training/default"]),
+    "alias and key": ("training.lr=1 training.optim.lr=2", ["alias of training.optim.lr"]),
+    "a missing checkpoint": ("mode=evaluate checkpoint=runs/no", ["runs/no: no such file"]),
+    "no checkpoint": ("mode=evaluate", ["checkpoint = null", "runs/NAME"]),
+    "a folder that is no run": ("mode=evaluate checkpoint=conf", ["no checkpoint in it"]),
+    "a comma": ("mode=evaluate checkpoint=a,b", ["one checkpoint at a time"]),
+    "a credential": ("+tracker.api_key=s3cr3t", ["tracker.api_key", "environment"]),
+    "a nested credential": ("'+tracker={token: s3cr3t}'", ["token", "environment"]),
+    "parentheses": ("'input=a (1).wav'", ["""'input="a (1).wav"'"""]),
+    "an equals sign": ("checkpoint=runs/x/lr=1", ["""'checkpoint="runs/x/lr=1"'"""]),
+    "an accent": ("input=ü.wav", ["""'input="ü.wav"'"""]),
+    "an unwritable folder": ("runs_dir=/proc/none", ["runs_dir = /proc/none", "cannot write"]),
+    "a file for a folder": ("runs_dir=train.py", ["runs_dir = train.py", "cannot write"]),
+    "no such mode": ("mode=trian", ["mode = trian", "'train'"]),
+    "no such device": ("training.run.device=cuda", ["training.run.device = cuda", "auto"]),
+    "too many devices": ("training.devices=2", ["training.run.devices = 2", "expected 1"]),
+    "an uneven batch": ("training.run.accumulate=3", ["loader.batch_size = 16", "multiple"]),
+    "a metric that is none": ("training.objective.metric=bleu", ["bleu", "loss, cer"]),
+    "a missing package": ("tracker=wandb", ["wandb", "pip install"]),
+    "an interpolation": ("'training.lr=${training.nix}'", ["training.nix"]),
+    "a slash in the name": ("name=a/b", ["name = a/b", "slash"]),
+    "no value": ("training.lr", ["KEY=VALUE"]),
+    "a sweep without its flag": ("training.lr=1e-3,1e-4", ["--multirun"]),
+    "a bad job in a sweep": ("--multirun training.lr=1e-3,-1", ["training.optim.lr = -1"]),
+    "no manifest": ("data=manifest", ["data.train = data/train.jsonl", "data.valid"]),
+}
+
+
+@pytest.mark.parametrize(("arguments", "told"), BAD.values(), ids=BAD.keys())
+def test_bad_input(project: Project, arguments: str, told: list[str]) -> None:
+    runs = project.path / "runs"
+    before = sorted(runs.rglob("*")) if runs.exists() else []
+    done = project.run(f"python train.py {arguments}", status=2)
+    for words in told:
+        assert words in done.stderr
+    assert "s3cr3t" not in done.stderr + done.stdout
+    assert len(done.stderr.splitlines()) <= 12
+    assert (sorted(runs.rglob("*")) if runs.exists() else []) == before, "nothing half-written"
+
+
+FILES = {
+    "an alias in an experiment": (
+        "experiment/x.yaml",
+        "# @package _global_\ntraining:\n  lr: 1e-3\n",
+        "conf/experiment/x.yaml:3: training.lr is an alias; in YAML set training.optim.lr",
+    ),
+    "an alias in a preset": (
+        "training/x.yaml",
+        "defaults: [default]\nlr: 1e-3\n",
+        "conf/training/x.yaml:2: training.lr is an alias; in YAML set training.optim.lr",
+    ),
+    "an alias in a search space": (
+        "sweep/x.yaml",
+        "# @package _global_\nhydra:\n  sweeper:\n    params:\n      training.lr: 1,2\n",
+        "conf/sweep/x.yaml:5: training.lr is an alias; search over training.optim.lr",
+    ),
+    "an alias read from the root": (
+        "training/x.yaml",
+        "defaults: [default]\nclip: ${optim.grad_clip}\n",
+        "conf/training/x.yaml:2: training.clip: ${optim.grad_clip} is read from the root of the "
+        "config; write ${.optim.grad_clip}",
+    ),
+    "an unknown key": (
+        "training/x.yaml",
+        "defaults: [default]\noptim:\n  learning: 3\n",
+        "from conf/training/x.yaml:3",
+    ),
+    "a missing key": (
+        "training/x.yaml",
+        "run:\n  seed: 3\n",
+        "extend a file that has them, or add\n      run:\n        iter_num: …",
+    ),
+    "broken YAML": ("training/x.yaml", "run:\n  seed: 3\n lr: 2\n", "conf/training/x.yaml:3:2"),
+    "a credential": (
+        "tracker/x.yaml",
+        "defaults: [none]\npassword: s3cr3t\n",
+        "tracker.password: a credential",
+    ),
+}
+
+
+@pytest.mark.parametrize(("file", "text", "told"), FILES.values(), ids=FILES.keys())
+def test_bad_files(project: Project, file: str, text: str, told: str) -> None:
+    path = project.path / "conf" / file
+    existed = path.parent.exists()
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    try:
+        option = file.removesuffix(".yaml").replace("/", "=")
+        done = project.run(f"python train.py {option}", status=2)
+    finally:
+        path.unlink()
+        if not existed:
+            path.parent.rmdir()
+    assert told in done.stderr
+    assert "s3cr3t" not in done.stderr
+
+
+def test_help_teaches_the_project(project: Project) -> None:
+    page = project.run("python train.py --help").stdout
+    for words in (
+        "mode=evaluate checkpoint=runs/NAME",
+        "model: base, dryrun, tiny",
+        "training: default, dryrun, fastrun, fullrun",
+        "training.lr            training.optim.lr",
+        "--multirun",
+    ):
+        assert words in page
+    assert "explain" not in page
+
+
+def test_commands_that_show_do_not_import_torch(project: Project) -> None:
+    for command in ("--help", "--cfg job", "training.lr=-1"):
+        watched = subprocess.run(
+            [project.python, "-X", "importtime", "train.py", *command.split()],
+            cwd=project.path,
+            capture_output=True,
+            text=True,
+        )
+        assert " hydra" in watched.stderr
+        assert not re.search(r"\| +torch\b", watched.stderr), command
