@@ -175,8 +175,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(project: Project) -> None:
 def test_the_same_command_twice_has_two_directories(project: Project) -> None:
     names = {project.name(project.run(f"python train.py {SMALL}")) for _ in range(2)}
     assert len(names) == 2
-    environment = {"RUN_NAME": "slurm-17"}
-    assert project.name(project.run(f"python train.py {SMALL}", **environment)) == "slurm-17"
+    assert project.name(project.run(f"python train.py {SMALL}", RUN_NAME="job-17")) == "job-17"
 
 
 def test_tensorboard_gets_the_config_and_the_curves(project: Project) -> None:

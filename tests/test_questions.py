@@ -43,11 +43,8 @@ def test_any_text_is_a_name_and_is_shown_as_given(tmp_path: Path, name: str) -> 
     assert remembered["project_name"] == name
     assert name.replace("<", "&lt;") in (target / "README.md").read_text("utf-8")
     assert name in (target / "LICENSE").read_text("utf-8")
-    for command in (["format", "--check"], ["check"]):
-        done = subprocess.run(
-            [sys.executable, "-m", "ruff", *command, "."], cwd=target, capture_output=True
-        )
-        assert done.returncode == 0, done.stdout
+    for command in ("format --check .", "check ."):
+        Project(target).run(f"python -m ruff {command}")
     config = Project(target).run("python train.py --cfg job")
     assert "sample_rate" in config.stdout
 

@@ -4,14 +4,13 @@ import itertools
 import re
 import stat
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
 
-from .conftest import ROOT, Render
+from .conftest import ROOT, Project, Render
 
 TASKS = ("speech",)
 TRACKERS = ("none", "tensorboard", "wandb", "mlflow")
@@ -44,29 +43,20 @@ def test_every_combination(answered: tuple[Path, str, bool, str]) -> None:
     assert (path / "scripts" / "train.sbatch").exists() == slurm
     defaults = yaml.safe_load((path / "conf" / "config.yaml").read_text())["defaults"]
     assert {"tracker": tracker} in defaults
-    for command in (["format", "--check"], ["check"]):
-        done = subprocess.run(
-            [sys.executable, "-m", "ruff", *command, "."], cwd=path, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stdout
+    for command in ("format --check .", "check ."):
+        Project(path).run(f"python -m ruff {command}")
 
 
 @pytest.mark.parametrize("package", ["a", "a_package_whose_name_is_forty_letters_lon"[:40]])
 def test_code_is_formatted_whatever_the_packages_name(render: Render, package: str) -> None:
     path = render(package=package)
-    for command in (["format", "--diff"], ["check"]):
-        done = subprocess.run(
-            [sys.executable, "-m", "ruff", *command, "."], cwd=path, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stdout
+    for command in ("format --check .", "check ."):
+        Project(path).run(f"python -m ruff {command}")
 
 
 @pytest.mark.slow
 def test_types_hold(render: Render) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "mypy"], cwd=render(slurm=True), capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stdout
+    Project(render(slurm=True)).run("python -m mypy")
 
 
 def test_nothing_rendered_imports_what_the_project_does_not_declare(render: Render) -> None:

@@ -1,0 +1,153 @@
+"""make bench: what README.md claims, each figure a ratio of two commands timed in turn.
+
+Each pair runs A B A B …; the median of the pairwise ratios is the figure. RESULTS.md gets them,
+with the machine and the versions.
+"""
+
+import importlib.metadata
+import json
+import os
+import platform
+import random
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.sox import KEYPAD, dial
+
+ROOT = Path(__file__).parent.parent
+PYTHON = sys.executable
+Command = list[str]
+
+EMPTY_APP = """\
+import hydra
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+def main(cfg):
+    pass
+
+
+main()
+"""
+
+
+def seconds(command: Command, folder: Path) -> float:
+    """Wall time of a whole command."""
+    start = time.perf_counter()
+    subprocess.run(command, cwd=folder, capture_output=True)
+    return time.perf_counter() - start
+
+
+def ratio(ours: Command, floor: Command, here: Path, there: Path, pairs: int = 9) -> str:
+    """Median of our time over the floor's, and both medians."""
+    seconds(ours, here)
+    seconds(floor, there)
+    times = [(seconds(ours, here), seconds(floor, there)) for _ in range(pairs)]
+    middle = statistics.median(a / b for a, b in times)
+    a, b = (statistics.median(column) for column in zip(*times, strict=True))
+    return f"{middle:.2f} × | {a:.2f} s | {b:.2f} s"
+
+
+def copy(template: Path, target: Path) -> Command:
+    return [PYTHON, "-m", "copier", "copy", "-qf", "--vcs-ref=HEAD", str(template), str(target)]
+
+
+def main() -> None:
+    folder = Path(tempfile.mkdtemp(prefix="bench"))
+    project, empty = folder / "project", folder / "empty"
+    subprocess.run(copy(ROOT, project), check=True, capture_output=True)
+    (empty / "conf").mkdir(parents=True)
+    (empty / "conf" / "config.yaml").write_text("key: 1\n")
+    (empty / "app.py").write_text(EMPTY_APP)
+
+    train, app = [PYTHON, "train.py"], [PYTHON, "app.py"]
+    show, torch = [*app, "--cfg", "job"], [PYTHON, "-c", "import torch"]
+    small = ["model=dryrun", "training=dryrun"]
+    rows = []
+    for name, ours, floor, floor_name, limit in (
+        ("`--cfg job`", [*train, "--cfg", "job"], show, "empty Hydra app `--cfg job`", 1.8),
+        ("`--help`", [*train, "--help"], [*app, "--help"], "empty Hydra app `--help`", 1.5),
+        ("a mistyped key", [*train, "training.optim.lrr=1"], show, "empty app `--cfg job`", 2.5),
+        ("a wrong type", [*train, "training.lr=fast"], show, "empty app `--cfg job`", 2.5),
+        ("a negative rate", [*train, "training.lr=-1"], show, "empty app `--cfg job`", 2.5),
+        ("a dryrun, whole process", [*train, *small], torch, '`python -c "import torch"`', 4.0),
+    ):
+        rows.append(f"| {name} | {ratio(ours, floor, project, empty)} | {floor_name} | {limit} × |")
+        print(rows[-1], flush=True)
+
+    trivial = folder / "trivial"
+    (trivial / "template").mkdir(parents=True)
+    (trivial / "copier.yml").write_text("_subdirectory: template\nname: {type: str, default: a}\n")
+    count = sum(file.is_file() for file in project.rglob("*") if "runs" not in file.parts)
+    for i in range(count):
+        (trivial / "template" / f"file{i}.txt").write_text("text\n")
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org"]
+    for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "a"]):
+        subprocess.run([*git, *arguments], cwd=trivial, check=True)
+    clone = folder / "template"  # committed files alone, as a user's address would give
+    subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
+    figures = ratio(copy(clone, folder / "a"), copy(trivial, folder / "b"), folder, folder)
+    rows.append(f"| rendering | {figures} | a trivial template of {count} files | 1.3 × |")
+    print(rows[-1], flush=True)
+
+    start = time.perf_counter()
+    subprocess.run(
+        [*train, "model=tiny", "training=fastrun", "name=tiny"],
+        cwd=project,
+        check=True,
+        capture_output=True,
+    )
+    took = time.perf_counter() - start
+    evaluate = [*train, "mode=evaluate", "checkpoint=runs/tiny"]
+    subprocess.run(evaluate, cwd=project, check=True, capture_output=True)
+    (metrics,) = project.glob("runs/tiny/evaluate/*/metrics.json")
+    cer = json.loads(metrics.read_text())["cer"]
+    results = [f"| `model=tiny training=fastrun` | {took:.0f} s | 120 s |"]
+    results.append(f"| its character error rate, held-out split | {cer:.4f} | 0.02 |")
+    chance = random.Random(1)
+    for rate, channels in ((8000, 1), (44100, 2)):
+        dialled = folder / f"sox{rate}"
+        dialled.mkdir()
+        said = {}
+        for i in range(20):
+            keys = "".join(chance.choices(KEYPAD, k=chance.randint(3, 12)))
+            dial(keys, dialled / f"{i:02d}.wav", rate, channels)
+            said[f"{i:02d}.wav"] = keys
+        recognize = [*train, "mode=recognize", "checkpoint=runs/tiny", f"input={dialled}"]
+        done = subprocess.run(recognize, cwd=project, check=True, capture_output=True, text=True)
+        read = dict(re.findall(r"(\d\d\.wav)  (\S*)\n", done.stdout))
+        right = sum(read[name] == keys for name, keys in said.items())
+        kind = f"{rate} Hz, {'mono' if channels == 1 else 'stereo'}"
+        results.append(f"| strings of keys made by SoX, {kind} | {right} of 20 | 19 of 20 |")
+    print(*results, sep="\n")
+
+    packages = ("hydra-core", "omegaconf", "pydantic", "torch", "copier", "numpy")
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    header = ["| what | ratio | time | floor | of | at most |", "|---|---|---|---|---|---|"]
+    text = [
+        "# Results",
+        "",
+        "Written by `make bench`. Ratios are medians of nine pairs, the two commands timed in turn.",
+        "",
+        f"Machine: {machine}. Versions: {versions}.",
+        "",
+        *header,
+        *rows,
+        "",
+        "| what | measured | limit |",
+        "|---|---|---|",
+        *results,
+    ]
+    (ROOT / "benchmarks" / "RESULTS.md").write_text("\n".join(text) + "\n")
+    shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""A project in environments of its own: installed from nothing, and on the next Hydra."""
+
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from .conftest import Project, Render
+
+pytestmark = pytest.mark.slow
+
+
+def clean_environment() -> dict[str, str]:
+    """As in a new terminal: no environment is active."""
+    active = ("VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV", "RUN_NAME", "MAKEFLAGS")
+    path = os.pathsep.join(
+        part
+        for part in os.environ["PATH"].split(os.pathsep)
+        if Path(part) != Path(sys.prefix, "bin")
+    )
+    return {k: v for k, v in os.environ.items() if k not in active} | {"PATH": path}
+
+
+def make(folder: Path, target: str) -> str:
+    done = subprocess.run(
+        ["make", target], cwd=folder, env=clean_environment(), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
+    return done.stdout
+
+
+def test_two_commands_do_everything_on_a_fresh_machine(render: Render) -> None:
+    project = render(project_name="Fresh")
+    assert "best cer" in make(project, "dryrun")
+    assert " passed" in make(project, "test")
+    assert (project / ".venv" / "bin" / "python").exists()
+    make(project, "lint")
+
+
+def test_the_next_hydra_runs_the_same_project(
+    render: Render, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Hydra 1.4 over the packages of these tests, and no warning of ours."""
+    folder = tmp_path_factory.mktemp("hydra14") / "venv"
+    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    python = folder / "bin" / "python"
+    unconstrained = {k: v for k, v in os.environ.items() if k != "PIP_CONSTRAINT"}
+    packages = ["hydra-core==1.4.0rc3", "omegaconf>=2.4.0rc1"]
+    subprocess.run(
+        [str(python), "-m", "pip", "install", "-q", "--pre", *packages],
+        check=True,
+        env=unconstrained,
+    )
+    (site,) = (folder / "lib").glob("python*/site-packages")
+    (site / "below.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
+
+    project = Project(render(project_name="Next Hydra"), str(python))
+    assert "1.4.0" in project.run("python train.py --version").stdout
+    done = project.run("python -W error::DeprecationWarning -m pytest -q -W error::UserWarning")
+    assert " passed" in done.stdout
+    done = project.run("python train.py model=dryrun training=dryrun")
+    assert "Warning" not in done.stderr
