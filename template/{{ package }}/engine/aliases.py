@@ -17,6 +17,7 @@ ALIAS = re.compile(r"\$\{\.(\w+(?:\.\w+)+)\}")
 FROM_ROOT = re.compile(r"\$\{(\w+)((?:\.\w+)+)\}")
 PACKAGE = re.compile(r"^#\s*@package\s+(\S+)", re.MULTILINE)
 SPACE = "hydra.sweeper.params"
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C, ten times as fast
 
 Leaf = tuple[tuple[str, ...], yaml.Node, int]
 
@@ -115,7 +116,7 @@ def _read(conf: Path) -> Iterator[tuple[Path, tuple[str, ...], list[Leaf]]]:
             name = header[1].replace("_group_", ".".join(group))
             group = tuple(part for part in name.split(".") if part != "_global_")
         try:
-            node = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+            node = yaml.compose(text, Loader=LOADER)
         except yaml.YAMLError:
             continue  # Hydra tells it, if the file is used
         yield file, group, list(_leaves(node, group))

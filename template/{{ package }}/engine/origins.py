@@ -10,10 +10,11 @@ from typing import Any
 import yaml
 from omegaconf import OmegaConf
 
-from .aliases import split_override
+from .aliases import LOADER, split_override
 from .composing import compose, is_group
 
 COMMAND_LINE = "override "
+DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 def origins(conf: Path, overrides: list[str], typed: dict[str, str]) -> dict[str, str]:
@@ -60,11 +61,11 @@ def _mark(conf: Path, override: str, index: int) -> str:
 def _places(file: Path, conf: Path) -> str:
     text = file.read_text("utf-8")
     name = str(file.relative_to(conf.parent))
-    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    node = yaml.compose(text, Loader=LOADER)
     if node is None or name.startswith(f"{conf.name}/hydra/"):
         return text
     header = "".join(line + "\n" for line in text.splitlines() if line.startswith("# @package"))
-    return header + yaml.safe_dump(_place(node, name, top=True), sort_keys=False)
+    return header + yaml.dump(_place(node, name, top=True), Dumper=DUMPER, sort_keys=False)
 
 
 def _place(node: yaml.Node, name: str, top: bool = False) -> Any:
@@ -78,7 +79,7 @@ def _place(node: yaml.Node, name: str, top: bool = False) -> Any:
 
 
 def _plain(node: yaml.Node) -> Any:
-    return yaml.safe_load(yaml.serialize(node))
+    return yaml.load(yaml.serialize(node, Dumper=DUMPER), Loader=LOADER)
 
 
 def _flatten(value: Any, path: str, flat: dict[str, str]) -> None:
