@@ -86,7 +86,7 @@ class Aliases:
     def table(self) -> str:
         """The aliases as lines for the help page."""
         width = max(map(len, self.targets), default=0)
-        return "\n".join(f"    {name:{width}}  {real}" for name, real in self.targets.items())
+        return "\n".join(f"  {name:{width}}  {real}" for name, real in self.targets.items())
 
 
 def split_override(override: str) -> tuple[str, str, str]:

@@ -93,8 +93,10 @@ class Checker:
             except Exception:  # a place is a service, never a reason to hide the problem
                 return {}
 
+        # an override of the key itself has the last word; anything else takes a second composing
+        given = {split_override(o)[1]: f"the command line: {self.typed.get(o, o)}" for o in overrides}
         for key, text in problems:
-            place = origin(key, places())
+            place = given.get(key) or origin(key, places())
             yield f"{key}{text}" + (f"\nfrom {place}" if place else "")
 
 

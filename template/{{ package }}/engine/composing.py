@@ -16,7 +16,6 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from . import runs
-from .aliases import Aliases
 
 ERRORS = (HydraException, OmegaConfBaseException, YAMLError)  # what a wrong conf/ makes Hydra raise
 
@@ -27,12 +26,11 @@ VERSION_BASE: dict[str, Any] = {"version_base": "1.3"} if HYDRA_1_3 else {}
 REGISTER = "register_new_resolver" if HYDRA_1_3 else "register_resolver"
 
 
-def register(conf: Path) -> None:
+def register() -> None:
     """Give conf/ its resolvers, and this process a name for its run."""
     add = functools.partial(getattr(OmegaConf, REGISTER), replace=True)
     add("output_dir", runs.output_dir)
     add("job_name", runs.job_name)
-    add("aliases", lambda: Aliases(conf).table())
     # in the environment, so that every process which this one starts means the same run
     letters = "".join(secrets.choice("abcdefghijkmnpqrstuvwxyz") for _ in range(4))
     os.environ.setdefault("RUN_NAME", f"{time.strftime('%Y%m%d-%H%M%S')}-{letters}")
@@ -40,7 +38,7 @@ def register(conf: Path) -> None:
 
 def compose(conf: Path, overrides: list[str]) -> DictConfig:
     """The config that Hydra would compose, without its own section. Raises ERRORS."""
-    register(conf)
+    register()
     with initialize_config_dir(str(conf.resolve()), **VERSION_BASE):
         return hydra.compose("config", overrides)
 
