@@ -94,9 +94,9 @@ class Checker:
                 return {}
 
         # an override of the key itself has the last word; anything else takes a second composing
-        given = {split_override(o)[1]: f"the command line: {self.typed.get(o, o)}" for o in overrides}
+        given = {split_override(o)[1]: self.typed.get(o, o) for o in overrides}
         for key, text in problems:
-            place = given.get(key) or origin(key, places())
+            place = f"the command line: {given[key]}" if key in given else origin(key, places())
             yield f"{key}{text}" + (f"\nfrom {place}" if place else "")
 
 
