@@ -138,7 +138,7 @@ def learning_rate(iteration: int, optim: Optim, iter_num: int) -> float:
 
 
 def is_better(value: float, best: float | None, objective: Objective) -> bool:
-    """Whether value beats the best so far; the first always does."""
-    if best is None:
-        return True
+    """Whether value beats the best so far; the first does, unless it is no number."""
+    if best is None or math.isnan(value):
+        return not math.isnan(value)
     return value < best if objective.goal == "minimize" else value > best

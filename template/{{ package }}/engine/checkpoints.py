@@ -6,6 +6,7 @@ import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -89,7 +90,14 @@ class Checkpoints:
         if not found:
             return Progress()
         load_model(model, found[-1])
-        state = torch.load(found[-1] / STATE, weights_only=True, map_location="cpu")
+        try:
+            state = torch.load(found[-1] / STATE, weights_only=True, map_location="cpu")
+        except (RuntimeError, EOFError, UnpicklingError) as error:
+            first = str(error).splitlines()[0]
+            raise UserError(
+                f"{found[-1] / STATE}: damaged ({first})\n"
+                f"to go on from the checkpoint before it, remove {found[-1]}"
+            ) from None
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": state["optimizer"], "param_groups": groups})
         torch.set_rng_state(state["rng"])

@@ -15,7 +15,7 @@ class UserError(Exception):
 
 @contextmanager
 def told_plainly(at_most: int = 20) -> Iterator[None]:
-    """Print the problems of a UserError and leave with status 2."""
+    """Print the problems of a UserError and leave with status 2; with 130 after Ctrl-C."""
     try:
         yield
     except UserError as error:
@@ -26,3 +26,6 @@ def told_plainly(at_most: int = 20) -> Iterator[None]:
         if count > at_most:
             print(f"  … and {count - at_most} more", file=sys.stderr)
         raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command with name=… goes on", file=sys.stderr)
+        raise SystemExit(130) from None

@@ -54,7 +54,7 @@ def prepare(argv: list[str], conf: Path) -> list[str]:
     recorded = _recorded(overrides)
     overrides = recorded + overrides
     configs = _checked(jobs(overrides) if args.multirun else [overrides], conf, typed)
-    _refuse([problem for cfg in configs for problem in _file_problems(cfg)])
+    _refuse([problem for cfg in _distinct(configs) for problem in _file_problems(cfg)])
     first = configs[0]
     output = runs.output_dir(first.mode, first.runs_dir, first.name, first.checkpoint)
     if first.mode == "train" and not args.multirun:
@@ -140,6 +140,15 @@ def _changes(cfg: "Config") -> list[str]:
     now = cfg.model_dump(include={"model", "data"})
     then = {key: value for key, value in runs.read_config(run).items() if key in now}
     return runs.differences(then, now) if then else []
+
+
+def _distinct(configs: list["Config"]) -> list["Config"]:
+    """One config of each kind that reads other files: a sweep's jobs mostly share theirs."""
+    kinds = {
+        cfg.model_dump_json(exclude={"model": True, "training": {"optim", "loader"}}): cfg
+        for cfg in configs
+    }
+    return list(kinds.values())
 
 
 def _file_problems(cfg: "Config") -> Iterator[str]:

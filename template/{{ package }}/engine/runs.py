@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from .errors import UserError
 
 if TYPE_CHECKING:
     from ..config import Config
+
+log = logging.getLogger(__name__)
 
 CHECKPOINTS = "checkpoints"
 MANIFEST = "checkpoint.json"  # the last file that a checkpoint gets
@@ -84,9 +87,11 @@ def find_checkpoint(path: Path, key: str = "checkpoint") -> Path:
 
     Raises UserError that names the config's key.
     """
-    if (path / MANIFEST).is_file():
-        return path
     given = f"{key} = {path}"
+    if (path / MANIFEST).is_file():
+        if damage := damage_of(path):
+            raise UserError(f"{given}: damaged, {damage}; expected another checkpoint of the run")
+        return path
     if not path.exists():
         raise UserError(f"{given}: no such file or directory; expected runs/NAME")
     if jobs := sorted(p.parent for p in path.glob(f"*/{CHECKPOINTS}")):
@@ -108,9 +113,29 @@ def _rank(checkpoint: Path, manifest: dict[str, Any]) -> tuple[bool, float, str]
 
 
 def list_checkpoints(run: Path) -> list[Path]:
-    """The complete checkpoints of a run, oldest first."""
-    found = (file.parent for file in (run / CHECKPOINTS).glob(f"*/{MANIFEST}"))
-    return sorted(path for path in found if not path.name.startswith("."))
+    """The complete checkpoints of a run, oldest first; a damaged one is named and left out."""
+    sound = []
+    for path in sorted(file.parent for file in (run / CHECKPOINTS).glob(f"[!.]*/{MANIFEST}")):
+        if damage := damage_of(path):
+            log.warning("%s is damaged and left out: %s", path, damage)
+        else:
+            sound.append(path)
+    return sound
+
+
+def damage_of(checkpoint: Path) -> str | None:
+    """What is wrong with a checkpoint's files, as far as their sizes tell."""
+    try:
+        sizes = {name: file["bytes"] for name, file in read_manifest(checkpoint)["files"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return f"{MANIFEST} cannot be read"
+    for name, size in sizes.items():
+        file = checkpoint / name
+        if not file.is_file():
+            return f"{name} is missing"
+        if file.stat().st_size != size:
+            return f"{name} has {file.stat().st_size} bytes, not {size}"
+    return None
 
 
 def read_manifest(checkpoint: Path) -> dict[str, Any]:

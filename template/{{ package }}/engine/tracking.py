@@ -1,6 +1,7 @@
 """Trackers: each on its own client, behind three methods. They get the resolved config first."""
 
 import importlib.util
+import os
 from pathlib import Path
 from typing import Any, Self
 
@@ -116,7 +117,7 @@ class _MLflow(Tracker):
 
 def run_name(values: dict[str, Any], run_dir: Path) -> str:
     """NAME, or NAME/JOB for a job of a sweep."""
-    return str(run_dir.relative_to(Path(values["runs_dir"]).resolve()))
+    return os.path.relpath(run_dir, values["runs_dir"])
 
 
 def flatten(values: dict[str, Any], path: str = "") -> dict[str, Any]:
