@@ -2,11 +2,14 @@
 
 import importlib.util
 import os
+import secrets
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
 from ..config import Config
 from ..config.tracker import MLflow, TensorBoard, WeightsAndBiases
+from .errors import UserError
 
 PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow"}
 
@@ -36,15 +39,24 @@ def tracker_problem(kind: str) -> str | None:
 
 
 def open_tracker(cfg: Config, run_dir: Path) -> Tracker:
-    """The tracker that the config names, with the whole config in it already."""
+    """The tracker that the config names, with the whole config in it already.
+
+    Raises UserError where its client refuses: no credential, no server, no account.
+    """
     values = cfg.model_dump()
-    match cfg.tracker:
-        case TensorBoard():
-            return _TensorBoard(values, run_dir)
-        case WeightsAndBiases():
-            return _WeightsAndBiases(cfg.tracker, values, run_dir)
-        case MLflow():
-            return _MLflow(cfg.tracker, values, run_dir)
+    try:
+        match cfg.tracker:
+            case TensorBoard():
+                return _TensorBoard(values, run_dir)
+            case WeightsAndBiases():
+                return _WeightsAndBiases(cfg.tracker, values, run_dir)
+            case MLflow():
+                return _MLflow(cfg.tracker, values, run_dir)
+    except Exception as error:
+        raise UserError(
+            f"tracker = {cfg.tracker.kind}: {str(error).strip()}\n"
+            "mend it, or train without: tracker=none"
+        ) from error
     return Tracker()
 
 
@@ -75,7 +87,7 @@ class _WeightsAndBiases(Tracker):
             mode=tracker.mode,
             dir=run_dir,
             name=run_name(values, run_dir),
-            id=_remember(run_dir, "wandb", wandb.util.generate_id),
+            id=_remember(run_dir, "wandb", lambda: secrets.token_hex(4)),
             resume="allow",
             config=values,
         )
@@ -131,9 +143,9 @@ def flatten(values: dict[str, Any], path: str = "") -> dict[str, Any]:
     return flat
 
 
-def _remember(run_dir: Path, kind: str, new_id: Any) -> str:
+def _remember(run_dir: Path, kind: str, new_id: Callable[[], str]) -> str:
     """The tracker's name for this run: the one it had before, if the run is resumed."""
     file = run_dir / f"{kind}.id"
     if not file.exists():
-        file.write_text(str(new_id()))
+        file.write_text(new_id())
     return file.read_text()
