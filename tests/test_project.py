@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -119,7 +120,7 @@ def test_a_sweep_of_three(project: Project) -> None:
     # by alias, in another order and with one more: the old jobs are found, none is trained twice
     more = "training.lr=1e-3,0.0001,3e-4,5e-4"
     done = project.run(f"python train.py --multirun {SMALL} {more} name=three")
-    assert done.stdout.count("continues after iteration 4 of 4") == 3
+    assert done.stdout.count("complete: 4 of 4") == 3
     again = {path.parent for path in (project.path / "runs" / "three").glob("*/metrics.jsonl")}
     assert len(again) == 4
     job = next(iter(jobs)).relative_to(project.path)
@@ -145,7 +146,7 @@ def test_patience_stops_a_run(project: Project) -> None:
     last = json.loads((project.path / "runs/patient/metrics.jsonl").read_text().splitlines()[-1])
     assert last["step"] < 200
     again = project.run(f"python train.py {SMALL} {patient} name=patient")
-    assert "continues after" in again.stdout
+    assert "stopped early" in again.stdout
 
 
 def test_init_starts_from_another_runs_weights(project: Project, dryrun: str) -> None:
@@ -195,11 +196,82 @@ def test_the_config_is_not_taken_from_a_checkpoint(project: Project) -> None:
     more = "training.iter_num=5 training.optim.weight_decay=0.5 training.optim.betas=[0.5,0.6]"
     refused = project.run(f"python train.py {SMALL} name=forced {more}", status=2)
     assert "training.optim.weight_decay: then 0.01, now 0.5" in refused.stderr
-    assert (project.path / "runs/forced/.hydra/overrides.yaml").read_text().count("0.5") == 0
+    assert (project.path / "runs/forced/overrides.yaml").read_text().count("0.5") == 0
     done = project.run(f"python train.py {SMALL} name=forced {more} resume=force")
     assert "continues after iteration 4 of 5" in done.stdout
     config = yaml.safe_load((project.path / "runs/forced/config.yaml").read_text())
     assert config["training"]["optim"]["weight_decay"] == 0.5
+
+
+def test_a_refused_command_leaves_the_run_as_it_was(project: Project) -> None:
+    project.run(f"python train.py {SMALL} name=kept")
+    done = project.run("python train.py model=tiny training=dryrun name=kept resume=force", 2)
+    assert "do not fit the model" in done.stderr
+    assert "complete: 4 of 4" in project.run(f"python train.py {SMALL} name=kept").stdout
+    project.run("python train.py mode=evaluate checkpoint=runs/kept")
+
+
+def test_another_objective_starts_a_new_best(project: Project) -> None:
+    project.run(f"python train.py {SMALL} name=judged")
+    other = "training.objective.metric=loss training.iter_num=6 resume=force"
+    done = project.run(f"python train.py {SMALL} name=judged {other}")
+    assert float(done.stdout.rpartition("best loss ")[2]) > 5, "the CER was about 1"
+    done = project.run("python train.py mode=evaluate checkpoint=runs/judged")
+    (metrics,) = (project.path / "runs/judged").glob("evaluate/*/metrics.json")
+    assert json.loads(metrics.read_text())["checkpoint"].endswith("iteration-000000006")
+
+
+def test_another_optimizer_starts_afresh(project: Project) -> None:
+    project.run(f"python train.py {SMALL} name=swapped training.optim.name=sgd")
+    more = "training.iter_num=6 resume=force"
+    assert "of 6" in project.run(f"python train.py {SMALL} name=swapped {more}").stdout
+
+
+@pytest.mark.parametrize("name", ["20261123", "1e5", "null_", "a b <x>"])
+def test_any_name_is_a_directory(project: Project, name: str) -> None:
+    done = project.run(f"""python train.py {SMALL} 'name="{name}"'""")
+    assert (project.path / "runs" / project.name(done) / "metrics.jsonl").is_file()
+    done = project.run(f"python train.py {SMALL} name=20261124")
+    assert (project.path / "runs" / "20261124" / "metrics.jsonl").is_file()
+
+
+@pytest.mark.parametrize("file", ["weights.safetensors", "state.pt", "checkpoint.json"])
+def test_a_damaged_checkpoint_is_left_out(project: Project, file: str) -> None:
+    name = f"damaged-{file}"
+    project.run(f"python train.py {SMALL} name={name}")
+    newest = sorted((project.path / "runs" / name / "checkpoints").iterdir())[-1] / file
+    newest.write_bytes(newest.read_bytes()[:20])
+    done = project.run(f"python train.py {SMALL} name={name}")
+    assert "is damaged and left out" in done.stdout + done.stderr
+    assert "continues after iteration 2 of 4" in done.stdout
+
+
+def test_damaged_audio_is_named(project: Project, tmp_path: Path) -> None:
+    noise = ["synth", "20", "whitenoise"]
+    whole, half = tmp_path / "a.flac", tmp_path / "half.flac"
+    if not shutil.which("sox"):
+        pytest.skip("sox is not installed")
+    subprocess.run(["sox", "-n", "-r", "8000", str(whole), *noise], check=True)
+    half.write_bytes(whole.read_bytes()[:9000])
+    manifest = tmp_path / "all.jsonl"
+    manifest.write_text('{"audio": "half.flac", "text": "yes"}\n')
+    data = " ".join(f"data.{split}={manifest}" for split in ("train", "valid", "test"))
+    for workers in (0, 1):
+        command = f"python train.py {SMALL} data=manifest {data} training.num_workers={workers}"
+        done = project.run(command, status=2)
+        assert f"{half}: its audio is damaged" in done.stderr
+
+
+def test_a_text_longer_than_its_audio_is_named(project: Project, tmp_path: Path) -> None:
+    if not shutil.which("sox"):
+        pytest.skip("sox is not installed")
+    noise = ["synth", "0.2", "whitenoise"]
+    subprocess.run(["sox", "-n", "-r", "8000", str(tmp_path / "a.wav"), *noise], check=True)
+    manifest = tmp_path / "all.jsonl"
+    manifest.write_text('{"audio": "a.wav", "text": "far too long for a fifth of a second"}\n')
+    data = " ".join(f"data.{split}={manifest}" for split in ("train", "valid", "test"))
+    done = project.run(f"python train.py {SMALL} data=manifest {data}", status=2)
+    assert f"{manifest}:1: 36 symbols, but its audio is only 6 encoder frames" in done.stderr
 
 
 BAD = {

@@ -14,7 +14,7 @@ from .engine.checkpoints import Checkpoints, load_model
 from .engine.devices import autocast, move, pick_device, seed_everything
 from .engine.errors import UserError
 from .engine.metrics import MetricsFile, ProgressBar
-from .engine.runs import find_checkpoint, write_config
+from .engine.runs import find_checkpoint, write_record
 from .engine.tracking import open_tracker
 from .evaluation import measure
 from .model import build_model, compute_loss
@@ -27,14 +27,17 @@ def train(cfg: Config, run_dir: Path) -> float:
     run, optim, objective = cfg.training.run, cfg.training.optim, cfg.training.objective
     device = pick_device(run.device)
     seed_everything(run.seed, run.deterministic)
-    write_config(cfg.model_dump(), run_dir)
 
     model = build_model(cfg).to(device)
     optimizer = build_optimizer(model, optim)
-    checkpoints = Checkpoints(run_dir, cfg.training.checkpoint.keep_last, objective.goal)
+    keep_last = cfg.training.checkpoint.keep_last
+    checkpoints = Checkpoints(run_dir, keep_last, objective.metric, objective.goal)
     progress = checkpoints.restore(model, optimizer)
+    write_record(cfg.model_dump(), run_dir)
     start = progress.iteration
-    if start:
+    if start >= run.iter_num:
+        log.info("complete: %d of %d iterations are done", start, run.iter_num)
+    elif start:
         log.info("continues after iteration %d of %d", start, run.iter_num)
     elif cfg.init:
         load_model(model, find_checkpoint(Path(cfg.init)))
@@ -47,7 +50,7 @@ def train(cfg: Config, run_dir: Path) -> float:
     valid_loader = eval_loader(cfg, "valid", run.eval_batches)
     metrics = MetricsFile(run_dir, start)
     with (
-        open_tracker(cfg, run_dir) as tracker,
+        open_tracker(cfg, run_dir, start) as tracker,
         ProgressBar(run.iter_num, start, run.estimate_after, device.type) as bar,
     ):
         losses = []  # kept on the device: reading one waits for the whole iteration
@@ -80,12 +83,7 @@ def train(cfg: Config, run_dir: Path) -> float:
                 metrics.write(progress.iteration, "train", values)
                 tracker.log(progress.iteration, "train", values)
                 bar.show(progress.iteration, values)
-                if not math.isfinite(values["loss"]):
-                    raise UserError(
-                        f"the loss is {values['loss']} at iteration {progress.iteration}\n"
-                        f"learning rate {lr:.3g}, gradient norm {values['grad_norm']:.3g}\n"
-                        "a lower training.lr or a longer training.warmup_steps may help"
-                    )
+                check_finite(values["loss"], norm.item(), lr, progress.iteration)
 
             value, is_best = None, False
             if progress.iteration % run.eval_every == 0 or is_last:
@@ -101,12 +99,22 @@ def train(cfg: Config, run_dir: Path) -> float:
 
             is_due = progress.iteration % cfg.training.checkpoint.every == 0
             if is_due or is_best or is_last:
+                check_finite(loss.item(), norm.item(), lr, progress.iteration)
                 checkpoints.save(progress, value, model, optimizer)
 
     best = math.nan if progress.best is None else progress.best
     stopped = "" if progress.iteration == run.iter_num else ", stopped early"
     log.info("iteration %d%s: best %s %.4g", progress.iteration, stopped, objective.metric, best)
     return best
+
+
+def check_finite(loss: float, norm: float, lr: float, iteration: int) -> None:
+    """Stop before a loss or gradient that is no number is saved over a good checkpoint."""
+    if not math.isfinite(loss) or not math.isfinite(norm):
+        raise UserError(
+            f"the loss is {loss} at iteration {iteration}, its gradient's norm {norm:.3g}\n"
+            f"at a learning rate of {lr:.3g}; a lower training.lr or a longer warmup may help"
+        )
 
 
 def build_optimizer(model: nn.Module, optim: Optim) -> torch.optim.Optimizer:

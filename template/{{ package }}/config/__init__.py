@@ -12,17 +12,18 @@ from .training import Training
 
 
 def _folder_name(name: str) -> str:
-    if not name or name in (".", "..") or any(c in "/\\" or not c.isprintable() for c in name):
-        raise ValueError("a folder's name: no slash, no control character, not empty")
+    unfit = name in ("", ".", "..") or any(c in "/\\" or not c.isprintable() for c in name)
+    if unfit or len(name.encode()) > 200:
+        raise ValueError("a folder's name: no slash or control character, 1 to 200 bytes")
     return name
 
 
 def _text(value: object) -> object:
     # name=20261123 and name=1e5 reach us as numbers
-    return str(value) if isinstance(value, int | float) and value is not True else value
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
-Path = Annotated[str, Field(min_length=1)]
+Text = Annotated[str, Field(min_length=1)]
 
 
 class Config(Section):
@@ -30,11 +31,11 @@ class Config(Section):
 
     mode: Harmless[Literal["train", "evaluate", "recognize"]]
     name: Harmless[Annotated[str, BeforeValidator(_text), AfterValidator(_folder_name)]]
-    runs_dir: Harmless[Path]
-    checkpoint: Harmless[Path | None]
-    input: Harmless[Path | None]
+    runs_dir: Harmless[Text]
+    checkpoint: Harmless[Text | None]
+    input: Harmless[Text | None]
     resume: Harmless[Literal["auto", "force", "never"]]
-    init: Path | None
+    init: Text | None
 
     model: Model
     training: Training

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from dataclasses import asdict, dataclass
@@ -36,10 +37,11 @@ class Progress:
 class Checkpoints:
     """The checkpoints of one run."""
 
-    def __init__(self, run_dir: Path, keep_last: int, goal: str) -> None:
+    def __init__(self, run_dir: Path, keep_last: int, metric: str, goal: str) -> None:
         self.run_dir = run_dir
         self.folder = run_dir / runs.CHECKPOINTS
         self.keep_last = keep_last
+        self.metric = metric
         self.goal = goal
 
     def save(
@@ -58,13 +60,15 @@ class Checkpoints:
         state = {
             "progress": asdict(progress),
             "optimizer": optimizer.state_dict()["state"],
+            "optimizer_type": type(optimizer).__name__,
             "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state_all(),
         }
         torch.save(state, beside / STATE)
         manifest = {
             "iteration": progress.iteration,
-            "objective": objective,
+            "objective": objective if objective is None or math.isfinite(objective) else None,
+            "metric": self.metric,
             "goal": self.goal,
             "files": {name: _fingerprint(beside / name) for name in (WEIGHTS, STATE)},
         }
@@ -92,18 +96,23 @@ class Checkpoints:
         load_model(model, found[-1])
         try:
             state = torch.load(found[-1] / STATE, weights_only=True, map_location="cpu")
-        except (RuntimeError, EOFError, UnpicklingError) as error:
+        except (RuntimeError, EOFError, OSError, UnpicklingError) as error:
             first = str(error).splitlines()[0]
             raise UserError(
                 f"{found[-1] / STATE}: damaged ({first})\n"
                 f"to go on from the checkpoint before it, remove {found[-1]}"
             ) from None
-        groups = optimizer.state_dict()["param_groups"]
-        optimizer.load_state_dict({"state": state["optimizer"], "param_groups": groups})
+        if state["optimizer_type"] == type(optimizer).__name__:
+            groups = optimizer.state_dict()["param_groups"]
+            optimizer.load_state_dict({"state": state["optimizer"], "param_groups": groups})
         torch.set_rng_state(state["rng"])
         if len(state["cuda_rng"]) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all(state["cuda_rng"])
-        return Progress(**state["progress"])
+        progress = Progress(**state["progress"])
+        about = runs.read_manifest(found[-1])
+        if (about["metric"], about["goal"]) != (self.metric, self.goal):
+            progress.best, progress.stale = None, 0  # of another objective
+        return progress
 
 
 def load_model(model: nn.Module, checkpoint: Path) -> nn.Module:

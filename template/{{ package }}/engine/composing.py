@@ -17,7 +17,8 @@ from yaml import YAMLError
 
 from . import runs
 
-ERRORS = (HydraException, OmegaConfBaseException, YAMLError)  # what a wrong conf/ makes Hydra raise
+# what a wrong conf/ makes Hydra raise
+ERRORS = (HydraException, OmegaConfBaseException, YAMLError, UnicodeDecodeError)
 
 # Hydra 1.3 warns where version_base is missing, Hydra 1.4 where it is given; OmegaConf 2.4, which
 # comes with 1.4, renamed what registers a resolver

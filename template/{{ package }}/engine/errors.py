@@ -22,6 +22,8 @@ def told_plainly(at_most: int = 20) -> Iterator[None]:
         count = len(error.problems)
         print("1 problem:" if count == 1 else f"{count} problems:", file=sys.stderr)
         for problem in error.problems[:at_most]:
+            # a data worker sends its error with a traceback before it
+            problem = problem.rpartition("UserError: ")[2]
             print("  " + problem.replace("\n", "\n      "), file=sys.stderr)
         if count > at_most:
             print(f"  … and {count - at_most} more", file=sys.stderr)

@@ -69,7 +69,7 @@ class ProgressBar:
         done = iteration - self.start
         if self.first is None:
             self.first = time.perf_counter()
-        elif done == self.estimate_after:
+        elif done == self.estimate_after and iteration < self.total:
             each = (time.perf_counter() - self.first) / (done - 1)
             left = each * (self.total - iteration)
             log.info("about %s for %d iterations", duration(left), self.total - iteration)

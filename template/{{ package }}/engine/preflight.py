@@ -58,6 +58,8 @@ def prepare(argv: list[str], conf: Path) -> list[str]:
     first = configs[0]
     output = runs.output_dir(first.mode, first.runs_dir, first.name, first.checkpoint)
     if first.mode == "train" and not args.multirun:
+        if Path(output).exists() and not Path(output).is_dir():
+            raise UserError(f"name = {first.name}: {output} is a file; give another name")
         runs.check_resume(first, Path(output))
     _check_writable(Path(first.runs_dir))
     print(f"name={first.name}", flush=True)

@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import re
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,20 +24,22 @@ log = logging.getLogger(__name__)
 CHECKPOINTS = "checkpoints"
 MANIFEST = "checkpoint.json"  # the last file that a checkpoint gets
 CONFIG = "config.yaml"
+OVERRIDES = "overrides.yaml"  # .hydra has one too, but of the last command, accepted or not
 LONGEST_NAME = 120
 
-NOT_IN_A_NAME = ("mode", "name", "runs_dir", "resume", "tracker")
+NOT_IN_A_NAME = ("name", "runs_dir", "resume")
 
 # of the command line that a run recorded, what its model and data need
 REPLAYED = ("model", "data", "experiment")
 
 
-def output_dir(mode: str, runs_dir: str, name: str, checkpoint: str | None) -> str:
+def output_dir(mode: str, runs_dir: str, name: object, checkpoint: str | None) -> str:
     """runs/NAME to train in; runs/NAME/evaluate/… for what is done with the run NAME later."""
+    folder = str(name)  # name=20261123 arrives as a number
     if mode == "train":
-        return str(Path(runs_dir, name))
+        return str(Path(runs_dir, folder))
     run = run_of(Path(checkpoint)) if checkpoint else None
-    return str(Path(run or Path(runs_dir, name), mode, name))
+    return str(Path(run or Path(runs_dir, folder), mode, folder))
 
 
 def job_name(overrides: ListConfig, _root_: DictConfig) -> str:
@@ -77,7 +80,7 @@ def _canonical(value: str) -> str:
 def run_of(path: Path) -> Path | None:
     """The run directory that is meant: runs/NAME itself, or the one that holds this checkpoint."""
     for run in (path, path.parent.parent):
-        if (run / ".hydra" / "overrides.yaml").is_file() and (run / CHECKPOINTS).is_dir():
+        if (run / OVERRIDES).is_file() and (run / CHECKPOINTS).is_dir():
             return run
     return None
 
@@ -100,16 +103,17 @@ def find_checkpoint(path: Path, key: str = "checkpoint") -> Path:
     found = list_checkpoints(path)
     if not found:
         raise UserError(f"{given}: no checkpoint in it; expected runs/NAME or one checkpoint in it")
-    return min(found, key=lambda c: _rank(c, read_manifest(c)))
-
-
-def _rank(checkpoint: Path, manifest: dict[str, Any]) -> tuple[bool, float, str]:
-    objective = manifest["objective"]
-    if objective is None:
-        # among checkpoints that nobody evaluated the newest is best
-        return True, -int(manifest["iteration"]), checkpoint.name
-    sign = 1 if manifest["goal"] == "minimize" else -1
-    return False, sign * float(objective), checkpoint.name
+    # only values of one metric compare: that of the newest checkpoint
+    about = {checkpoint: read_manifest(checkpoint) for checkpoint in found}
+    metric, goal = (about[found[-1]][key] for key in ("metric", "goal"))
+    values = {
+        checkpoint: manifest["objective"]
+        for checkpoint, manifest in about.items()
+        if (manifest["metric"], manifest["goal"]) == (metric, goal)
+        and manifest["objective"] is not None
+    }
+    best = min if goal == "minimize" else max
+    return best(values, key=lambda c: values[c]) if values else found[-1]
 
 
 def list_checkpoints(run: Path) -> list[Path]:
@@ -146,7 +150,7 @@ def read_manifest(checkpoint: Path) -> dict[str, Any]:
 
 def recorded_overrides(run: Path, given: list[str]) -> list[str]:
     """The model and data choices of the run's own command line that are not given anew."""
-    recorded = yaml.safe_load((run / ".hydra" / "overrides.yaml").read_text("utf-8")) or []
+    recorded: list[str] = _read_yaml(run / OVERRIDES) or []
     keys = {split_override(override)[1] for override in given}
     kept = []
     for override in recorded:
@@ -172,14 +176,21 @@ def differences(then: dict[str, Any], now: dict[str, Any], path: str = "") -> li
 
 def read_config(run: Path) -> dict[str, Any]:
     """The resolved config that the run began with; only ever compared, never run."""
-    file = run / CONFIG
-    return (yaml.safe_load(file.read_text("utf-8")) or {}) if file.is_file() else {}
+    return _read_yaml(run / CONFIG) or {}
 
 
-def write_config(values: dict[str, Any], run: Path) -> None:
-    """Keep the resolved config in the run's directory."""
+def _read_yaml(file: Path) -> Any:
+    try:
+        return yaml.safe_load(file.read_text("utf-8")) if file.is_file() else None
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise UserError(f"{file}: damaged, no longer the YAML that the run wrote") from None
+
+
+def write_record(values: dict[str, Any], run: Path) -> None:
+    """Keep the resolved config and the command line of a run that has been accepted."""
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
     (run / CONFIG).write_text(text, "utf-8")
+    shutil.copy(run / ".hydra" / OVERRIDES, run / OVERRIDES)
 
 
 def check_resume(cfg: "Config", run: Path) -> None:
@@ -197,6 +208,11 @@ def check_resume(cfg: "Config", run: Path) -> None:
     if cfg.training.optim.scheduler.name == "constant":
         harmless.add("training.run.iter_num")
     then, now = read_config(run), cfg.model_dump()
+    if not then:
+        raise UserError(
+            f"{run / CONFIG} is missing: nothing tells what the checkpoints there have learned\n"
+            "give another name, or resume=force to continue with the values of now"
+        )
     changed = [
         line
         for line in differences(then, now)

@@ -11,8 +11,6 @@ from ..config import Config
 from ..config.tracker import MLflow, TensorBoard, WeightsAndBiases
 from .errors import UserError
 
-PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow"}
-
 
 class Tracker:
     """What training tells a tracker; this one keeps silent."""
@@ -32,13 +30,12 @@ class Tracker:
 
 def tracker_problem(kind: str) -> str | None:
     """What keeps this tracker from working, found without importing it."""
-    package = PACKAGES.get(kind)
-    if package is None or importlib.util.find_spec(package):
+    if kind == "none" or importlib.util.find_spec(kind):
         return None
-    return f"tracker = {kind}: the package {package} is missing\npip install -e '.[{kind}]'"
+    return f"tracker = {kind}: the package {kind} is missing\npip install -e '.[{kind}]'"
 
 
-def open_tracker(cfg: Config, run_dir: Path) -> Tracker:
+def open_tracker(cfg: Config, run_dir: Path, start: int) -> Tracker:
     """The tracker that the config names, with the whole config in it already.
 
     Raises UserError where its client refuses: no credential, no server, no account.
@@ -47,7 +44,7 @@ def open_tracker(cfg: Config, run_dir: Path) -> Tracker:
     try:
         match cfg.tracker:
             case TensorBoard():
-                return _TensorBoard(values, run_dir)
+                return _TensorBoard(values, run_dir, start)
             case WeightsAndBiases():
                 return _WeightsAndBiases(cfg.tracker, values, run_dir)
             case MLflow():
@@ -61,10 +58,10 @@ def open_tracker(cfg: Config, run_dir: Path) -> Tracker:
 
 
 class _TensorBoard(Tracker):
-    def __init__(self, values: dict[str, Any], run_dir: Path) -> None:
+    def __init__(self, values: dict[str, Any], run_dir: Path, start: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self.writer = SummaryWriter(str(run_dir / "tensorboard"))
+        self.writer = SummaryWriter(str(run_dir / "tensorboard"), purge_step=start + 1)
         rows = [f"| {key} | {value} |" for key, value in flatten(values).items()]
         self.writer.add_text("config", "\n".join(["| key | value |", "|---|---|", *rows]))
 
@@ -115,8 +112,9 @@ class _MLflow(Tracker):
 
         self.run_id = _remember(run_dir, "mlflow", new_run)
         self.client.update_run(self.run_id, status="RUNNING")
+        known = self.client.get_run(self.run_id).data.params  # a resumed run has them already
         for key, value in flatten(values).items():
-            if key not in self.client.get_run(self.run_id).data.params:
+            if key not in known:
                 self.client.log_param(self.run_id, key, value)
 
     def log(self, step: int, split: str, values: dict[str, float]) -> None:

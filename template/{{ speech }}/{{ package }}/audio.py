@@ -10,6 +10,8 @@ import numpy.typing as npt
 import soundfile
 import soxr
 
+from .engine.errors import UserError
+
 Audio = npt.NDArray[np.float32]
 
 
@@ -26,12 +28,17 @@ def read_audio(path: Path, sample_rate: int) -> Audio:
 def audio_problem(path: Path) -> str | None:
     """What keeps this file from being read, if anything; looks at its header alone."""
     if not path.is_file():
-        return f"{path} does not exist"
+        return f"{path} is a folder" if path.is_dir() else f"{path} does not exist"
     try:
         frames = soundfile.info(path).frames
     except soundfile.SoundFileError:
         return f"{path} is not audio that libsndfile can read"
     return None if frames else f"{path} holds no audio"
+
+
+def audio_seconds(path: Path) -> float:
+    """The length that the file's header tells."""
+    return float(soundfile.info(path).duration)
 
 
 def audio_files(folder: Path) -> list[Path]:
@@ -52,7 +59,7 @@ class Recording:
 def read_manifest(path: Path, vocabulary: str) -> tuple[list[Recording], list[str]]:
     """The good lines of a manifest, and what is wrong with the others."""
     recordings, problems = [], []
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
+    for number, line in enumerate(path.read_text("utf-8-sig").splitlines(), start=1):
         if not line.strip():
             continue
         try:
@@ -86,4 +93,7 @@ class ManifestItems:
     def __getitem__(self, index: int) -> tuple[Audio, str]:
         """Audio, float32 of shape [samples], and what is said in it."""
         recording = self.recordings[index]
-        return self.read(recording.audio), recording.text
+        try:
+            return self.read(recording.audio), recording.text
+        except soundfile.SoundFileError:
+            raise UserError(f"{recording.audio}: its audio is damaged") from None

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from .audio import audio_files, audio_problem, read_manifest
+from .audio import Recording, audio_files, audio_problem, audio_seconds, read_manifest
 from .config import Config
 from .config.data import Manifest
+from .config.model import Encoder
 
 METRICS = ("loss", "cer")  # what evaluation.measure returns
 
@@ -16,12 +17,13 @@ def check_data(cfg: Config) -> list[str]:
     splits = ("train", "valid") if cfg.mode == "train" else (cfg.data.held_out,)
     problems = []
     for split in splits:
-        problems += check_manifest(split, Path(getattr(cfg.data, split)), cfg.data)
+        problems += check_manifest(split, cfg.data, cfg.model.encoder)
     return problems
 
 
-def check_manifest(split: str, path: Path, data: Manifest) -> list[str]:
+def check_manifest(split: str, data: Manifest, encoder: Encoder) -> list[str]:
     """Problems of one manifest: every line, every file's existence, some files' headers."""
+    path = Path(getattr(data, split))
     if not path.is_file():
         return [f"data.{split} = {path}: no such file; expected JSON Lines (see conf/data)"]
     try:
@@ -32,13 +34,21 @@ def check_manifest(split: str, path: Path, data: Manifest) -> list[str]:
         return [f"data.{split} = {path}: no line in it; expected JSON Lines (see conf/data)"]
     step = -(-len(recordings) // data.check_headers) if data.check_headers else 1
     for i, recording in enumerate(recordings):
-        if not recording.audio.is_file():
-            problem: str | None = f"{recording.audio} does not exist"
-        else:
-            problem = audio_problem(recording.audio) if i % step == 0 else None
+        problem = None
+        if i % step == 0 or not recording.audio.is_file():
+            problem = audio_problem(recording.audio) or length_problem(recording, encoder)
         if problem:
             problems.append(f"{path}:{recording.line}: {problem}")
     return problems
+
+
+def length_problem(recording: Recording, encoder: Encoder) -> str | None:
+    """CTC needs a frame for each symbol: a longer text would teach nothing."""
+    frames_per_second = encoder.sample_rate / encoder.hop_samples / encoder.subsampling
+    frames = audio_seconds(recording.audio) * frames_per_second + 1
+    if frames >= len(recording.text):
+        return None
+    return f"{len(recording.text)} symbols, but its audio is only {frames:.0f} encoder frames long"
 
 
 def check_input(cfg: Config) -> list[str]:

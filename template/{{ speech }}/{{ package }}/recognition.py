@@ -5,6 +5,7 @@ import logging
 from pathlib import Path
 
 import torch
+from soundfile import SoundFileError
 
 from .audio import audio_files, audio_problem, read_audio
 from .config import Config
@@ -33,7 +34,12 @@ def recognize(cfg: Config, checkpoint: Path, output_dir: Path) -> None:
             if problem := audio_problem(path):
                 log.warning("skipped: %s", problem)
                 continue
-            audio = torch.from_numpy(read_audio(path, encoder.sample_rate))[None].to(device)
+            try:
+                heard_audio = read_audio(path, encoder.sample_rate)
+            except SoundFileError:
+                log.warning("skipped: %s, its audio is damaged", path)
+                continue
+            audio = torch.from_numpy(heard_audio)[None].to(device)
             samples = torch.tensor([audio.shape[1]], device=device)
             with autocast(device, cfg.training.run.precision):
                 log_probs, frames = model(audio, samples)

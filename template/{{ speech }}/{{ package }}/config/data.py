@@ -24,8 +24,7 @@ def _no_symbol_twice(vocabulary: str) -> str:
 
 
 Vocabulary = Annotated[str, Field(min_length=1), AfterValidator(_no_symbol_twice)]
-Path = Annotated[str, Field(min_length=1)]
-Count = Annotated[int, Field(ge=1)]
+Text = Annotated[str, Field(min_length=1)]
 
 
 class Items(Section):
@@ -46,7 +45,7 @@ class Dialtones(Section):
     vocabulary: Vocabulary
     row_hz: Annotated[list[PositiveFloat], Field(min_length=1)]
     column_hz: Annotated[list[PositiveFloat], Field(min_length=1)]
-    symbols: Annotated[list[Count], Field(min_length=2, max_length=2)]
+    symbols: Annotated[list[PositiveInt], Field(min_length=2, max_length=2)]
     tone_seconds: Range
     pause_seconds: Range
     edge_seconds: Range
@@ -74,9 +73,9 @@ class Manifest(Section):
     """conf/data/manifest.yaml: the user's own recordings."""
 
     kind: Literal["manifest"]
-    train: Path
-    valid: Path
-    test: Path
+    train: Text
+    valid: Text
+    test: Text
     held_out: Harmless[Split]
     vocabulary: Vocabulary
     check_headers: Harmless[PositiveInt | None]
