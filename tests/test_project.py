@@ -53,7 +53,7 @@ def started(project: Project, command: str, until: str, seconds: int = 240) -> s
 )
 def test_a_standard_run_starts_and_says_how_long_it_takes(project: Project, command: str) -> None:
     text = started(project, command, r"about .* for \d+ iterations")
-    assert "36,281,489 parameters" in text
+    assert re.search(r"36,\d{3},\d{3} parameters", text)
     if "lr=3e-4" in command:
         name = re.match(r"name=(.+)\n", text)
         assert name
