@@ -109,6 +109,7 @@ class Checkpoints:
         save_weights(model, str(beside / WEIGHTS))
         state = {"optimizer": optimizer.state_dict()["state"], "type": type(optimizer).__name__}
         torch.save(state, beside / STATE)
+        shutil.copymode(beside / STATE, beside / WEIGHTS)  # safetensors lets its owner alone read
         for name in (WEIGHTS, STATE):
             sync(beside / name)
         manifest.write_manifest(beside, about, [WEIGHTS, STATE])

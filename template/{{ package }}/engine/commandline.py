@@ -162,8 +162,10 @@ def _recorded(overrides: list[str]) -> list[str]:
             f"checkpoint={values['checkpoint']}: one checkpoint at a time\n"
             "a path with a comma in it needs quotes: 'checkpoint=\"…\"'"
         )
-    path = Path(str(parsed.value()))
-    run = runs.run_of(find_checkpoint(path))
+    try:
+        run = runs.run_of(find_checkpoint(Path(str(parsed.value()))))
+    except UserError:
+        return []  # told with everything else that is wrong
     return runs.recorded_overrides(run, overrides) if run else []
 
 

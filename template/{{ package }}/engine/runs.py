@@ -43,6 +43,11 @@ def output_dir(mode: str, runs_dir: str, name: object, checkpoint: str | None) -
     return str(Path(run or Path(runs_dir, folder), mode, folder))
 
 
+def shorter(path: Path) -> Path:
+    """The path from here, if it is below; as people type it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
 def job_name(overrides: ListConfig, _root_: DictConfig) -> str:
     """A sweep job's directory: its own overrides, whatever their order, never its number."""
     leaves = Counter(_leaf_names(_root_))
