@@ -295,7 +295,7 @@ BAD = {
     "a file for a folder": ("runs_dir=train.py", ["runs_dir = train.py", "cannot write"]),
     "no such mode": ("mode=trian", ["mode = trian", "'train'"]),
     "no such device": ("training.run.device=cuda", ["training.run.device = cuda", "auto"]),
-    "too many devices": ("training.devices=2", ["training.run.devices = 2", "expected 1"]),
+    "too many devices": ("training.devices=99", ["training.run.devices = 99", "expected at most"]),
     "an uneven batch": ("training.run.accumulate=3", ["loader.batch_size = 16", "multiple"]),
     "a metric that is none": ("training.objective.metric=bleu", ["bleu", "loss, cer"]),
     "a missing package": ("tracker=wandb", ["wandb", "pip install"]),
