@@ -9,7 +9,19 @@ import pytest
 from .conftest import ROOT, Finished
 from .history import commit, git
 
-LOG = "# Changelog\n\n## [Unreleased]\n\n## [0.2.0] - 2026-01-31\n\n- A key.\n\n## [0.1.0] - 2025-12-01\n\n- All.\n"
+LOG = """\
+# Changelog
+
+## [Unreleased]
+
+## [0.2.0] - 2026-01-31
+
+- A key.
+
+## [0.1.0] - 2025-12-01
+
+- All.
+"""
 
 
 @pytest.fixture
