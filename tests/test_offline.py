@@ -1,4 +1,4 @@
-"""With networking cut off: nothing but a loopback that is down, in a network namespace of its own."""
+"""With networking cut off, in a namespace that has a loopback and nothing else."""
 
 import os
 import shutil
@@ -12,18 +12,44 @@ from .conftest import Finished, Render
 from .history import commit, copy_template, git, substitute
 
 UNSHARE = ["unshare", "--net", *([] if os.geteuid() == 0 else ["--map-root-user"])]
-REACH = "import socket; socket.create_connection(('127.0.0.1', 9), 1)"
+# bring the loopback up (SIOCSIFFLAGS, IFF_UP), then become the command
+INSIDE = """
+import fcntl, os, socket, struct, sys
+fcntl.ioctl(socket.socket(), 0x8914, struct.pack("16sh", b"lo", 1))
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+# every Python process writes down whom it asks for an address or tries to reach
+WITNESS = """
+import sys
+def note(event, arguments):
+    if event == "socket.getaddrinfo":
+        host = arguments[0]
+    elif event == "socket.connect" and isinstance(arguments[1], tuple):
+        host = arguments[1][0]
+    else:
+        return
+    if host not in ("127.0.0.1", "::1", "localhost", None):
+        with open(LOG, "a") as log:
+            log.write(f"{event} {host} {sys.argv}\\n")
+sys.addaudithook(note)
+"""
 
 
 def cut_off(folder: Path, *command: str) -> Finished:
+    """Run it where no network is; assert that none was missed."""
+    witness, log = folder.parent / "witness", folder.parent / "contacts"
+    witness.mkdir(exist_ok=True)
+    (witness / "sitecustomize.py").write_text(WITNESS.replace("LOG", repr(str(log))))
     inherited = {k: v for k, v in os.environ.items() if k != "RUN_NAME"}
-    return subprocess.run(
-        [*UNSHARE, sys.executable, *command],
+    done = subprocess.run(
+        [*UNSHARE, sys.executable, "-S", "-c", INSIDE, *command],
         cwd=folder,
-        env=inherited,
+        env=inherited | {"PYTHONPATH": str(witness)},
         capture_output=True,
         text=True,
     )
+    assert not log.exists(), log.read_text()
+    return done
 
 
 def succeeds(done: Finished) -> None:
@@ -36,9 +62,14 @@ def needs_namespaces() -> None:
         pytest.skip("no network namespaces here: unshare --net needs root or user namespaces")
 
 
-def test_it_is_cut_off(tmp_path: Path) -> None:
+def test_it_is_cut_off_and_watched(tmp_path: Path) -> None:
     """So that the tests below say something."""
-    assert "Network is unreachable" in cut_off(tmp_path, "-c", REACH).stderr
+    (tmp_path / "project").mkdir()
+    names = "import socket; print([name for _, name in socket.if_nameindex()])"
+    assert cut_off(tmp_path / "project", "-c", names).stdout == "['lo']\n"
+    ask = "import socket; socket.getaddrinfo('nowhere.invalid', 80)"
+    with pytest.raises(AssertionError, match=r"nowhere\.invalid"):
+        cut_off(tmp_path / "project", "-c", ask)
 
 
 @pytest.mark.parametrize("tracker", ["none", "tensorboard"])
