@@ -75,8 +75,9 @@ def append(file: Path, text: str) -> None:
     file.write_text(file.read_text() + text)
 
 
-def replace_first_line(file: Path, text: str) -> None:
-    substitute(file, r"\A.*\n", text + "\n")
+def remark(file: Path, text: str) -> None:
+    """A comment of one line before the first import."""
+    substitute(file, r"^(from|import) ", rf"# {text}\n\g<0>")
 
 
 # What the template may do between two versions ---------------------------------------------------
@@ -142,18 +143,17 @@ def moved_module(template: Path) -> None:
 
 
 def mended_engine(template: Path) -> None:
-    aliases = package(template) / "engine" / "aliases.py"
-    replace_first_line(aliases, '"""Flat aliases, mended.')
+    remark(package(template) / "engine" / "aliases.py", "mended")
 
 
 def improved_model(template: Path) -> None:
     (model,) = (template / "template").glob("*/{{ package }}/model.py")
-    replace_first_line(model, '"""The network, improved."""')
+    remark(model, "improved")
 
 
 def improved_loop(template: Path) -> None:
     loop = package(template) / "training.py"
-    replace_first_line(loop, '"""mode=train, improved."""')
+    remark(loop, "improved")
     append(loop, '\n\ndef of_the_new_version() -> None:\n    """Nothing yet."""\n')
 
 
@@ -296,7 +296,7 @@ def edited_loop(project: Path) -> None:
     """A line in the middle of the loop and a function of one's own."""
     loop = project / PACKAGE / "training.py"
     substitute(loop, r"^( *)optimizer\.step\(\)\n", r"\g<0>\1my_steps.append(1)\n")
-    substitute(loop, r"^log = .*\n", r"\g<0>my_steps: list[int] = []\n")
+    substitute(loop, r"^def ", r"my_steps: list[int] = []\n\n\n\g<0>")
 
 
 def own_dataset(project: Path) -> None:
