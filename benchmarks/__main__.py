@@ -133,6 +133,7 @@ def main() -> None:
     preset = "conf/training/fastrun.yaml"
     answers = "template/{{ _copier_conf.answers_file }}.jinja"
     trivial = folder / "trivial in the same folders"
+    (trivial / "template" / ".copier-answers.yml").unlink()
     (trivial / answers).write_text("{{ _copier_answers | to_nice_yaml }}")
     git(trivial, "add", "-Af")
     git(trivial, "commit", "-qm", "An update needs the answers")
