@@ -82,16 +82,16 @@ def test_recopy_renders_anew_with_the_same_answers(living: Path, origin: Path) -
 
 
 def test_an_answer_can_be_changed_later(living: Path, origin: Path) -> None:
-    data = ["--data", "tracker=tensorboard", "--data", "slurm=true"]
+    data = ["--data", "tracker=wandb", "--data", "slurm=true"]
     done = copier_command(living, origin, "update", "--defaults", *data)
     assert done.returncode == 0, done.stderr
     assert (living / "scripts" / "train.sbatch").is_file()
-    assert "kind: tensorboard" in Project(living).run("python train.py --cfg job").stdout
+    assert "kind: wandb" in Project(living).run("python train.py --cfg job").stdout
     commit(living, "Answered anew")
     done = copier_command(living, origin, "update", "--defaults", "--data", "slurm=false")
     assert done.returncode == 0, done.stderr
     assert not (living / "scripts" / "train.sbatch").exists()
-    assert "kind: tensorboard" in Project(living).run("python train.py --cfg job").stdout
+    assert "kind: wandb" in Project(living).run("python train.py --cfg job").stdout
 
 
 def test_these_commands_do_refuse_what_needs_trust(living: Path, origin: Path) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import tomllib
 from pathlib import Path
 
+import copier
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -20,9 +21,12 @@ COMBINATIONS = list(itertools.product(TASKS, TRACKERS, (True, False), LICENSES))
 
 
 @pytest.fixture(params=COMBINATIONS, ids=lambda answers: "-".join(map(str, answers)))
-def answered(request: pytest.FixtureRequest, render: Render) -> tuple[Path, str, bool, str]:
+def answered(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, str, bool, str]:
+    """Rendered without trust, and by the validators' leave: pytest-copie would grant both."""
     task, tracker, slurm, license = request.param
-    path = render(task=task, tracker=tracker, slurm=slurm, license=license)
+    answers = {"task": task, "tracker": tracker, "slurm": slurm, "license": license}
+    path = tmp_path / "project"
+    copier.run_copy(str(ROOT), path, answers, vcs_ref="HEAD", defaults=True, quiet=True)
     return path, tracker, slurm, license
 
 
