@@ -52,7 +52,7 @@ def check(project: Path, status: int, path: str | None = None) -> str:
     before = everything(project)
     environment = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "MAKEFLAGS")}
     done: Finished = subprocess.run(
-        ["make", "check-update"],
+        ["make", "--no-print-directory", "check-update"],
         cwd=project,
         env=environment | {"PATH": path or f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
         capture_output=True,
@@ -109,10 +109,10 @@ def test_a_project_inside_a_larger_repository(living: Living, tmp_path: Path) ->
 def test_uncommitted_changes_are_named(living: Living) -> None:
     project = living("v0.1.0")
     append(project / "Makefile", "# mine\n")
-    (project / "notes.txt").write_text("mine\n")
+    (project / "wäle.txt").write_text("mine\n")
     said = check(project, 2)
     assert said.startswith("Commit or stash these changes first")
-    assert "    Makefile\n    notes.txt\n" in said
+    assert "    Makefile\n    wäle.txt\n" in said
 
 
 def test_without_git_it_says_what_to_do(living: Living) -> None:

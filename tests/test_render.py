@@ -96,6 +96,7 @@ def test_no_lightning_in_a_project(render: Render) -> None:
         if file.is_file():
             assert "import lightning" not in file.read_text("utf-8")
             assert "pytorch_lightning" not in file.read_text("utf-8")
+    assert "lightning" not in (render() / "pyproject.toml").read_text()
 
 
 def test_help_in_make_lists_the_targets(render: Render) -> None:

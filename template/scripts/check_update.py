@@ -17,7 +17,7 @@ ANSWERS = ".copier-answers.yml"
 
 def git(folder: Path, *arguments: str) -> str:
     """What git prints; nothing where it fails."""
-    command = ["git", "-C", str(folder), *arguments]
+    command = ["git", "-c", "core.quotePath=false", "-C", str(folder), *arguments]
     return subprocess.run(command, capture_output=True, text=True).stdout.rstrip("\n")
 
 
