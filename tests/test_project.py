@@ -97,7 +97,7 @@ def test_a_checkpoint_outside_a_run_needs_the_model_spelled(
     outside = tmp_path / "kept"
     subprocess.run(["cp", "-r", str(checkpoint), str(outside)], check=True)
     done = project.run(f"python train.py mode=evaluate checkpoint={outside}", status=2)
-    assert "do not fit the model" in done.stderr
+    assert "do not fit this model" in done.stderr
     project.run(f"python train.py mode=evaluate checkpoint={outside} {SMALL}")
 
 
@@ -206,7 +206,7 @@ def test_the_config_is_not_taken_from_a_checkpoint(project: Project) -> None:
 def test_a_refused_command_leaves_the_run_as_it_was(project: Project) -> None:
     project.run(f"python train.py {SMALL} name=kept")
     done = project.run("python train.py model=tiny training=dryrun name=kept resume=force", 2)
-    assert "do not fit the model" in done.stderr
+    assert "do not fit this model" in done.stderr
     assert "complete: 4 of 4" in project.run(f"python train.py {SMALL} name=kept").stdout
     project.run("python train.py mode=evaluate checkpoint=runs/kept")
 

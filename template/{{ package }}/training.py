@@ -9,12 +9,16 @@ from torch import nn
 
 from .config import Config
 from .config.training import Objective, Optim
-from .data import eval_loader, train_loader
-from .engine.checkpoints import Checkpoints, load_model
-from .engine.devices import autocast, move, pick_device, seed_everything
-from .engine.errors import UserError
-from .engine.metrics import MetricsFile, ProgressBar
-from .engine.runs import find_checkpoint, write_record
+from .data import eval_loader, items_of_batch, train_loader
+from .engine.batches import seed_all
+from .engine.checkpoints import Checkpoints, Progress, load_model
+from .engine.devices import autocast, move, pick_device, set_determinism
+from .engine.errors import Stopped, UserError
+from .engine.manifest import find_checkpoint
+from .engine.metrics import MetricsFile, ProgressBar, Recent
+from .engine.processes import agree, parallel, share, synchronized
+from .engine.record import begin_record
+from .engine.stopping import Stop, until
 from .engine.tracking import open_tracker
 from .evaluation import measure
 from .model import build_model, compute_loss
@@ -22,99 +26,147 @@ from .model import build_model, compute_loss
 log = logging.getLogger(__name__)
 
 
-def train(cfg: Config, run_dir: Path) -> float:
+def train(cfg: Config, run_dir: Path, stop: Stop) -> float:
     """Train, and return the best objective. Raises UserError where the user can mend it."""
     run, optim, objective = cfg.training.run, cfg.training.optim, cfg.training.objective
     device = pick_device(run.device)
-    seed_everything(run.seed, run.deterministic)
+    set_determinism(run.deterministic)
+    seed_all(run.seed)
 
     model = build_model(cfg).to(device)
     optimizer = build_optimizer(model, optim)
-    keep_last = cfg.training.checkpoint.keep_last
-    checkpoints = Checkpoints(run_dir, keep_last, objective.metric, objective.goal)
+    checkpoints = Checkpoints(run_dir, cfg)
     progress = checkpoints.restore(model, optimizer)
-    write_record(cfg.model_dump(), run_dir)
     start = progress.iteration
-    if start >= run.iter_num:
+    if is_complete(progress, cfg):
         log.info("complete: %d of %d iterations are done", start, run.iter_num)
-    elif start:
+        return conclude(progress, cfg)
+    if start:
         log.info("continues after iteration %d of %d", start, run.iter_num)
     elif cfg.init:
-        load_model(model, find_checkpoint(Path(cfg.init)))
+        load_model(model, find_checkpoint(Path(cfg.init), "init"))
+    begin_record(cfg, run_dir)
+    rank, processes = share()
     parameters = sum(p.numel() for p in model.parameters())
-    log.info("%s parameters on %s, %s", f"{parameters:,}", device, run.precision)
+    log.info("%s parameters on %d × %s, %s", f"{parameters:,}", processes, device, run.precision)
     if run.compile:
         model.compile(dynamic=True)  # audio comes in all lengths
+    trained = parallel(model)
 
     batches = iter(train_loader(cfg, start))
     valid_loader = eval_loader(cfg, "valid", run.eval_batches)
     metrics = MetricsFile(run_dir, start)
+    recent = Recent()
+    model.train()
     with (
         open_tracker(cfg, run_dir, start) as tracker,
         ProgressBar(run.iter_num, start, run.estimate_after, device.type) as bar,
     ):
-        losses = []  # kept on the device: reading one waits for the whole iteration
-        model.train()
-        while progress.iteration < run.iter_num and progress.stale < (run.patience or math.inf):
+        while True:
+            # what is due after this iteration; a resumed run begins here, so nothing is left out
+            now = progress.iteration
+            ends = now >= run.iter_num
+            stopping, due = agree(stop.is_set(), checkpoints.is_due(now))
+            value, is_best = None, False
+            if now > progress.evaluated and (now % run.eval_every == 0 or ends) and not stopping:
+                values, _ = measure(model, until(stop, valid_loader), cfg)
+                (stopping,) = agree(stop.is_set())
+                if not stopping:  # one that was cut short is repeated when the run goes on
+                    metrics.write(now, "valid", values)
+                    tracker.log(now, "valid", values)
+                    bar.tell(now, values)
+                    value = values[objective.metric]
+                    is_best = is_better(value, progress.best, objective)
+                    progress.best = value if is_best else progress.best
+                    progress.stale = 0 if is_best else progress.stale + 1
+                    progress.evaluated = now
+            ends = is_complete(progress, cfg)
+            if (due or is_best or ends or stopping) and now > 0:
+                check_finite(recent, cfg)
+                checkpoints.save(progress, value, model, optimizer, must=ends or stopping)
+            if stopping and not ends:
+                where = f"saved in {run_dir}" if now else "nothing to save"
+                log.info("stopped after iteration %d of %d; %s", now, run.iter_num, where)
+                raise Stopped(stop.signal)
+            if ends:
+                break
+
             progress.iteration += 1
-            is_last = progress.iteration == run.iter_num
-            lr = learning_rate(progress.iteration, optim, run.iter_num)
+            now = progress.iteration
+            lr = learning_rate(now, optim, run.iter_num)
             for group in optimizer.param_groups:
                 group["lr"] = lr
-            for _ in range(run.accumulate):
+            loss = torch.zeros((), device=device)
+            for micro_batch in range(run.accumulate):
                 batch = move(next(batches), device)
-                with autocast(device, run.precision):
-                    loss = compute_loss(model, batch) / run.accumulate
-                loss.backward()  # type: ignore[no-untyped-call]
-                losses.append(loss.detach())
+                # dropout depends on these numbers alone, wherever the run was resumed
+                seed_all(run.seed, now, micro_batch, rank)
+                is_last = micro_batch == run.accumulate - 1
+                with synchronized(trained, is_last), autocast(device, run.precision):
+                    part = compute_loss(trained, batch) / run.accumulate
+                    part.backward()  # type: ignore[no-untyped-call]
+                loss += part.detach()
             norm = nn.utils.clip_grad_norm_(model.parameters(), optim.grad_clip or math.inf)
-            optimizer.step()
+            if run.on_nonfinite == "skip" and any(agree(not math.isfinite(loss + norm))):
+                progress.skipped += 1
+                log.warning("iteration %d is left out: loss %g, norm %g", now, loss, norm)
+                if progress.skipped > run.skip_at_most:
+                    raise nonfinite(now, loss.item(), norm.item(), cfg)
+            else:
+                progress.skipped = 0
+                optimizer.step()
+                recent.add(now, loss, norm)
             optimizer.zero_grad(set_to_none=True)
-            bar.step(progress.iteration)
+            bar.step(now)
 
-            if progress.iteration % run.log_every == 0 or is_last:
+            if now % run.log_every == 0 or now == run.iter_num:
+                check_finite(recent, cfg)
+                losses = [loss for _, loss, _ in recent.read()]
                 values = {
-                    "loss": torch.stack(losses).sum().item() * run.accumulate / len(losses),
+                    "loss": sum(losses) / len(losses) if losses else math.nan,
                     "lr": lr,
                     "grad_norm": norm.item(),
-                    "iterations_per_second": bar.rate(progress.iteration),
+                    "iterations_per_second": bar.rate(now),
                 }
-                losses.clear()
-                metrics.write(progress.iteration, "train", values)
-                tracker.log(progress.iteration, "train", values)
-                bar.show(progress.iteration, values)
-                check_finite(values["loss"], norm.item(), lr, progress.iteration)
+                recent.clear()
+                metrics.write(now, "train", values)
+                tracker.log(now, "train", values)
+                bar.show(now, values)
+    return conclude(progress, cfg)
 
-            value, is_best = None, False
-            if progress.iteration % run.eval_every == 0 or is_last:
-                values, _ = measure(model, valid_loader, cfg)
-                metrics.write(progress.iteration, "valid", values)
-                tracker.log(progress.iteration, "valid", values)
-                bar.tell(progress.iteration, values)
-                value = values[objective.metric]
-                is_best = is_better(value, progress.best, objective)
-                progress.best = value if is_best else progress.best
-                progress.stale = 0 if is_best else progress.stale + 1
-                is_last = is_last or progress.stale == run.patience
 
-            is_due = progress.iteration % cfg.training.checkpoint.every == 0
-            if is_due or is_best or is_last:
-                check_finite(loss.item(), norm.item(), lr, progress.iteration)
-                checkpoints.save(progress, value, model, optimizer)
+def is_complete(progress: Progress, cfg: Config) -> bool:
+    """Whether all iterations are done, and evaluated, or patience has come to its end."""
+    run = cfg.training.run
+    return progress.evaluated >= run.iter_num or progress.stale == run.patience
 
+
+def conclude(progress: Progress, cfg: Config) -> float:
+    """Say how it went; return the best objective."""
+    metric, iter_num = cfg.training.objective.metric, cfg.training.run.iter_num
     best = math.nan if progress.best is None else progress.best
-    stopped = "" if progress.iteration == run.iter_num else ", stopped early"
-    log.info("iteration %d%s: best %s %.4g", progress.iteration, stopped, objective.metric, best)
+    stopped = "" if progress.iteration >= iter_num else ", stopped early"
+    log.info("iteration %d%s: best %s %.4g", progress.iteration, stopped, metric, best)
     return best
 
 
-def check_finite(loss: float, norm: float, lr: float, iteration: int) -> None:
-    """Stop before a loss or gradient that is no number is saved over a good checkpoint."""
-    if not math.isfinite(loss) or not math.isfinite(norm):
-        raise UserError(
-            f"the loss is {loss} at iteration {iteration}, its gradient's norm {norm:.3g}\n"
-            f"at a learning rate of {lr:.3g}; a lower training.lr or a longer warmup may help"
-        )
+def check_finite(recent: Recent, cfg: Config) -> None:
+    """Stop before weights that a loss or gradient has spoilt are saved. Raises UserError."""
+    for iteration, loss, norm in recent.read():
+        if not math.isfinite(loss) or not math.isfinite(norm):
+            raise nonfinite(iteration, loss, norm, cfg)
+
+
+def nonfinite(iteration: int, loss: float, norm: float, cfg: Config) -> UserError:
+    """What is known about an iteration whose loss or gradient is no number."""
+    lr = learning_rate(iteration, cfg.training.optim, cfg.training.run.iter_num)
+    return UserError(
+        f"the loss is {loss:.3g} at iteration {iteration}, its gradient's norm {norm:.3g}\n"
+        f"at a learning rate of {lr:.3g}; the items of its batch:\n"
+        f"{', '.join(items_of_batch(cfg, iteration))}\n"
+        "the checkpoints are from before; a lower training.lr or a longer warmup may help, and\n"
+        "training.run.on_nonfinite=skip leaves such iterations out"
+    )
 
 
 def build_optimizer(model: nn.Module, optim: Optim) -> torch.optim.Optimizer:

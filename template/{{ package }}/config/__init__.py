@@ -29,7 +29,7 @@ Text = Annotated[str, Field(min_length=1)]
 class Config(Section):
     """A whole run, as conf/config.yaml and the command line compose it."""
 
-    mode: Harmless[Literal["train", "evaluate", "recognize"]]
+    mode: Harmless[Literal["train", "evaluate", "recognize", "check"]]
     name: Harmless[Annotated[str, BeforeValidator(_text), AfterValidator(_folder_name)]]
     runs_dir: Harmless[Text]
     checkpoint: Harmless[Text | None]
@@ -44,7 +44,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.mode != "train" and self.checkpoint is None:
+        if self.mode in ("evaluate", "recognize") and self.checkpoint is None:
             raise conflict("checkpoint", f"runs/NAME, which mode={self.mode} needs")
         if self.mode == "recognize" and self.input is None:
             raise conflict("input", "an audio file or a folder, which mode=recognize needs")

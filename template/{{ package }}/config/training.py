@@ -24,7 +24,8 @@ class Run(Section):
     """Optimizer steps."""
     seed: NonNegativeInt
     device: Harmless[Literal["auto", "cuda", "mps", "cpu"]]
-    devices: Harmless[PositiveInt]
+    devices: Harmless[PositiveInt | Literal["auto"]]
+    """Processes that train together, one for each device."""
     precision: Literal["fp32", "bf16"]
     compile: Harmless[bool]
     accumulate: PositiveInt
@@ -38,6 +39,10 @@ class Run(Section):
     """Iterations; the first one is slow and does not count."""
     patience: Harmless[PositiveInt | None]
     """Evaluations."""
+    on_nonfinite: Harmless[Literal["stop", "skip"]]
+    """What a loss or gradient that is NaN or infinite leads to."""
+    skip_at_most: Harmless[NonNegativeInt]
+    """Iterations in a row."""
 
 
 class Scheduler(Section):
@@ -71,6 +76,8 @@ class Checkpoint(Section):
     """When checkpoints are written, and which are kept."""
 
     every: Harmless[PositiveInt]
+    """Iterations."""
+    every_minutes: Harmless[PositiveFloat | None]
     keep_last: Harmless[PositiveInt]
 
 

@@ -17,6 +17,7 @@ from .aliases import ALIAS, split_override
 from .composing import ERRORS, compose, is_group
 from .errors import UserError
 from .origins import origin, origins
+from .runs import shorter
 
 Problem = tuple[str, str]  # key, what is wrong with it
 
@@ -243,9 +244,7 @@ def _show(value: Any) -> str:
 def _first_lines(error: Exception) -> str:
     if isinstance(error, MarkedYAMLError) and error.problem_mark:
         mark = error.problem_mark
-        file = Path(mark.name)
-        if file.is_relative_to(Path.cwd()):
-            file = file.relative_to(Path.cwd())
+        file = shorter(Path(mark.name))
         return f"{file}:{mark.line + 1}:{mark.column + 1}: not valid YAML: {error.problem}"
     lines = [line for line in str(error).splitlines() if line.strip() and "hydra.cc" not in line]
     return "\n".join(lines[:6])

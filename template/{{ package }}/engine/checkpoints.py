@@ -1,10 +1,9 @@
 """Checkpoints: directories written beside their place, then renamed into it, never half there."""
 
-import hashlib
-import json
+import logging
 import math
-import os
 import shutil
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -16,8 +15,14 @@ from safetensors.torch import load_model as load_weights
 from safetensors.torch import save_model as save_weights
 from torch import nn
 
-from . import runs
+from ..config import Config
+from ..config.training import Objective
+from . import manifest, runs
 from .errors import UserError
+from .manifest import CHECKPOINTS, newest_checkpoint, read_manifest, sync
+from .processes import is_main
+
+log = logging.getLogger(__name__)
 
 WEIGHTS = "weights.safetensors"
 STATE = "state.pt"
@@ -25,93 +30,135 @@ STATE = "state.pt"
 
 @dataclass
 class Progress:
-    """How far a run has come."""
+    """How far a run has come. A checkpoint's manifest holds it, for people to read."""
 
     iteration: int = 0
+    evaluated: int = 0
+    """The iteration of the last evaluation."""
     best: float | None = None
     """The best objective so far."""
     stale: int = 0
     """Evaluations since then."""
+    skipped: int = 0
+    """Iterations left out in a row, with training.run.on_nonfinite=skip."""
 
 
 class Checkpoints:
-    """The checkpoints of one run."""
+    """The checkpoints of one run; the main process writes them, all read them."""
 
-    def __init__(self, run_dir: Path, keep_last: int, metric: str, goal: str) -> None:
+    def __init__(self, run_dir: Path, cfg: Config) -> None:
         self.run_dir = run_dir
-        self.folder = run_dir / runs.CHECKPOINTS
-        self.keep_last = keep_last
-        self.metric = metric
-        self.goal = goal
+        self.settings = cfg.training.checkpoint
+        self.objective: Objective = cfg.training.objective
+        self.config = cfg.model_dump()
+        self.at = 0  # the iteration whose weights were saved or restored last
+        self.since = time.monotonic()
+
+    def is_due(self, iteration: int) -> bool:
+        """Whether the cadence asks for one now, by iterations or by minutes."""
+        minutes = self.settings.every_minutes
+        late = minutes is not None and time.monotonic() - self.since >= 60 * minutes
+        return iteration > self.at and (iteration % self.settings.every == 0 or late)
 
     def save(
         self,
         progress: Progress,
-        objective: float | None,
+        value: float | None,
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
-    ) -> Path:
-        """Write one, then delete those that are neither among the last nor the best."""
-        path = self.folder / f"iteration-{progress.iteration:09d}"
-        beside = self.folder / f".{path.name}"
+        must: bool = False,
+    ) -> None:
+        """Write one, then delete those that are neither among the last nor the best.
+
+        `value` is the objective, if it has been measured. Where there is no room the run goes on
+        with the checkpoints that it has, unless it `must` be saved: then a UserError says so.
+        """
+        self.since = time.monotonic()
+        known = progress.iteration == self.at
+        if known and value is None:
+            return
+        if not is_main():
+            self.at = progress.iteration
+            return
+        path = self.run_dir / CHECKPOINTS / f"iteration-{progress.iteration:09d}"
+        about: dict[str, Any] = {
+            "progress": asdict(progress),
+            "metric": self.objective.metric,
+            "goal": self.objective.goal,
+            "objective": value if value is not None and math.isfinite(value) else None,
+            "overrides": runs.overrides(self.run_dir),
+            "config": self.config,
+        }
+        try:
+            if known:  # the weights are there, only the evaluation is new
+                manifest.replace_manifest(path, read_manifest(path) | about)
+            else:
+                self._write(path, about, model, optimizer)
+        except (OSError, SafetensorError, RuntimeError) as error:  # what a full disk makes of each
+            self._tell_failure(path, error, must)
+            return
+        self.at = progress.iteration
+        self._prune()
+
+    def _write(
+        self, path: Path, about: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer
+    ) -> None:
+        beside = path.with_name(f".{path.name}")
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir(parents=True)
         save_weights(model, str(beside / WEIGHTS))
-        state = {
-            "progress": asdict(progress),
-            "optimizer": optimizer.state_dict()["state"],
-            "optimizer_type": type(optimizer).__name__,
-            "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state_all(),
-        }
+        state = {"optimizer": optimizer.state_dict()["state"], "type": type(optimizer).__name__}
         torch.save(state, beside / STATE)
-        manifest = {
-            "iteration": progress.iteration,
-            "objective": objective if objective is None or math.isfinite(objective) else None,
-            "metric": self.metric,
-            "goal": self.goal,
-            "files": {name: _fingerprint(beside / name) for name in (WEIGHTS, STATE)},
-        }
-        (beside / runs.MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
-        for file in (*beside.iterdir(), beside):
-            _sync(file)
-        shutil.rmtree(path, ignore_errors=True)
+        shutil.copymode(beside / STATE, beside / WEIGHTS)  # safetensors lets its owner alone read
+        for name in (WEIGHTS, STATE):
+            sync(beside / name)
+        manifest.write_manifest(beside, about, [WEIGHTS, STATE])
+        _delete(path)  # a damaged one, if any
         beside.rename(path)
-        _sync(self.folder)
-        self._prune()
-        return path
+        sync(path.parent)
+
+    def _tell_failure(self, path: Path, error: Exception, must: bool) -> None:
+        shutil.rmtree(path.with_name(f".{path.name}"), ignore_errors=True)
+        reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
+        free = shutil.disk_usage(self.run_dir).free / 1e6
+        kept = newest_checkpoint(self.run_dir)
+        text = (
+            f"{path} could not be saved: {reason} ({free:.1f} MB are free on its disk)\n"
+            f"what is there stays: {kept or 'no checkpoint yet'}"
+        )
+        if must:
+            raise UserError(f"{text}\nmake room, then give the same command with its name= again")
+        log.warning("%s; the run goes on", text)
 
     def _prune(self) -> None:
-        kept = runs.list_checkpoints(self.run_dir)
-        best = runs.find_checkpoint(self.run_dir)
-        for old in kept[: -self.keep_last]:
+        complete = [c for c in manifest.list_checkpoints(self.run_dir) if manifest.is_complete(c)]
+        best = manifest.best_checkpoint(complete)
+        for old in complete[: -self.settings.keep_last]:
             if old != best:
-                shutil.rmtree(old)
+                _delete(old)
 
     def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
-        """Load the newest checkpoint, if there is one; the optimizer's settings stay today's."""
-        found = runs.list_checkpoints(self.run_dir)
+        """Load the newest sound one, if there is any; the optimizer's settings stay today's."""
+        if is_main():  # what was being written or deleted when the run was killed
+            for left in (self.run_dir / CHECKPOINTS).glob(".*"):
+                shutil.rmtree(left)
+        found = newest_checkpoint(self.run_dir, tell=is_main())
         if not found:
             return Progress()
-        load_model(model, found[-1])
+        load_model(model, found)
         try:
-            state = torch.load(found[-1] / STATE, weights_only=True, map_location="cpu")
+            state = torch.load(found / STATE, weights_only=True, map_location="cpu")
         except (RuntimeError, EOFError, OSError, UnpicklingError) as error:
-            first = str(error).splitlines()[0]
-            raise UserError(
-                f"{found[-1] / STATE}: damaged ({first})\n"
-                f"to go on from the checkpoint before it, remove {found[-1]}"
-            ) from None
-        if state["optimizer_type"] == type(optimizer).__name__:
+            raise UserError(f"{found / STATE}: {str(error).splitlines()[0]}") from None
+        if state["type"] == type(optimizer).__name__:
+            # with its state, torch would bring back the learning rate and weight decay of then
             groups = optimizer.state_dict()["param_groups"]
             optimizer.load_state_dict({"state": state["optimizer"], "param_groups": groups})
-        torch.set_rng_state(state["rng"])
-        if len(state["cuda_rng"]) == torch.cuda.device_count():
-            torch.cuda.set_rng_state_all(state["cuda_rng"])
-        progress = Progress(**state["progress"])
-        about = runs.read_manifest(found[-1])
-        if (about["metric"], about["goal"]) != (self.metric, self.goal):
+        about = read_manifest(found)
+        progress = Progress(**about["progress"])
+        if (about["metric"], about["goal"]) != (self.objective.metric, self.objective.goal):
             progress.best, progress.stale = None, 0  # of another objective
+        self.at = progress.iteration
         return progress
 
 
@@ -119,26 +166,20 @@ def load_model(model: nn.Module, checkpoint: Path) -> nn.Module:
     """Put a checkpoint's weights into the model. Raises UserError where they do not fit."""
     try:
         load_weights(model, checkpoint / WEIGHTS)
-    except FileNotFoundError:
-        raise UserError(f"{checkpoint}: no {WEIGHTS} in it") from None
-    except SafetensorError as error:
-        raise UserError(f"{checkpoint / WEIGHTS}: damaged ({error})") from None
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{checkpoint / WEIGHTS}: {error}") from None
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip()
         raise UserError(
-            f"{checkpoint}: its weights do not fit the model that the config describes\n"
-            f"give the model and data that it was trained with, for example model=tiny\n{first}"
+            f"{checkpoint}: its weights do not fit the model that model.py builds\n"
+            f"its config is that of today, so the code has changed since\n{first}"
         ) from None
     return model
 
 
-def _fingerprint(file: Path) -> dict[str, Any]:
-    with file.open("rb") as opened:
-        digest = hashlib.file_digest(opened, "sha256").hexdigest()
-    return {"bytes": file.stat().st_size, "sha256": digest}
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    os.fsync(descriptor)
-    os.close(descriptor)
+def _delete(checkpoint: Path) -> None:
+    """Rename, then delete: a kill in between leaves nothing that looks like a checkpoint."""
+    if checkpoint.exists():
+        hidden = checkpoint.with_name(f".deleted-{checkpoint.name}")
+        checkpoint.rename(hidden)
+        shutil.rmtree(hidden, ignore_errors=True)

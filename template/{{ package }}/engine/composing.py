@@ -28,11 +28,14 @@ REGISTER = "register_new_resolver" if HYDRA_1_3 else "register_resolver"
 
 
 def register() -> None:
-    """Give conf/ its resolvers, and this process a name for its run."""
+    """Give conf/ its resolvers."""
     add = functools.partial(getattr(OmegaConf, REGISTER), replace=True)
     add("output_dir", runs.output_dir)
     add("job_name", runs.job_name)
-    # in the environment, so that every process which this one starts means the same run
+
+
+def name_this_run() -> None:
+    """In the environment, so that every process which this one starts means the same run."""
     letters = "".join(secrets.choice("abcdefghijkmnpqrstuvwxyz") for _ in range(4))
     os.environ.setdefault("RUN_NAME", f"{time.strftime('%Y%m%d-%H%M%S')}-{letters}")
 

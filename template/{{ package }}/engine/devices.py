@@ -1,13 +1,12 @@
-"""Devices, precision and seeds: thin names for what torch does."""
+"""Devices, precision and determinism: thin names for what torch does."""
 
 import os
-import random
 from contextlib import AbstractContextManager
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from ..config.training import Run
 from .errors import UserError
 
 
@@ -25,6 +24,30 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def device_count(run: Run) -> int:
+    """How many processes training.run.devices means. Raises UserError where there are too few."""
+    kind = pick_device(run.device).type
+    # a second process on a CPU is for trying things out: `auto` does not mean that
+    there = {"cuda": torch.cuda.device_count(), "cpu": os.cpu_count() or 1}.get(kind, 1)
+    if run.devices == "auto":
+        return there if kind == "cuda" else 1
+    if run.devices > there:
+        of_what = {"cuda": "GPUs", "cpu": "cores"}.get(kind, f"{kind} devices")
+        raise UserError(
+            f"training.run.devices = {run.devices}: expected at most {there}, the {of_what} here"
+        )
+    return run.devices
+
+
+def precision_problem(run: Run) -> str | None:
+    """Whether the device computes in training.run.precision."""
+    if run.precision == "fp32" or pick_device(run.device).type != "cuda":
+        return None
+    if torch.cuda.is_bf16_supported(including_emulation=False):
+        return None
+    return f"training.run.precision = bf16: {torch.cuda.get_device_name()} has none; expected fp32"
+
+
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
     """With precision bf16, the operations that torch lists as safe run in it."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
@@ -35,11 +58,8 @@ def move(batch: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
     return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
 
 
-def seed_everything(seed: int, deterministic: bool) -> None:
-    """Seed every source of randomness; a second job in this process starts as the first did."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
+def set_determinism(deterministic: bool) -> None:
+    """The same results every time on a GPU too; a second job in this process starts afresh."""
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(deterministic)

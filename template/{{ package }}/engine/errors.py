@@ -4,6 +4,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+WORKER_DIED = """\
+a process that reads the data died, often because memory ran out: try a smaller
+training.num_workers, or 0 to see its own error; the same command with name= goes on"""
+
 
 class UserError(Exception):
     """One or more problems that the user can mend, each told in full."""
@@ -13,21 +17,44 @@ class UserError(Exception):
         self.problems = problems
 
 
+class Stopped(BaseException):
+    """A signal asked the run to stop; what it had done is saved."""
+
+    def __init__(self, signal_number: int, go_on: str = "") -> None:
+        super().__init__(signal_number)
+        self.status = 128 + signal_number  # as a shell reports a command that a signal ended
+        self.go_on = go_on
+
+
 @contextmanager
 def told_plainly(at_most: int = 20) -> Iterator[None]:
-    """Print the problems of a UserError and leave with status 2; with 130 after Ctrl-C."""
+    """Print the problems of a UserError and leave with status 2; after a signal, how to go on."""
     try:
         yield
     except UserError as error:
-        count = len(error.problems)
-        print("1 problem:" if count == 1 else f"{count} problems:", file=sys.stderr)
-        for problem in error.problems[:at_most]:
-            # a data worker sends its error with a traceback before it
-            problem = problem.rpartition("UserError: ")[2]
-            print("  " + problem.replace("\n", "\n      "), file=sys.stderr)
-        if count > at_most:
-            print(f"  … and {count - at_most} more", file=sys.stderr)
+        _tell(error.problems, at_most)
         raise SystemExit(2) from None
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        # torch raises this wherever the main thread happens to be
+        _tell((f"{str(error).splitlines()[0]}\n{WORKER_DIED}",), at_most)
+        raise SystemExit(2) from None
+    except Stopped as stopped:
+        if stopped.go_on:
+            print(f"to go on: {stopped.go_on}", file=sys.stderr)
+        raise SystemExit(stopped.status) from None
     except KeyboardInterrupt:
-        print("\ninterrupted; the same command with name=… goes on", file=sys.stderr)
+        print("\ninterrupted", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def _tell(problems: tuple[str, ...], at_most: int) -> None:
+    count = len(problems)
+    print("1 problem:" if count == 1 else f"{count} problems:", file=sys.stderr)
+    for problem in problems[:at_most]:
+        # a data worker sends its error with a traceback before it
+        problem = problem.rpartition("UserError: ")[2]
+        print("  " + problem.replace("\n", "\n      "), file=sys.stderr)
+    if count > at_most:
+        print(f"  … and {count - at_most} more", file=sys.stderr)

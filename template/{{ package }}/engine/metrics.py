@@ -1,14 +1,20 @@
 """metrics.jsonl, and what a run shows while it goes on."""
 
+import contextlib
 import json
 import logging
 import math
+import os
 import time
 from pathlib import Path
 from typing import Self
 
+import torch
+from torch import Tensor
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
+
+from .processes import average, is_main
 
 log = logging.getLogger(__name__)
 
@@ -19,18 +25,34 @@ class MetricsFile:
     """One JSON object a line: step, split, values. Always written, whatever the tracker."""
 
     def __init__(self, run_dir: Path, start: int) -> None:
-        path = run_dir / "metrics.jsonl"
-        if path.exists():  # a resumed run repeats the steps after its checkpoint: drop them
-            lines = path.read_text().splitlines(keepends=True)
-            beside = path.with_suffix(".tmp")
+        self.path = run_dir / "metrics.jsonl"
+        self.waiting = ""  # lines that a full disk did not take
+        if not is_main():
+            return
+        if self.path.exists():  # a resumed run repeats the steps after its checkpoint: drop them
+            lines = self.path.read_text().splitlines(keepends=True)
+            beside = self.path.with_suffix(".tmp")
             beside.write_text("".join(line for line in lines if _step(line) <= start))
-            beside.replace(path)
-        self.file = path.open("a", buffering=1)
+            beside.replace(self.path)
 
     def write(self, step: int, split: str, values: dict[str, float]) -> None:
-        """Append one line."""
+        """Append one line; where the disk is full, with a later one."""
         shown = {name: value if math.isfinite(value) else None for name, value in values.items()}
-        self.file.write(json.dumps({"step": step, "split": split, **shown}) + "\n")
+        line = json.dumps({"step": step, "split": split, **shown}) + "\n"
+        if not is_main():
+            return
+        size = self.path.stat().st_size if self.path.exists() else 0
+        try:
+            with self.path.open("a") as file:
+                file.write(self.waiting + line)
+        except OSError as error:
+            if not self.waiting:
+                log.warning("%s: %s; the run goes on", self.path, error.strerror)
+            self.waiting += line
+            with contextlib.suppress(OSError):
+                os.truncate(self.path, size)  # no half line
+        else:
+            self.waiting = ""
 
 
 def _step(line: str) -> float:
@@ -38,6 +60,32 @@ def _step(line: str) -> float:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
         return math.inf  # half a line, from a run that was killed
+
+
+class Recent:
+    """Loss and gradient norm of the iterations since the last log, kept on the device.
+
+    Reading them waits for the device, so that it is done no more often than they are shown.
+    """
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[int, Tensor, Tensor]] = []
+
+    def add(self, iteration: int, loss: Tensor, norm: Tensor) -> None:
+        """Of one iteration; of several processes, each adds its own loss."""
+        self.rows.append((iteration, loss.detach(), norm.detach()))
+
+    def read(self) -> list[tuple[int, float, float]]:
+        """(iteration, loss, norm) of each."""
+        if not self.rows:
+            return []
+        iterations, losses, norms = zip(*self.rows, strict=True)
+        values = average(torch.stack(losses)).tolist(), torch.stack(norms).tolist()
+        return list(zip(iterations, *values, strict=True))
+
+    def clear(self) -> None:
+        """They have been shown."""
+        self.rows.clear()
 
 
 class ProgressBar:
@@ -50,7 +98,8 @@ class ProgressBar:
         self.device = device
         self.first: float | None = None
         self.last = (start, time.perf_counter())
-        self.bar = tqdm(total=total, initial=start, desc="train", unit="it", disable=None)
+        hidden = None if is_main() else True  # None: where there is no terminal
+        self.bar = tqdm(total=total, initial=start, desc="train", unit="it", disable=hidden)
         self.redirect = logging_redirect_tqdm()
 
     def __enter__(self) -> Self:

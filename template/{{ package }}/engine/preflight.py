@@ -1,189 +1,176 @@
-"""What runs before Hydra: the command line, the config of every job, files, the run directory.
+"""What must hold before a run: data, tracker, checkpoint, device, disk, git; and mode=check."""
 
-All of it is told within a second, before torch is imported and before anything is written.
-"""
-
-import re
-import string
-import tempfile
+import importlib.util
+import netrc
+import os
+import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from hydra._internal.utils import get_args_parser
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
-
+from ..checks import METRICS, check_data, check_input
+from ..config import Config
+from ..config.tracker import MLflow, WeightsAndBiases
 from . import runs
-from .aliases import Aliases, split_override
-from .composing import ERRORS, compose, jobs, register
-from .credentials import credential_problems
 from .errors import UserError
+from .manifest import CHECKPOINTS, damage_of, find_checkpoint, list_checkpoints
+from .resuming import check_resume, misfit
 
-if TYPE_CHECKING:
-    from ..config import Config
-
-
-def prepare(argv: list[str], conf: Path) -> list[str]:
-    """Check a command line against conf/ and return it as Hydra is to see it. Raises UserError."""
-    register()
-    # intermixed: Hydra itself takes flags before or after the overrides, not among them
-    args = get_args_parser().parse_intermixed_args(argv)
-    if args.help:
-        # Hydra's own page composes the config and reads every group first: three times as slow
-        print(help_page(conf))
-        raise SystemExit(0)
-    if args.hydra_help or args.info or args.shell_completion:
-        return argv
-    given = list(args.overrides)
-    flags = [arg for arg in argv if arg not in given]
-    _refuse([*_grammar_problems(given), *credential_problems(given)])
-    aliases = Aliases(conf)
-    overrides = aliases.expand(given)
-    _refuse(aliases.problems)
-    typed = dict(zip(overrides, given, strict=True))
-    if args.cfg:
-        if args.multirun:
-            raise UserError("--cfg shows one config, --multirun runs many: give one of the two")
-        try:
-            compose(conf, overrides)
-        except ERRORS:
-            _checked([overrides], conf, typed)
-        return flags + overrides
-
-    recorded = _recorded(overrides)
-    overrides = recorded + overrides
-    configs = _checked(jobs(overrides) if args.multirun else [overrides], conf, typed)
-    _refuse([problem for cfg in _distinct(configs) for problem in _file_problems(cfg)])
-    first = configs[0]
-    output = runs.output_dir(first.mode, first.runs_dir, first.name, first.checkpoint)
-    if first.mode == "train" and not args.multirun:
-        if Path(output).exists() and not Path(output).is_dir():
-            raise UserError(f"name = {first.name}: {output} is a file; give another name")
-        runs.check_resume(first, Path(output))
-    _check_writable(Path(first.runs_dir))
-    print(f"name={first.name}", flush=True)
-    if recorded:
-        print(f"with {' '.join(recorded)}, as the run recorded", flush=True)
-    for line in _changes(first):
-        print(f"unlike the run: {line}", flush=True)
-    return flags + overrides
+SQLITE = "sqlite:///"
 
 
-def help_page(conf: Path) -> str:
-    """conf/help.txt with the groups and aliases that conf/ has now."""
-    groups = {
-        folder.name: ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
-        for folder in sorted(conf.iterdir())
-        if folder.is_dir() and folder.name not in ("hydra", "local")
-    }
-    width = max(map(len, groups))
-    listed = "\n".join(f"  {name:{width}}  {options}" for name, options in groups.items())
-    page = string.Template((conf / "help.txt").read_text("utf-8"))
-    return page.safe_substitute(groups=listed, aliases=Aliases(conf).table())
-
-
-def _checked(job_overrides: list[list[str]], conf: Path, typed: dict[str, str]) -> list["Config"]:
-    from .checking import Checker  # pydantic: --help and --cfg need not wait for it
-
-    checker = Checker(conf, typed)
-    configs: list[Config] = []
-    problems: list[str] = []
-    for overrides in job_overrides:
-        try:
-            configs.append(checker.check(overrides))
-        except UserError as error:
-            problems += error.problems
-    _refuse(problems)
-    return configs
-
-
-def _refuse(problems: list[str]) -> None:
-    if problems:
-        raise UserError(*dict.fromkeys(problems))
-
-
-def _grammar_problems(overrides: list[str]) -> Iterator[str]:
-    parser = OverridesParser.create()
-    for override in overrides:
-        prefix, key, value = split_override(override)
-        try:
-            parser.parse_override(override)
-        except HydraException:
-            if value and re.fullmatch(r"[\w./@]+", key):
-                quoted = re.sub(r'(\\*)"', r'\1\1\\"', value[1:])
-                shell = f'{prefix}{key}="{quoted}"'.replace("'", "'\\''")
-                yield f"{override}: Hydra reads such a value only in quotes; type\n'{shell}'"
-            else:
-                yield f"{override}: expected KEY=VALUE, as in training.lr=3e-4"
-
-
-def _recorded(overrides: list[str]) -> list[str]:
-    """The model and data choices that evaluate and recognize take from the run's own command."""
-    values = {key: value[1:] for _, key, value in map(split_override, overrides)}
-    if values.get("mode", "train") == "train" or not values.get("checkpoint"):
-        return []
-    parsed = OverridesParser.create().parse_override(f"checkpoint={values['checkpoint']}")
-    if parsed.is_sweep_override():
-        raise UserError(
-            f"checkpoint={values['checkpoint']}: one checkpoint at a time\n"
-            "a path with a comma in it needs quotes: 'checkpoint=\"…\"'"
-        )
-    path = Path(str(parsed.value()))
-    run = runs.run_of(runs.find_checkpoint(path))
-    return runs.recorded_overrides(run, overrides) if run else []
-
-
-def _changes(cfg: "Config") -> list[str]:
-    """What is not as it was when the run of this checkpoint was trained."""
-    run = runs.run_of(runs.find_checkpoint(Path(cfg.checkpoint))) if cfg.checkpoint else None
-    if cfg.mode == "train" or not run:
-        return []
-    now = cfg.model_dump(include={"model", "data"})
-    then = {key: value for key, value in runs.read_config(run).items() if key in now}
-    return runs.differences(then, now) if then else []
-
-
-def _distinct(configs: list["Config"]) -> list["Config"]:
-    """One config of each kind that reads other files: a sweep's jobs mostly share theirs."""
-    kinds = {
-        cfg.model_dump_json(exclude={"model": True, "training": {"optim", "loader"}}): cfg
-        for cfg in configs
-    }
-    return list(kinds.values())
-
-
-def _file_problems(cfg: "Config") -> Iterator[str]:
-    from ..checks import METRICS, check_data, check_input
-    from .tracking import tracker_problem
-
-    run, objective = cfg.training.run, cfg.training.objective
+def file_problems(cfg: Config) -> Iterator[str]:
+    """What is wrong with the files and accounts that this mode needs, found without torch."""
+    objective = cfg.training.objective
     if objective.metric not in METRICS:
         expected = ", ".join(METRICS)
         yield f"training.objective.metric = {objective.metric}: expected one of {expected}"
-    if run.device not in ("auto", "cpu"):
-        # the one check that needs torch, which such a run will load anyway
-        from .devices import pick_device
-
-        pick_device(run.device)
-    if run.devices != 1:
-        yield f"training.run.devices = {run.devices}: expected 1, this version trains on one device"
-    if cfg.init is not None and cfg.mode == "train":
-        runs.find_checkpoint(Path(cfg.init), "init")
-    if cfg.mode == "train" and (problem := tracker_problem(cfg.tracker.kind)):
-        yield problem
+    trains = cfg.mode in ("train", "check")
+    if trains and cfg.init and not list_checkpoints(Path(cfg.runs_dir, cfg.name)):
+        yield from checkpoint_problems(cfg, cfg.init, "init")
+    if cfg.checkpoint and cfg.mode != "train":
+        yield from checkpoint_problems(cfg, cfg.checkpoint, "checkpoint")
+    if trains:
+        yield from tracker_problems(cfg)
     yield from check_data(cfg)
-    if cfg.mode == "recognize":
+    if cfg.mode == "recognize" or (cfg.mode == "check" and cfg.input):
         yield from check_input(cfg)
 
 
-def _check_writable(folder: Path) -> None:
+def checkpoint_problems(cfg: Config, path: str, key: str) -> Iterator[str]:
+    """Whether the weights that a key names are there, sound, and of this config's model."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise UserError(
-            f"runs_dir = {folder}: cannot write there ({error.strerror})\n"
-            "expected a folder that you may write to; choose one with runs_dir=FOLDER"
-        ) from None
+        problem = misfit(cfg, find_checkpoint(Path(path), key), f"{key} = {path}")
+    except UserError as error:
+        problem = str(error)
+    if problem:
+        yield problem
+
+
+def tracker_problems(cfg: Config) -> Iterator[str]:
+    """What keeps the tracker from working, found without importing it."""
+    tracker = cfg.tracker
+    if tracker.kind != "none" and not importlib.util.find_spec(tracker.kind):
+        yield (
+            f"tracker = {tracker.kind}: the package {tracker.kind} is missing\n"
+            f"pip install -e '.[{tracker.kind}]'"
+        )
+    elif isinstance(tracker, WeightsAndBiases) and tracker.mode == "online" and not _wandb_key():
+        yield (
+            "tracker = wandb: no key for it\n"
+            "set WANDB_API_KEY, or `wandb login`, or tracker.mode=offline, or tracker=none"
+        )
+    elif isinstance(tracker, MLflow) and tracker.uri.startswith(SQLITE):
+        folder = Path(tracker.uri.removeprefix(SQLITE)).absolute().parent
+        if not os.access(folder, os.W_OK):
+            yield f"tracker.uri = {tracker.uri}: expected a file in a folder that you may write to"
+
+
+def _wandb_key() -> bool:
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").split("//")[-1].split("/")[0]
+    try:
+        return netrc.netrc().authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+def machine_problems(cfg: Config, run: Path) -> Iterator[str]:
+    """Device, precision and disk of the machine that will train. Imports torch."""
+    from .devices import device_count, precision_problem
+
+    training = cfg.training
+    try:
+        count = device_count(training.run)
+    except UserError as error:
+        yield str(error)
+        return
+    if problem := precision_problem(training.run):
+        yield problem
+    parts = training.run.accumulate * count
+    if training.loader.batch_size % parts:
+        yield (
+            f"training.loader.batch_size = {training.loader.batch_size}: expected a multiple of "
+            f"{parts}, run.accumulate ({training.run.accumulate}) times {count} processes"
+        )
+    if problem := disk_problem(cfg, run):
+        yield problem
+
+
+def disk_problem(cfg: Config, run: Path) -> str | None:
+    """Whether the checkpoints that are kept fit on the disk, beside one being written."""
+    size = checkpoint_bytes(cfg)
+    there = sum(f.stat().st_size for f in (run / CHECKPOINTS).rglob("*") if f.is_file())
+    kept = cfg.training.checkpoint.keep_last + 2  # the best one, and the one being written
+    place = next(path for path in (run, *run.absolute().parents) if path.exists())
+    free = shutil.disk_usage(place).free
+    if free + there >= kept * size:
+        return None
+    return (
+        f"runs_dir = {cfg.runs_dir}: {free / 1e9:.3g} GB free, but {kept} checkpoints of "
+        f"{size / 1e9:.3g} GB each need {kept * size / 1e9:.3g}\n"
+        "make room, choose another runs_dir, or a smaller training.checkpoint.keep_last"
+    )
+
+
+def checkpoint_bytes(cfg: Config) -> int:
+    """About how large a checkpoint of this model is: weights and the optimizer's moments."""
+    import torch
+
+    from ..model import build_model
+
+    with torch.device("meta"):  # shapes alone, no memory
+        state = build_model(cfg).state_dict()
+    weights: int = sum(value.numel() * value.element_size() for value in state.values())
+    return weights * (2 if cfg.training.optim.name == "sgd" else 3)
+
+
+def check_machine(cfg: Config, run: Path) -> None:
+    """What a job can know only where it runs. Raises UserError with every problem."""
+    if problems := list(machine_problems(cfg, run)):
+        raise UserError(*problems)
+
+
+def report(cfg: Config, found: list[str]) -> None:
+    """mode=check: everything that a run would look at, and more of it. Raises UserError."""
+    run = Path(cfg.runs_dir, cfg.name)
+    problems = [*found, *machine_problems(cfg, run)]
+    try:
+        runs.check_unlocked(run)
+        check_resume(cfg, run)
+    except UserError as error:
+        problems += error.problems
+    for line in _warnings(run):
+        print(f"warning: {line}", file=sys.stderr)
+    if problems:
+        raise UserError(*problems)
+    print(*_good(cfg, run), sep="\n")
+
+
+def _warnings(run: Path) -> Iterator[str]:
+    from .record import git_state
+
+    git, _ = git_state()
+    if not git:
+        yield "no git commit here: record.json cannot say which code a run is made of"
+    elif git["uncommitted"]:
+        count = len(git["uncommitted"])
+        yield f"{count} files are not committed (git status); record.json keeps the difference"
+    for checkpoint in list_checkpoints(run):
+        if damage := damage_of(checkpoint):
+            yield f"{checkpoint} is damaged and left out: {damage}"
+
+
+def _good(cfg: Config, run: Path) -> Iterator[str]:
+    from .devices import device_count, pick_device
+
+    training = cfg.training
+    count, size = device_count(training.run), checkpoint_bytes(cfg)
+    going_on = f"goes on from {len(list_checkpoints(run))} checkpoints" if run.exists() else "new"
+    yield "config      every value is there and in range"
+    yield f"data        {cfg.data.kind}: as it should be"
+    yield f"device      {count} × {pick_device(training.run.device)}, {training.run.precision}"
+    yield f"disk        checkpoints of about {size / 1e6:.3g} MB, room for those that are kept"
+    yield f"tracker     {cfg.tracker.kind}"
+    yield f"run         {run}: {going_on}"

@@ -1,30 +1,31 @@
-"""Run directories: their names, what they record, and which checkpoint is meant. No torch here."""
+"""Run directories: their names, their lock, the command line they record. No torch here."""
 
+import fcntl
 import hashlib
-import json
 import logging
+import os
 import re
-import shutil
+import shlex
+import socket
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, Any
 
 import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from .aliases import split_override
 from .errors import UserError
-
-if TYPE_CHECKING:
-    from ..config import Config
+from .manifest import CHECKPOINTS
 
 log = logging.getLogger(__name__)
 
-CHECKPOINTS = "checkpoints"
-MANIFEST = "checkpoint.json"  # the last file that a checkpoint gets
 CONFIG = "config.yaml"
 OVERRIDES = "overrides.yaml"  # .hydra has one too, but of the last command, accepted or not
+LOCK = ".lock"
+COMMAND = "RUN_COMMAND"  # in the environment: what was typed, for the processes that it starts
 LONGEST_NAME = 120
 
 NOT_IN_A_NAME = ("name", "runs_dir", "resume")
@@ -40,6 +41,11 @@ def output_dir(mode: str, runs_dir: str, name: object, checkpoint: str | None) -
         return str(Path(runs_dir, folder))
     run = run_of(Path(checkpoint)) if checkpoint else None
     return str(Path(run or Path(runs_dir, folder), mode, folder))
+
+
+def shorter(path: Path) -> Path:
+    """The path from here, if it is below; as people type it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def job_name(overrides: ListConfig, _root_: DictConfig) -> str:
@@ -85,142 +91,89 @@ def run_of(path: Path) -> Path | None:
     return None
 
 
-def find_checkpoint(path: Path, key: str = "checkpoint") -> Path:
-    """The checkpoint that a path means: itself or, of a run, the best, else the newest.
-
-    Raises UserError that names the config's key.
-    """
-    given = f"{key} = {path}"
-    if (path / MANIFEST).is_file():
-        if damage := damage_of(path):
-            raise UserError(f"{given}: damaged, {damage}; expected another checkpoint of the run")
-        return path
-    if not path.exists():
-        raise UserError(f"{given}: no such file or directory; expected runs/NAME")
-    if jobs := sorted(p.parent for p in path.glob(f"*/{CHECKPOINTS}")):
-        shown = "\n".join(f"""'{key}="{job}"'""" for job in jobs[:10])
-        raise UserError(f"{given}: a sweep, give one of its jobs:\n{shown}")
-    found = list_checkpoints(path)
-    if not found:
-        raise UserError(f"{given}: no checkpoint in it; expected runs/NAME or one checkpoint in it")
-    # only values of one metric compare: that of the newest checkpoint
-    about = {checkpoint: read_manifest(checkpoint) for checkpoint in found}
-    metric, goal = (about[found[-1]][key] for key in ("metric", "goal"))
-    values = {
-        checkpoint: manifest["objective"]
-        for checkpoint, manifest in about.items()
-        if (manifest["metric"], manifest["goal"]) == (metric, goal)
-        and manifest["objective"] is not None
-    }
-    best = min if goal == "minimize" else max
-    return best(values, key=lambda c: values[c]) if values else found[-1]
+def go_on_command(name: str) -> str:
+    """What to type so that a run of this name goes on."""
+    command = os.environ.get(COMMAND, "python train.py")
+    return command if re.search(r"(^| )'?name=", command) else f"{command} name={shlex.quote(name)}"
 
 
-def list_checkpoints(run: Path) -> list[Path]:
-    """The complete checkpoints of a run, oldest first; a damaged one is named and left out."""
-    sound = []
-    for path in sorted(file.parent for file in (run / CHECKPOINTS).glob(f"[!.]*/{MANIFEST}")):
-        if damage := damage_of(path):
-            log.warning("%s is damaged and left out: %s", path, damage)
-        else:
-            sound.append(path)
-    return sound
-
-
-def damage_of(checkpoint: Path) -> str | None:
-    """What is wrong with a checkpoint's files, as far as their sizes tell."""
-    try:
-        sizes = {name: file["bytes"] for name, file in read_manifest(checkpoint)["files"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return f"{MANIFEST} cannot be read"
-    for name, size in sizes.items():
-        file = checkpoint / name
-        if not file.is_file():
-            return f"{name} is missing"
-        if file.stat().st_size != size:
-            return f"{name} has {file.stat().st_size} bytes, not {size}"
-    return None
-
-
-def read_manifest(checkpoint: Path) -> dict[str, Any]:
-    """What checkpoint.json says."""
-    manifest: dict[str, Any] = json.loads((checkpoint / MANIFEST).read_text("utf-8"))
-    return manifest
+def overrides(run: Path) -> list[str]:
+    """The command line of a run, as it was accepted."""
+    return list(read_yaml(run / OVERRIDES) or [])
 
 
 def recorded_overrides(run: Path, given: list[str]) -> list[str]:
     """The model and data choices of the run's own command line that are not given anew."""
-    recorded: list[str] = _read_yaml(run / OVERRIDES) or []
     keys = {split_override(override)[1] for override in given}
     kept = []
-    for override in recorded:
+    for override in replayed(overrides(run)):
         key = split_override(override)[1]
-        group = re.split(r"[./@]", key)[0]
-        if group in REPLAYED and key not in keys and group not in keys:
+        if key not in keys and re.split(r"[./@]", key)[0] not in keys:
             kept.append(override)
     return kept
 
 
-def differences(then: dict[str, Any], now: dict[str, Any], path: str = "") -> list[str]:
-    """Lines `key: then …, now …` for all that differs between two configs."""
-    lines = []
-    for key in then.keys() | now.keys():
-        old, new = then.get(key, "(not there)"), now.get(key, "(not there)")
-        name = f"{path}{key}"
-        if isinstance(old, dict) and isinstance(new, dict):
-            lines += differences(old, new, f"{name}.")
-        elif old != new:
-            lines.append(f"{name}: then {old}, now {new}")
-    return sorted(lines)
+def replayed(overrides: list[str]) -> list[str]:
+    """Of a command line, what decides the model and the data."""
+    return [o for o in overrides if re.split(r"[./@]", split_override(o)[1])[0] in REPLAYED]
 
 
 def read_config(run: Path) -> dict[str, Any]:
     """The resolved config that the run began with; only ever compared, never run."""
-    return _read_yaml(run / CONFIG) or {}
+    return read_yaml(run / CONFIG) or {}
 
 
-def _read_yaml(file: Path) -> Any:
+def read_yaml(file: Path) -> Any:
+    """What a run wrote as YAML; None if it did not. Raises UserError if it is damaged."""
     try:
         return yaml.safe_load(file.read_text("utf-8")) if file.is_file() else None
     except (yaml.YAMLError, UnicodeDecodeError):
         raise UserError(f"{file}: damaged, no longer the YAML that the run wrote") from None
 
 
-def write_record(values: dict[str, Any], run: Path) -> None:
-    """Keep the resolved config and the command line of a run that has been accepted."""
-    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-    (run / CONFIG).write_text(text, "utf-8")
-    shutil.copy(run / ".hydra" / OVERRIDES, run / OVERRIDES)
+_locks: dict[Path, IO[str]] = {}
 
 
-def check_resume(cfg: "Config", run: Path) -> None:
-    """Whether this config may go on in this directory. Raises UserError where it may not."""
-    if not list_checkpoints(run) or cfg.resume == "force":
+def lock(run: Path) -> None:
+    """Keep a run's directory for this process, until it ends. Raises UserError if it is taken.
+
+    A POSIX lock: the system lets go of it however the process ends, and data workers, which are
+    forked, do not inherit it.
+    """
+    path = (run / LOCK).resolve()
+    if path in _locks:
         return
-    if cfg.resume == "never":
-        raise UserError(
-            f"{run} has checkpoints, and resume=never\n"
-            "give another name, or resume=auto to continue from them"
-        )
-    from .schema import harmless_keys  # pydantic: --help and --cfg need not wait for it
+    run.mkdir(parents=True, exist_ok=True)
+    file = path.open("a+")
+    _claim(file, run)
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%X')}\n")
+    file.flush()
+    _locks[path] = file
 
-    harmless = harmless_keys(cfg)
-    if cfg.training.optim.scheduler.name == "constant":
-        harmless.add("training.run.iter_num")
-    then, now = read_config(run), cfg.model_dump()
-    if not then:
+
+def unlock(run: Path) -> None:
+    """Let go of it before the process ends, for the jobs of a sweep."""
+    if file := _locks.pop((run / LOCK).resolve(), None):
+        file.close()
+
+
+def check_unlocked(run: Path) -> None:
+    """Raises UserError if another process trains in this directory."""
+    if (run / LOCK).exists() and (run / LOCK).resolve() not in _locks:
+        with (run / LOCK).open("r+") as file:
+            _claim(file, run)
+
+
+def _claim(file: IO[str], run: Path) -> None:
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        file.seek(0)
+        holder = file.read().strip()
         raise UserError(
-            f"{run / CONFIG} is missing: nothing tells what the checkpoints there have learned\n"
-            "give another name, or resume=force to continue with the values of now"
-        )
-    changed = [
-        line
-        for line in differences(then, now)
-        if not any(line.startswith((f"{key}:", f"{key}.")) for key in harmless)
-    ]
-    if changed:
-        listed = "\n".join(changed)
-        raise UserError(
-            f"{run} was trained with another config:\n{listed}\n"
-            "give another name, or resume=force to continue with the values of now"
-        )
+            f"name = {run.name}: {run} is in use by {holder or 'another process'}\n"
+            "wait for that run or stop it, or give another name"
+        ) from None
+    except OSError as error:  # some cluster file systems have none
+        log.warning("%s: no locks here (%s); start no second run of this name", run, error.strerror)

@@ -1,6 +1,5 @@
 """Trackers: each on its own client, behind three methods. They get the resolved config first."""
 
-import importlib.util
 import os
 import secrets
 from collections.abc import Callable
@@ -9,7 +8,8 @@ from typing import Any, Self
 
 from ..config import Config
 from ..config.tracker import MLflow, TensorBoard, WeightsAndBiases
-from .errors import UserError
+from .errors import Stopped, UserError
+from .processes import is_main
 
 
 class Tracker:
@@ -19,20 +19,14 @@ class Tracker:
         """The values of a split by name."""
 
     def finish(self, state: str) -> None:
-        """The run is over: finished or failed."""
+        """The run is over: finished, preempted (it will go on) or failed."""
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self.finish("failed" if kind else "finished")
-
-
-def tracker_problem(kind: str) -> str | None:
-    """What keeps this tracker from working, found without importing it."""
-    if kind == "none" or importlib.util.find_spec(kind):
-        return None
-    return f"tracker = {kind}: the package {kind} is missing\npip install -e '.[{kind}]'"
+        stopped = kind is not None and issubclass(kind, Stopped | KeyboardInterrupt)
+        self.finish("preempted" if stopped else "failed" if kind else "finished")
 
 
 def open_tracker(cfg: Config, run_dir: Path, start: int) -> Tracker:
@@ -40,6 +34,8 @@ def open_tracker(cfg: Config, run_dir: Path, start: int) -> Tracker:
 
     Raises UserError where its client refuses: no credential, no server, no account.
     """
+    if not is_main():
+        return Tracker()
     values = cfg.model_dump()
     try:
         match cfg.tracker:
@@ -88,11 +84,16 @@ class _WeightsAndBiases(Tracker):
             resume="allow",
             config=values,
         )
+        # wandb's own step only goes up, and would refuse the steps that a resumed run repeats
+        self.run.define_metric("*", step_metric="iteration")
 
     def log(self, step: int, split: str, values: dict[str, float]) -> None:
-        self.run.log({f"{split}/{name}": value for name, value in values.items()}, step=step)
+        named = {f"{split}/{name}": value for name, value in values.items()}
+        self.run.log({"iteration": step, **named})
 
     def finish(self, state: str) -> None:
+        if state == "preempted":
+            self.run.mark_preempting()
         self.run.finish(exit_code=0 if state == "finished" else 1)
 
 
@@ -122,7 +123,8 @@ class _MLflow(Tracker):
             self.client.log_metric(self.run_id, f"{split}/{name}", value, step=step)
 
     def finish(self, state: str) -> None:
-        self.client.set_terminated(self.run_id, "FINISHED" if state == "finished" else "FAILED")
+        status = {"finished": "FINISHED", "preempted": "KILLED"}.get(state, "FAILED")
+        self.client.set_terminated(self.run_id, status)
 
 
 def run_name(values: dict[str, Any], run_dir: Path) -> str:
@@ -145,5 +147,7 @@ def _remember(run_dir: Path, kind: str, new_id: Callable[[], str]) -> str:
     """The tracker's name for this run: the one it had before, if the run is resumed."""
     file = run_dir / f"{kind}.id"
     if not file.exists():
-        file.write_text(new_id())
+        beside = file.with_suffix(".tmp")
+        beside.write_text(new_id())
+        beside.replace(file)
     return file.read_text()

@@ -90,6 +90,10 @@ class ManifestItems:
     def __len__(self) -> int:
         return len(self.recordings)
 
+    def name(self, index: int) -> str:
+        """What to call an item in a message."""
+        return str(self.recordings[index].audio)
+
     def __getitem__(self, index: int) -> tuple[Audio, str]:
         """Audio, float32 of shape [samples], and what is said in it."""
         recording = self.recordings[index]

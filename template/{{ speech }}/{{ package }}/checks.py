@@ -14,15 +14,23 @@ def check_data(cfg: Config) -> list[str]:
     """Problems of the data that this mode reads."""
     if not isinstance(cfg.data, Manifest) or cfg.mode == "recognize":
         return []
-    splits = ("train", "valid") if cfg.mode == "train" else (cfg.data.held_out,)
+    splits: dict[str, tuple[str, ...]] = {
+        "train": ("train", "valid"),
+        "evaluate": (cfg.data.held_out,),
+        "check": ("train", "valid", "test"),
+    }
+    headers = None if cfg.mode == "check" else cfg.data.check_headers
     problems = []
-    for split in splits:
-        problems += check_manifest(split, cfg.data, cfg.model.encoder)
+    for split in splits[cfg.mode]:
+        problems += check_manifest(split, cfg.data, cfg.model.encoder, headers)
     return problems
 
 
-def check_manifest(split: str, data: Manifest, encoder: Encoder) -> list[str]:
-    """Problems of one manifest: every line, every file's existence, some files' headers."""
+def check_manifest(split: str, data: Manifest, encoder: Encoder, headers: int | None) -> list[str]:
+    """Problems of one manifest: every line, every file's existence, so many files' headers.
+
+    `headers` is None for those of all files.
+    """
     path = Path(getattr(data, split))
     if not path.is_file():
         return [f"data.{split} = {path}: no such file; expected JSON Lines (see conf/data)"]
@@ -32,7 +40,7 @@ def check_manifest(split: str, data: Manifest, encoder: Encoder) -> list[str]:
         return [f"data.{split} = {path}: not UTF-8 text; expected JSON Lines (see conf/data)"]
     if not recordings and not problems:
         return [f"data.{split} = {path}: no line in it; expected JSON Lines (see conf/data)"]
-    step = -(-len(recordings) // data.check_headers) if data.check_headers else 1
+    step = -(-len(recordings) // headers) if headers else 1
     for i, recording in enumerate(recordings):
         problem = None
         if i % step == 0 or not recording.audio.is_file():

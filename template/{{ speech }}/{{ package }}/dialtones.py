@@ -22,6 +22,10 @@ class DialtoneItems:
     def __len__(self) -> int:
         return int(getattr(self.data.items, self.split))
 
+    def name(self, index: int) -> str:
+        """What to call an item in a message."""
+        return f"{self.split} {index}"
+
     def __getitem__(self, index: int) -> tuple[npt.NDArray[np.float32], str]:
         """Audio, float32 of shape [samples], and the keys that are heard in it."""
         data = self.data

@@ -2,18 +2,19 @@
 
 import json
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 
 import jiwer
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from .config import Config
 from .data import Batch, eval_loader
 from .engine.checkpoints import load_model
 from .engine.devices import autocast, move, pick_device
+from .engine.processes import gather
 from .model import build_model, ctc_loss, decode
 
 log = logging.getLogger(__name__)
@@ -23,16 +24,19 @@ Pair = dict[str, str]
 
 @torch.inference_mode()
 def measure(
-    model: nn.Module, loader: DataLoader[Batch], cfg: Config
+    model: nn.Module, batches: Iterable[Batch], cfg: Config
 ) -> tuple[dict[str, float], list[Pair]]:
-    """Loss (mean over the items) and character error rate; and each item as said and as read."""
+    """Loss (mean over the items) and character error rate; and each item as said and as read.
+
+    Of several processes each measures its share of the batches; all return the whole.
+    """
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
     vocabulary = cfg.data.vocabulary
     losses: list[float] = []
     pairs: list[Pair] = []
-    for batch in tqdm(loader, desc="evaluate", leave=False, disable=None):
+    for batch in tqdm(batches, desc="evaluate", leave=False, disable=None):
         batch = move(batch, device)
         with autocast(device, cfg.training.run.precision):
             log_probs, frames = model(batch["audio"], batch["samples"])
@@ -43,6 +47,7 @@ def measure(
             said = "".join(vocabulary[c - 1] for c in target if c)
             pairs.append({"said": said, "read": "".join(symbol for symbol, _ in read)})
     model.train(was_training)
+    losses, pairs = gather(losses), gather(pairs)
     cer = jiwer.cer([p["said"] for p in pairs], [p["read"] for p in pairs])
     return {"loss": sum(losses) / len(losses), "cer": float(cer)}, pairs
 

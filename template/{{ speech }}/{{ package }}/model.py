@@ -196,15 +196,18 @@ def build_model(cfg: Config) -> nn.Module:
 
 def ctc_loss(log_probs: Tensor, frames: Tensor, batch: Batch) -> Tensor:
     """CTC loss per symbol of each item, [items] (Graves et al. 2006)."""
+    device = log_probs.device
+    if torch.are_deterministic_algorithms_enabled():
+        device = torch.device("cpu")  # on a GPU its gradient is not the same each time
     loss = F.ctc_loss(
-        log_probs.transpose(0, 1),
-        batch["targets"],
-        frames,
-        batch["symbols"],
+        log_probs.transpose(0, 1).to(device),
+        batch["targets"].to(device),
+        frames.to(device),
+        batch["symbols"].to(device),
         reduction="none",
         zero_infinity=True,  # a text too long for its audio teaches nothing
     )
-    return loss / batch["symbols"]
+    return loss.to(log_probs.device) / batch["symbols"]
 
 
 def compute_loss(model: nn.Module, batch: Batch) -> Tensor:

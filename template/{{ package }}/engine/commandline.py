@@ -1,0 +1,200 @@
+"""What runs before Hydra: the command line, the config of every job, the run's directory.
+
+All of it is told within a second, before torch is imported and before anything is written.
+"""
+
+import logging
+import os
+import re
+import shlex
+import string
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+
+from . import runs
+from .aliases import Aliases, split_override
+from .composing import ERRORS, compose, jobs, name_this_run, register
+from .credentials import credential_problems
+from .errors import UserError
+from .manifest import find_checkpoint
+
+if TYPE_CHECKING:
+    from ..config import Config
+
+
+def prepare(argv: list[str], conf: Path) -> list[str]:
+    """Check a command line against conf/ and return it as Hydra is to see it. Raises UserError."""
+    register()
+    name_this_run()
+    os.environ[runs.COMMAND] = shlex.join(["python", "train.py", *argv])
+    # until Hydra sets up logging, what matters is told as an error or again by the run itself
+    logging.lastResort = None
+    # intermixed: Hydra itself takes flags before or after the overrides, not among them
+    args = get_args_parser().parse_intermixed_args(argv)
+    if args.help:
+        # Hydra's own page composes the config and reads every group first: three times as slow
+        print(help_page(conf))
+        raise SystemExit(0)
+    if args.hydra_help or args.info or args.shell_completion:
+        return argv
+    given = list(args.overrides)
+    flags = [arg for arg in argv if arg not in given]
+    _refuse([*_grammar_problems(given), *credential_problems(given)])
+    aliases = Aliases(conf)
+    overrides = aliases.expand(given)
+    _refuse(aliases.problems)
+    typed = dict(zip(overrides, given, strict=True))
+    if args.cfg:
+        if args.multirun:
+            raise UserError("--cfg shows one config, --multirun runs many: give one of the two")
+        try:
+            compose(conf, overrides)
+        except ERRORS:
+            _checked([overrides], conf, typed)
+        return flags + overrides
+
+    recorded = _recorded(overrides)
+    overrides = recorded + overrides
+    configs = _checked(jobs(overrides) if args.multirun else [overrides], conf, typed)
+    from .preflight import file_problems, machine_problems, report
+
+    problems = [problem for cfg in _distinct(configs) for problem in file_problems(cfg)]
+    first = configs[0]
+    if first.mode == "check":
+        report(first, problems)
+        raise SystemExit(0)
+    if first.mode == "train" and not args.multirun and _asks_for_devices(first):
+        # torch is needed for this: other runs are told when they load it
+        problems += machine_problems(first, Path(first.runs_dir, first.name))
+    _refuse(problems)
+    _check_writable(Path(first.runs_dir))
+    if first.mode == "train" and not args.multirun:
+        _claim_run(first, Path(first.runs_dir, first.name))
+    print(f"name={first.name}", flush=True)
+    if recorded:
+        print(f"with {' '.join(recorded)}, as the run recorded", flush=True)
+    for line in _changes(first):
+        print(f"unlike the run: {line}", flush=True)
+    return flags + overrides
+
+
+def _asks_for_devices(cfg: "Config") -> bool:
+    run = cfg.training.run
+    return run.device not in ("auto", "cpu") or run.devices != 1
+
+
+def _claim_run(cfg: "Config", run: Path) -> None:
+    """Before Hydra writes to it: the directory is ours, and may go on with this config."""
+    from .resuming import check_resume
+
+    if run.exists() and not run.is_dir():
+        raise UserError(f"name = {cfg.name}: {run} is a file; give another name")
+    existed = run.exists()
+    if existed:
+        _check_writable(run, f"name = {cfg.name}")
+    runs.lock(run)
+    if existed:
+        check_resume(cfg, run)
+
+
+def help_page(conf: Path) -> str:
+    """conf/help.txt with the groups and aliases that conf/ has now."""
+    groups = {
+        folder.name: ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
+        for folder in sorted(conf.iterdir())
+        if folder.is_dir() and folder.name not in ("hydra", "local")
+    }
+    width = max(map(len, groups))
+    listed = "\n".join(f"  {name:{width}}  {options}" for name, options in groups.items())
+    page = string.Template((conf / "help.txt").read_text("utf-8"))
+    return page.safe_substitute(groups=listed, aliases=Aliases(conf).table())
+
+
+def _checked(job_overrides: list[list[str]], conf: Path, typed: dict[str, str]) -> list["Config"]:
+    from .checking import Checker  # pydantic: --help and --cfg need not wait for it
+
+    checker = Checker(conf, typed)
+    configs: list[Config] = []
+    problems: list[str] = []
+    for overrides in job_overrides:
+        try:
+            configs.append(checker.check(overrides))
+        except UserError as error:
+            problems += error.problems
+    _refuse(problems)
+    return configs
+
+
+def _refuse(problems: list[str]) -> None:
+    if problems:
+        raise UserError(*dict.fromkeys(problems))
+
+
+def _grammar_problems(overrides: list[str]) -> Iterator[str]:
+    parser = OverridesParser.create()
+    for override in overrides:
+        prefix, key, value = split_override(override)
+        try:
+            parser.parse_override(override)
+        except HydraException:
+            if value and re.fullmatch(r"[\w./@]+", key):
+                quoted = re.sub(r'(\\*)"', r'\1\1\\"', value[1:])
+                shell = f'{prefix}{key}="{quoted}"'.replace("'", "'\\''")
+                yield f"{override}: Hydra reads such a value only in quotes; type\n'{shell}'"
+            else:
+                yield f"{override}: expected KEY=VALUE, as in training.lr=3e-4"
+
+
+def _recorded(overrides: list[str]) -> list[str]:
+    """The model and data choices that evaluate and recognize take from the run's own command."""
+    values = {key: value[1:] for _, key, value in map(split_override, overrides)}
+    if values.get("mode", "train") == "train" or not values.get("checkpoint"):
+        return []
+    parsed = OverridesParser.create().parse_override(f"checkpoint={values['checkpoint']}")
+    if parsed.is_sweep_override():
+        raise UserError(
+            f"checkpoint={values['checkpoint']}: one checkpoint at a time\n"
+            "a path with a comma in it needs quotes: 'checkpoint=\"…\"'"
+        )
+    try:
+        run = runs.run_of(find_checkpoint(Path(str(parsed.value()))))
+    except UserError:
+        return []  # told with everything else that is wrong
+    return runs.recorded_overrides(run, overrides) if run else []
+
+
+def _changes(cfg: "Config") -> list[str]:
+    """What is not as it was when the run of this checkpoint was trained."""
+    if cfg.mode == "train" or not cfg.checkpoint:
+        return []
+    from .resuming import unlike_the_run
+
+    return unlike_the_run(cfg, runs.run_of(find_checkpoint(Path(cfg.checkpoint))))
+
+
+def _distinct(configs: list["Config"]) -> list["Config"]:
+    """One config of each kind that reads other files: a sweep's jobs mostly share theirs."""
+    kinds = {
+        cfg.model_dump_json(exclude={"model": True, "training": {"optim", "loader"}}): cfg
+        for cfg in configs
+    }
+    return list(kinds.values())
+
+
+def _check_writable(folder: Path, given: str = "") -> None:
+    given = given or f"runs_dir = {folder}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"{given}: cannot write in {folder} ({error.strerror})\n"
+            "expected a folder that you may write to; choose one with runs_dir=FOLDER"
+        ) from None

@@ -1,0 +1,155 @@
+"""What a checkpoint's directory says of itself, and which checkpoint is meant. No torch here."""
+
+import functools
+import hashlib
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from .errors import UserError
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+CHECKPOINTS = "checkpoints"
+MANIFEST = "checkpoint.json"  # the last file that a checkpoint gets
+
+
+def write_manifest(checkpoint: Path, about: dict[str, Any], names: list[str]) -> None:
+    """Write what is known about a checkpoint, with the sizes and checksums of its files."""
+    files = {name: _fingerprint(checkpoint / name) for name in names}
+    replace_manifest(checkpoint, {"format": FORMAT, **about, "files": files})
+
+
+def replace_manifest(checkpoint: Path, about: dict[str, Any]) -> None:
+    """Put a manifest in its place in one step, so that a kill leaves the old or the new one."""
+    beside = checkpoint / f".{MANIFEST}"
+    beside.write_text(_sealed(about), "utf-8")
+    sync(beside)
+    beside.replace(checkpoint / MANIFEST)
+    sync(checkpoint)
+
+
+def read_manifest(checkpoint: Path) -> dict[str, Any]:
+    """What checkpoint.json says. Raises ValueError if it is not as it was written."""
+    text = (checkpoint / MANIFEST).read_text("utf-8")
+    about: dict[str, Any] = json.loads(text)
+    if not isinstance(about, dict) or _sealed(about) != text:
+        raise ValueError("not as it was written")
+    return about
+
+
+def _sealed(about: dict[str, Any]) -> str:
+    rest = {key: value for key, value in about.items() if key != "sha256"}
+    digest = hashlib.sha256(json.dumps(rest).encode()).hexdigest()
+    return json.dumps({**rest, "sha256": digest}, indent=2, ensure_ascii=False) + "\n"
+
+
+def damage_of(checkpoint: Path, thorough: bool = True) -> str | None:
+    """What is wrong with a checkpoint's files; unless thorough, as far as their sizes tell.
+
+    Raises UserError for one that a newer version of this project wrote.
+    """
+    try:
+        about = read_manifest(checkpoint)
+        written, files = about["format"], about["files"]
+    except FileNotFoundError:
+        return f"{MANIFEST} is missing"
+    except (ValueError, KeyError, OSError):
+        return f"{MANIFEST} is not as it was written"
+    if written != FORMAT:
+        raise UserError(
+            f"{checkpoint}: has format {written}, and this code reads format {FORMAT}\n"
+            "it was written by another version of the template: copier update may bring it"
+        )
+    for name, fingerprint in files.items():
+        file = checkpoint / name
+        if not file.is_file():
+            return f"{name} is missing"
+        if file.stat().st_size != fingerprint["bytes"]:
+            return f"{name} has {file.stat().st_size} bytes, not {fingerprint['bytes']}"
+        if thorough and _fingerprint(file) != fingerprint:
+            return f"{name} has another checksum than when it was written"
+    return None
+
+
+def list_checkpoints(run: Path) -> list[Path]:
+    """The checkpoints of a run, oldest first, by their names alone."""
+    return sorted(file.parent for file in (run / CHECKPOINTS).glob(f"[!.]*/{MANIFEST}"))
+
+
+def is_complete(checkpoint: Path) -> bool:
+    """Whether its manifest holds and its files have the right size; quick, for the large ones."""
+    return damage_of(checkpoint, thorough=False) is None
+
+
+def newest_checkpoint(run: Path, tell: bool = False) -> Path | None:
+    """The newest sound checkpoint of a run, from which it goes on; warn of damaged ones."""
+    for checkpoint in reversed(list_checkpoints(run)):
+        damage = damage_of(checkpoint)
+        if not damage:
+            return checkpoint
+        if tell:
+            log.warning("%s is damaged and left out: %s", checkpoint, damage)
+    return None
+
+
+def best_checkpoint(found: list[Path]) -> Path | None:
+    """The best of these, oldest first, by the objective of the newest; without values, that one."""
+    if not found:
+        return None
+    # only values of one metric compare
+    about = {checkpoint: read_manifest(checkpoint) for checkpoint in found}
+    metric, goal = (about[found[-1]][key] for key in ("metric", "goal"))
+    values = {
+        checkpoint: manifest["objective"]
+        for checkpoint, manifest in about.items()
+        if (manifest["metric"], manifest["goal"]) == (metric, goal)
+        and manifest["objective"] is not None
+    }
+    best = min if goal == "minimize" else max
+    return best(values, key=lambda c: values[c]) if values else found[-1]
+
+
+def find_checkpoint(path: Path, key: str = "checkpoint") -> Path:
+    """The checkpoint that a path means: itself or, of a run, the best, else the newest.
+
+    Raises UserError that names the config's key.
+    """
+    given = f"{key} = {path}"
+    if (path / MANIFEST).is_file():
+        if damage := damage_of(path):
+            raise UserError(f"{given}: damaged, {damage}; expected another checkpoint of the run")
+        return path
+    if not path.exists():
+        raise UserError(f"{given}: no such file or directory; expected runs/NAME")
+    if jobs := sorted(p.parent for p in path.glob(f"*/{CHECKPOINTS}")):
+        shown = "\n".join(f"""'{key}="{job}"'""" for job in jobs[:10])
+        raise UserError(f"{given}: a sweep, give one of its jobs:\n{shown}")
+    found = [checkpoint for checkpoint in list_checkpoints(path) if is_complete(checkpoint)]
+    while (best := best_checkpoint(found)) and (damage := damage_of(best)):
+        log.warning("%s is damaged and left out: %s", best, damage)
+        found.remove(best)
+    if best is None:
+        raise UserError(f"{given}: no checkpoint in it; expected runs/NAME or one checkpoint in it")
+    return best
+
+
+def _fingerprint(file: Path) -> dict[str, Any]:
+    status = file.stat()
+    return {"bytes": status.st_size, "sha256": _digest(file, status.st_size, status.st_mtime_ns)}
+
+
+@functools.lru_cache(maxsize=64)  # the checks before a run and the run itself ask for the same
+def _digest(file: Path, size: int, changed: int) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or a directory's list of files, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)

@@ -1,0 +1,166 @@
+"""One process per device: started from inside the job, with its config, by torch's elastic agent.
+
+Hydra composes once and one process owns the run's directory; the others get the finished config.
+"""
+
+import logging
+import logging.config
+import os
+import threading
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ..config import Config
+from .devices import device_count, pick_device
+from .errors import Stopped, UserError
+from .stopping import Stop, ignore_signals
+
+T = TypeVar("T")
+Train = Callable[[Config, Path, Stop], float]
+
+SHUTDOWN_SECONDS = 5  # between SIGTERM, which the processes ignore, and SIGKILL
+
+
+def launch(train: Train, cfg: Config, run_dir: Path, stop: Stop) -> float:
+    """Train in this process, or in one for each of several devices; return the objective.
+
+    Raises UserError or RuntimeError with what the first process that failed said.
+    """
+    count = device_count(cfg.training.run)
+    if count == 1:
+        return train(cfg, run_dir, stop)
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # told below
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=count,
+        run_id=cfg.name,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        local_addr="localhost",
+        max_restarts=0,
+        signals_to_handle="SIGQUIT",  # the others are ours: see Stop
+        shutdown_timeout=SHUTDOWN_SECONDS,
+    )
+    job_logging: Any = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)
+    try:
+        results = elastic_launch(config, _process)(train, cfg, run_dir, stop, job_logging)
+    except ChildFailedError as error:
+        if stop.is_set():  # while they were starting
+            raise Stopped(stop.signal) from None
+        raise _failure(error, count) from None
+    if results[0] is None:
+        raise Stopped(stop.signal)
+    return float(results[0])
+
+
+def _process(
+    train: Train, cfg: Config, run_dir: Path, stop: Stop, job_logging: dict[str, Any]
+) -> float | None:
+    """What each process does; None if it was asked to stop."""
+    ignore_signals()
+    threading.Thread(target=_leave_with, args=(os.getppid(), stop), daemon=True).start()
+    logging.config.dictConfig(job_logging)
+    rank, local_rank = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])
+    if rank:
+        logging.getLogger().setLevel(logging.WARNING)
+        for handler in logging.getLogger().handlers:
+            handler.setFormatter(logging.Formatter(f"process {rank}: %(message)s"))
+    device = pick_device(cfg.training.run.device)
+    if device.type == "cuda":
+        torch.cuda.set_device(local_rank)
+    else:
+        cores = (os.cpu_count() or 1) // int(os.environ["LOCAL_WORLD_SIZE"])
+        torch.set_num_threads(max(1, cores))
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    try:
+        return train(cfg, run_dir, stop)
+    except Stopped:
+        return None
+    finally:
+        dist.destroy_process_group()
+
+
+def _leave_with(parent: int, stop: Stop) -> None:
+    """A process whose starter was killed would train on, beside those of the run that goes on."""
+    while os.getppid() == parent and not stop.at_once():
+        time.sleep(0.1)
+    os._exit(1)
+
+
+def _failure(error: Any, count: int) -> Exception:
+    rank, failure = error.get_first_failure()
+    if failure.exitcode < 0:
+        return UserError(
+            f"process {rank} of {count} was ended by {failure.signal_name()}\n"
+            "often for want of memory; the same command with its name= goes on"
+        )
+    said = failure.message
+    if not isinstance(said, dict):
+        return RuntimeError(f"process {rank} of {count} ended with status {failure.exitcode}")
+    kind, _, text = said["message"].partition(": ")
+    if kind == "UserError":
+        return UserError(text)
+    return RuntimeError(f"process {rank} of {count}:\n{said['extraInfo']['py_callstack']}")
+
+
+def is_main() -> bool:
+    """Whether this process writes the run's files and speaks to the terminal."""
+    return not dist.is_initialized() or dist.get_rank() == 0
+
+
+def share() -> tuple[int, int]:
+    """This process's number and how many there are: what part of each batch is its own."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+
+
+def parallel(model: nn.Module) -> nn.Module:
+    """The model, its gradients averaged over the processes."""
+    return DistributedDataParallel(model) if dist.is_initialized() else model
+
+
+def synchronized(model: nn.Module, now: bool) -> AbstractContextManager[object]:
+    """Average gradients in this backward pass, or (accumulating) leave it to a later one."""
+    if isinstance(model, DistributedDataParallel) and not now:
+        return model.no_sync()
+    return nullcontext()
+
+
+def agree(*flags: bool) -> list[bool]:
+    """Each flag, set if any process has set it."""
+    if not dist.is_initialized():
+        return list(flags)
+    said = torch.tensor(flags, dtype=torch.uint8)
+    dist.all_reduce(said, dist.ReduceOp.MAX)
+    return [bool(flag) for flag in said]
+
+
+def average(values: Tensor) -> Tensor:
+    """The mean over the processes, element by element, on the CPU."""
+    values = values.cpu()
+    if dist.is_initialized():
+        dist.all_reduce(values)
+        values /= dist.get_world_size()
+    return values
+
+
+def gather(items: list[T]) -> list[T]:
+    """The items of all processes, in each of them."""
+    if not dist.is_initialized():
+        return items
+    lists: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(lists, items)
+    return [item for part in lists for item in part]

@@ -1,0 +1,149 @@
+"""record.json: what is needed to understand a run later, and to do it again."""
+
+import importlib.metadata
+import json
+import logging
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from ..config import Config
+from . import runs
+from .errors import Stopped
+from .manifest import newest_checkpoint, read_manifest
+from .processes import is_main
+from .resuming import differences
+from .tracking import flatten
+
+log = logging.getLogger(__name__)
+
+RECORD = "record.json"
+DIFF = "uncommitted.diff"
+PROJECT = Path(__file__).parents[2]
+
+
+def begin_record(cfg: Config, run_dir: Path) -> None:
+    """Keep the config, the command line and the surroundings of a run that has been accepted.
+
+    A run that goes on adds an entry to its record, with what has changed since its checkpoint.
+    """
+    if not is_main():
+        return
+    values = cfg.model_dump()
+    newest = newest_checkpoint(run_dir)
+    about = read_manifest(newest) if newest else None
+    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    (run_dir / runs.CONFIG).write_text(text, "utf-8")
+    shutil.copy(run_dir / ".hydra" / runs.OVERRIDES, run_dir / runs.OVERRIDES)
+    overrides = runs.overrides(run_dir)
+    git, diff = git_state()
+    steps = [f"git checkout {git['commit']}"] if git.get("commit") else []
+    if diff:
+        (run_dir / DIFF).write_text(diff)
+        steps.append(f"git apply {shlex.quote(str(run_dir / DIFF))}")
+    others = [o for o in overrides if o.partition("=")[0] not in runs.NOT_IN_A_NAME]
+    steps.append(shlex.join(["python", "train.py", *others]))
+    entry = {
+        "began": _now(),
+        "state": "running",
+        "from_iteration": about["progress"]["iteration"] if about else 0,
+        "changed": differences(about["config"], values) if about else [],
+        "command": os.environ.get(runs.COMMAND, shlex.join(sys.orig_argv)),
+        "reproduce": " && ".join(steps),
+        "overrides": overrides,
+        "seeds": {key: value for key, value in flatten(values).items() if "seed" in key},
+        "git": git,
+        "hardware": _hardware(),
+        "python": platform.python_version(),
+        "packages": _packages(),
+    }
+    before = _read(run_dir)
+    earlier = [*before.pop("earlier", []), before] if before else []
+    _write(run_dir, entry | {"earlier": earlier})
+
+
+@contextmanager
+def recorded(run_dir: Path) -> Iterator[None]:
+    """Note how the run ends: finished, stopped or failed; one that is killed stays running."""
+    state = "failed"
+    try:
+        yield
+        state = "finished"
+    except Stopped:
+        state = "stopped"
+        raise
+    finally:
+        record = _read(run_dir)
+        if record.get("state") == "running":
+            _write(run_dir, record | {"state": state, "ended": _now()})
+
+
+def _read(run_dir: Path) -> dict[str, Any]:
+    try:
+        record: dict[str, Any] = json.loads((run_dir / RECORD).read_text("utf-8"))
+    except (OSError, ValueError):  # none yet, or somebody's edit: never a reason to stop a run
+        return {}
+    return record
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
+
+
+def git_state() -> tuple[dict[str, Any], str]:
+    """Commit, branch and changed files of the project, and the difference to the commit."""
+    if not (commit := _git("rev-parse", "HEAD")):
+        return {}, ""
+    state = {
+        "commit": commit,
+        "branch": _git("branch", "--show-current"),
+        "uncommitted": _git("status", "--porcelain").splitlines(),
+    }
+    diff = _git("diff", "--binary", "HEAD")
+    return state | ({"diff": DIFF} if diff else {}), f"{diff}\n" if diff else ""
+
+
+def _git(*arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=PROJECT, capture_output=True, text=True)
+    except OSError:
+        return ""  # no git
+    return done.stdout.strip("\n") if done.returncode == 0 else ""
+
+
+def _hardware() -> dict[str, Any]:
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "host": platform.node(),
+        "system": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "gpus": gpus,
+        "cuda": torch.version.cuda,
+        "slurm_job": os.environ.get("SLURM_JOB_ID"),
+    }
+
+
+def _packages() -> dict[str, str]:
+    found = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions()}
+    return dict(sorted(found.items(), key=lambda item: item[0].lower()))
+
+
+def _write(run_dir: Path, record: dict[str, Any]) -> None:
+    beside = run_dir / f".{RECORD}"
+    try:
+        beside.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        beside.replace(run_dir / RECORD)
+    except OSError as error:  # a full disk
+        log.warning("%s could not be written: %s", run_dir / RECORD, error.strerror)

@@ -1,0 +1,96 @@
+"""Whether a checkpoint may be continued, and whether it fits. Configs are only ever compared."""
+
+from pathlib import Path
+from typing import Any
+
+from ..config import Config
+from . import runs
+from .errors import UserError
+from .manifest import list_checkpoints, newest_checkpoint, read_manifest
+from .schema import harmless_keys
+
+
+def check_resume(cfg: Config, run: Path) -> None:
+    """Whether this config may go on in this directory. Raises UserError where it may not."""
+    found = list_checkpoints(run)
+    if found and cfg.resume == "never":
+        raise UserError(
+            f"{run} has checkpoints, and resume=never\n"
+            "give another name, or resume=auto to continue from them"
+        )
+    newest = newest_checkpoint(run)
+    if not newest:
+        return
+    if problem := misfit(cfg, newest, f"name = {cfg.name}"):
+        raise UserError(problem)
+    if cfg.resume == "auto" and (changed := what_learns_differently(cfg, newest)):
+        listed = "\n".join(changed)
+        raise UserError(
+            f"{run} was trained with another config:\n{listed}\n"
+            "give another name, or resume=force to continue with the values of now"
+        )
+
+
+def what_learns_differently(cfg: Config, checkpoint: Path) -> list[str]:
+    """Lines `key: then …, now …` for what a resumed run may not change unless it is forced."""
+    harmless = harmless_keys(cfg)
+    if cfg.training.optim.scheduler.name == "constant":
+        harmless.add("training.run.iter_num")
+    return [
+        line
+        for line in differences(read_manifest(checkpoint)["config"], cfg.model_dump())
+        if not any(line.startswith((f"{key}:", f"{key}.")) for key in harmless)
+    ]
+
+
+def misfit(cfg: Config, checkpoint: Path, given: str) -> str | None:
+    """Why a checkpoint's weights do not fit the config's model, with the keys to change.
+
+    Imports torch only where the model or the data differ from those of the checkpoint.
+    """
+    about = read_manifest(checkpoint)
+    now = cfg.model_dump(include={"model", "data"})
+    changed = differences({key: about["config"].get(key, {}) for key in now}, now)
+    if not changed or _same_shapes(cfg, checkpoint):
+        return None
+    lines = [f"{given}: the weights in {checkpoint} do not fit this model", *changed[:8]]
+    if len(changed) > len(lines):
+        lines.append(f"… and {len(changed) - 8} more keys")
+    recorded = " ".join(runs.replayed(about["overrides"])) or "the defaults of model and data"
+    return "\n".join([*lines, f"it was trained with: {recorded}"])
+
+
+def _same_shapes(cfg: Config, checkpoint: Path) -> bool:
+    import torch
+    from safetensors import safe_open
+
+    from ..model import build_model
+    from .checkpoints import WEIGHTS
+
+    with torch.device("meta"):  # shapes alone, no memory
+        model = build_model(cfg)
+    expected = {name: list(value.shape) for name, value in model.state_dict().items()}
+    with safe_open(checkpoint / WEIGHTS, framework="pt") as file:
+        found = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+    # of tensors that share memory, a file holds one
+    return all(expected.get(name) == shape for name, shape in found.items())
+
+
+def differences(then: dict[str, Any], now: dict[str, Any], path: str = "") -> list[str]:
+    """Lines `key: then …, now …` for all that differs between two configs."""
+    lines = []
+    for key in then.keys() | now.keys():
+        old, new = then.get(key, "(not there)"), now.get(key, "(not there)")
+        name = f"{path}{key}"
+        if isinstance(old, dict) and isinstance(new, dict):
+            lines += differences(old, new, f"{name}.")
+        elif old != new:
+            lines.append(f"{name}: then {old}, now {new}")
+    return sorted(lines)
+
+
+def unlike_the_run(cfg: Config, run: Path | None) -> list[str]:
+    """What of the model and the data is not as it was when the run was trained."""
+    now = cfg.model_dump(include={"model", "data"})
+    then = {key: value for key, value in runs.read_config(run).items() if key in now} if run else {}
+    return differences(then, now) if then else []

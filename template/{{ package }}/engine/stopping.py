@@ -1,0 +1,88 @@
+"""Ctrl-C, SIGTERM and SIGUSR1: the first lets the iteration end and be saved, a second does not."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterable, Iterator
+from multiprocessing import get_context
+from types import FrameType
+from typing import Any, Self, TypeVar
+
+from .errors import Stopped
+
+T = TypeVar("T")
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
+class Stop:
+    """Whether a signal has asked this run to stop; shared with the processes that it starts."""
+
+    def __init__(self) -> None:
+        # shared memory without a lock: a handler may run while the main thread would hold one
+        self.shared: Any = get_context("spawn").RawArray("i", [0, 0])
+        self._before: dict[signal.Signals, Any] = {}
+
+    @property
+    def signal(self) -> int:
+        """The signal that asked, or 0."""
+        return int(self.shared[0])
+
+    def is_set(self) -> bool:
+        """Whether to stop after this iteration."""
+        return bool(self.shared[0])
+
+    def at_once(self) -> bool:
+        """Whether a second signal has come."""
+        return bool(self.shared[1])
+
+    def __enter__(self) -> Self:
+        for number in SIGNALS:
+            self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            # once asked to stop, the process is about to end: one more signal just ends it
+            signal.signal(number, signal.SIG_DFL if self.is_set() else handler)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"shared": self.shared, "_before": {}}
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.is_set():
+            self.shared[1] = number
+            raise Stopped(number)
+        self.shared[0] = number
+        name = signal.Signals(number).name
+        # not print: the signal may have come in the middle of one
+        os.write(2, f"\n{name}: finishes the iteration and saves; again: stops at once\n".encode())
+
+
+def until(stop: Stop, items: Iterable[T]) -> Iterator[T]:
+    """The items, but after the first one no more than have come when the run is asked to stop."""
+    for item in items:
+        yield item
+        if stop.is_set():
+            return
+
+
+def ignore_signals() -> None:
+    """In one of several processes: the one that started them decides, and tells them."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def leave_signals_to_the_run(_: int) -> None:
+    """In a data worker: a terminal and Slurm signal it as well, but the run alone decides."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # macOS has none
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_leave_when_the_run_says_so, daemon=True).start()
+
+
+def _leave_when_the_run_says_so() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)

@@ -1,0 +1,483 @@
+"""Runs that survive kills, damage, full disks and each other, and the ways they refuse to go on."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .conftest import Finished, Project, Render
+from .kills import VARIANTS, kill_and_compare
+
+SMALL = "model=dryrun training=dryrun"
+LONG = f"{SMALL} training.iter_num=100000 training.run.eval_every=100000"
+
+
+def weights(run: Path) -> str:
+    newest = sorted((run / "checkpoints").iterdir())[-1]
+    return hashlib.sha256((newest / "weights.safetensors").read_bytes()).hexdigest()
+
+
+def record(run: Path) -> "dict[str, object]":
+    return dict(json.loads((run / "record.json").read_text()))
+
+
+def start(project: Project, arguments: str, until: str) -> "subprocess.Popen[str]":
+    """A run in the background that has printed what is expected."""
+    process = subprocess.Popen(
+        [project.python, "train.py", *arguments.split()],
+        cwd=project.path,
+        env={k: v for k, v in os.environ.items() if k != "RUN_NAME"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout
+    for line in process.stdout:
+        if re.search(until, line):
+            return process
+    raise AssertionError(f"never said {until}")
+
+
+@pytest.mark.slow
+def test_a_killed_run_ends_with_the_same_weights(project: Project) -> None:
+    tries = len(VARIANTS) + 1
+    for what, same in kill_and_compare(project.path, project.python, tries, seed=3):
+        assert same, what
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGUSR1"])
+def test_a_signal_saves_and_says_how_to_go_on(project: Project, name: str) -> None:
+    number = signal.Signals[name]
+    process = start(project, f"{LONG} name={name} training.num_workers=1", "iteration 5/")
+    os.killpg(process.pid, number)  # the data worker gets it as well
+    said, _ = process.communicate()
+    assert process.returncode == 128 + number
+    stopped = re.search(rf"stopped after iteration (\d+) .*; saved in runs/{name}", said)
+    assert stopped, said
+    assert f"to go on: python train.py {LONG}" in said
+    assert f"name={name}" in said.rpartition("to go on:")[2]
+    assert "Traceback" not in said
+    assert record(project.path / "runs" / name)["state"] == "stopped"
+    done = int(stopped[1]) + 2
+    longer = LONG.replace("100000", str(done), 1)
+    shorter = project.run(f"python train.py {longer} name={name} resume=force")
+    assert f"continues after iteration {stopped[1]} of {done}" in shorter.stdout
+    steps = [
+        json.loads(line)["step"]
+        for line in (project.path / "runs" / name / "metrics.jsonl").read_text().splitlines()
+        if '"train"' in line
+    ]
+    assert steps == list(range(1, done + 1)), "no step twice, none left out"
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_a_second_signal_stops_at_once_and_loses_nothing_older(
+    project: Project, devices: int
+) -> None:
+    more = f"name=twice{devices} training.checkpoint.every=3 training.devices={devices}"
+    process = start(project, f"{LONG} {more}", "iteration 8/")
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
+    began = time.monotonic()
+    said, _ = process.communicate()
+    assert time.monotonic() - began < 4
+    assert process.returncode in (130, 143, -signal.SIGTERM)
+    assert "Traceback" not in said
+    again = start(project, f"{LONG} {more}", r"continues after iteration ([6-9]|\d\d)")
+    os.killpg(again.pid, signal.SIGKILL)
+
+
+def test_a_signal_during_start_up_leaves_nothing_broken(project: Project) -> None:
+    for name in ("SIGTERM", "SIGINT"):
+        process = start(project, f"{SMALL} name=early", "name=early")
+        process.send_signal(signal.Signals[name])
+        said, _ = process.communicate()
+        assert process.returncode != 0
+        assert "Traceback" not in said
+    assert "iteration 4: best" in project.run(f"python train.py {SMALL} name=early").stdout
+
+
+def test_no_process_outlives_a_run_that_is_killed(project: Project) -> None:
+    process = start(project, f"{LONG} name=orphans training.devices=2", "iteration 3/")
+    process.kill()
+    process.wait()
+
+    def alive() -> str:
+        return subprocess.run(
+            ["ps", "-s", str(process.pid), "-o", "pid="], capture_output=True, text=True
+        ).stdout
+
+    deadline = time.monotonic() + 8
+    while alive() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not alive()
+
+
+def test_the_second_run_of_a_name_is_told(project: Project) -> None:
+    process = start(project, f"{LONG} name=shared training.num_workers=1", "iteration 3/")
+    kept = (project.path / "runs/shared/.hydra/overrides.yaml").read_text()
+    refused = project.run(f"python train.py {SMALL} name=shared", status=2)
+    assert f"runs/shared is in use by process {process.pid} on " in refused.stderr
+    assert "another name" in refused.stderr
+    assert (project.path / "runs/shared/.hydra/overrides.yaml").read_text() == kept
+    refused = project.run(f"python train.py mode=check {SMALL} name=shared", status=2)
+    assert "is in use" in refused.stderr
+    process.kill()  # its data worker lives a little longer, and must not keep the lock
+    process.wait()
+    project.run(f"python train.py {SMALL} name=shared resume=force")
+    os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def finished(project: Project) -> Path:
+    """A finished run of eight iterations, to be copied and damaged."""
+    more = "training.iter_num=8 training.optim.scheduler.name=constant"
+    project.run(f"python train.py {SMALL} {more} name=sound")
+    return project.path / "runs" / "sound"
+
+
+@pytest.mark.parametrize("how", ["cut", "flipped", "missing"])
+@pytest.mark.parametrize("file", ["weights.safetensors", "state.pt", "checkpoint.json"])
+def test_every_damage_is_recognized(
+    project: Project, finished: Path, tmp_path: Path, file: str, how: str
+) -> None:
+    """By the run that goes on, which takes the one before, and by whoever names it."""
+    run = tmp_path / "sound"
+    shutil.copytree(finished, run)
+    newest = sorted((run / "checkpoints").iterdir())[-1]
+    damaged = newest / file
+    data = damaged.read_bytes()
+    if how == "cut":
+        damaged.write_bytes(data[: len(data) // 2])
+    elif how == "flipped":
+        damaged.write_bytes(data[:-40] + bytes([data[-40] ^ 1]) + data[-39:])
+    else:
+        damaged.unlink()
+    more = "training.iter_num=8 training.optim.scheduler.name=constant"
+    command = f"python train.py {SMALL} {more} runs_dir={tmp_path} name=sound"
+    done = project.run(command)
+    assert "continues after iteration 6 of 8" in done.stdout
+    if not (how == "missing" and file == "checkpoint.json"):  # without it, it is no checkpoint
+        assert f"{newest} is damaged and left out: {file}" in done.stdout
+    assert weights(run) == weights(finished)
+
+
+def test_every_flipped_byte_of_a_checkpoint_is_recognized(
+    project: Project, finished: Path, tmp_path: Path
+) -> None:
+    newest = tmp_path / "checkpoint"
+    shutil.copytree(sorted((finished / "checkpoints").iterdir())[-1], newest)
+    check = (
+        "import sys; from pathlib import Path; from my_project.engine.manifest import damage_of\n"
+        "folder = Path(sys.argv[1]); missed = tried = 0\n"
+        "assert damage_of(folder) is None\n"
+        "for file in sorted(folder.iterdir()):\n"
+        "    data = file.read_bytes()\n"
+        "    for at in range(0, len(data), max(1, len(data) // 300)):\n"
+        "        file.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1:])\n"
+        "        missed += damage_of(folder) is None; tried += 1\n"
+        "    file.write_bytes(data)\n"
+        "print(tried, missed)\n"
+    )
+    done = subprocess.run(
+        [project.python, "-c", check, str(newest)],
+        cwd=project.path,
+        capture_output=True,
+        text=True,
+    )
+    assert not done.stderr
+    tried, missed = map(int, done.stdout.split())
+    assert tried > 800
+    assert missed == 0
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of two megabytes."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)]
+    if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("only root may mount a small file system")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_a_full_disk_loses_nothing(project: Project, finished: Path, small_disk: Path) -> None:
+    more = "training.iter_num=8 training.optim.scheduler.name=constant"
+    command = f"python train.py {SMALL} {more} runs_dir={small_disk} name=sound"
+    full = f"{command} training.checkpoint.keep_last=1"
+    process = start(project, full.removeprefix("python train.py "), "evaluation at iteration 4")
+    filler = small_disk / "filler"
+    with filler.open("wb", buffering=0) as file:  # somebody else fills the disk
+        while True:
+            try:
+                file.write(b"0" * 4096)
+            except OSError:
+                break
+    said, _ = process.communicate()
+    assert process.returncode == 2, said
+    assert re.search(r"iteration-00000000[468] could not be saved: .*MB are free", said), said
+    assert "the run goes on" in said or "iteration-000000008 could not be saved" in said
+    assert "make room" in said
+    assert "Traceback" not in said
+    assert "Logging error" not in said
+    filler.unlink()
+    done = project.run(full)
+    assert re.search(r"continues after iteration [246] of 8", done.stdout)
+    assert weights(small_disk / "sound") == weights(finished)
+
+
+def test_a_disk_too_small_is_told_before_the_run(project: Project, small_disk: Path) -> None:
+    done = project.run(f"python train.py mode=check runs_dir={small_disk}", status=2)
+    assert re.search(r"GB free, but 4 checkpoints of 0\.4\d+ GB each need 1\.7", done.stderr)
+    assert "keep_last" in done.stderr
+
+
+def test_a_directory_that_cannot_be_written_is_told(project: Project, tmp_path: Path) -> None:
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    bind = f"mount --bind {locked} {locked} && mount -o remount,ro,bind {locked}"
+    if os.geteuid() or subprocess.run(["sh", "-c", bind], capture_output=True).returncode:
+        pytest.skip("only root may mount a folder read-only")
+    try:
+        done = project.run(f"python train.py {SMALL} runs_dir={tmp_path} name=locked", status=2)
+    finally:
+        subprocess.run(["umount", "-l", str(locked)], check=True)
+    assert f"cannot write in {locked} (Read-only file system)" in done.stderr
+
+
+def test_force_goes_on_with_the_optimizers_values_of_now(project: Project, finished: Path) -> None:
+    """Loading a torch optimizer's state would bring back the learning rate of then."""
+    run = project.path / "runs" / "forced-rate"
+    shutil.copytree(finished, run)
+    before = weights(run)
+    still = "training.optim.scheduler.name=constant training.weight_decay=0 training.lr=1e-30"
+    command = f"python train.py {SMALL} name=forced-rate training.iter_num=10 {still}"
+    refused = project.run(command, status=2)
+    assert "training.optim.lr: then 0.0001, now 1e-30" in refused.stderr
+    assert "another name" in refused.stderr
+    assert "resume=force" in refused.stderr
+    done = project.run(f"{command} resume=force")
+    assert "continues after iteration 8 of 10" in done.stdout
+    assert weights(run) == before, "a rate of 1e-30 moves no weight"
+    changed = record(run)["changed"]
+    assert isinstance(changed, list)
+    assert "training.optim.lr: then 0.0001, now 1e-30" in changed
+
+
+def test_what_does_not_change_the_learning_goes_on(project: Project, finished: Path) -> None:
+    run = project.path / "runs" / "harmless"
+    shutil.copytree(finished, run)
+    more = "training.iter_num=9 training.optim.scheduler.name=constant training.num_workers=1"
+    cadence = "training.run.log_every=3 training.checkpoint.keep_last=1"
+    done = project.run(f"python train.py {SMALL} name=harmless {more} {cadence}")
+    assert "continues after iteration 8 of 9" in done.stdout
+
+
+def test_never_refuses_a_directory_with_checkpoints(project: Project, dryrun: str) -> None:
+    done = project.run(f"python train.py {SMALL} name={dryrun} resume=never", status=2)
+    assert f"runs/{dryrun} has checkpoints, and resume=never" in done.stderr
+    assert "another name" in done.stderr
+
+
+MISFITS = {
+    "a run that goes on": "name={0} training=dryrun model=tiny resume=force",
+    "fine-tuning": "name=new training=dryrun model=tiny init=runs/{0}",
+    "evaluate": "mode=evaluate checkpoint=runs/{0} model=tiny",
+    "recognize": "mode=recognize checkpoint=runs/{0} model=tiny input=runs",
+    "check": "mode=check checkpoint=runs/{0} model=tiny",
+}
+
+
+@pytest.mark.parametrize("command", MISFITS.values(), ids=MISFITS.keys())
+def test_weights_of_another_width_are_told_with_the_keys(
+    project: Project, dryrun: str, command: str
+) -> None:
+    done = project.run(f"python train.py {command.format(dryrun)}", status=2)
+    assert "do not fit this model" in done.stderr
+    assert "model.encoder.dim: then 16, now 64" in done.stderr
+    assert "it was trained with: model=dryrun" in done.stderr
+    assert not (project.path / "runs" / "new").exists()
+
+
+def test_another_dropout_fits(project: Project, dryrun: str) -> None:
+    dropout = "model.encoder.dropout=0.3"
+    done = project.run(f"python train.py mode=evaluate checkpoint=runs/{dryrun} {dropout}")
+    assert "unlike the run: model.encoder.dropout: then 0.0, now 0.3" in done.stdout
+
+
+def test_a_checkpoint_of_a_newer_format_is_told(
+    project: Project, finished: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "newer"
+    shutil.copytree(finished, run)
+    manifest = sorted((run / "checkpoints").iterdir())[-1] / "checkpoint.json"
+    about = {**json.loads(manifest.read_text()), "format": 2}
+    del about["sha256"]
+    about["sha256"] = hashlib.sha256(json.dumps(about).encode()).hexdigest()
+    manifest.write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n")
+    for command in (f"mode=evaluate checkpoint={run}", f"{SMALL} runs_dir={tmp_path} name=newer"):
+        done = project.run(f"python train.py {command}", status=2)
+        assert "has format 2, and this code reads format 1" in done.stderr
+
+
+def test_skip_leaves_bad_iterations_out_up_to_a_limit(project: Project) -> None:
+    wild = "training.lr=1e30 training.optim.grad_clip=null training.warmup_steps=0"
+    more = "training.iter_num=50 training.run.on_nonfinite=skip training.run.skip_at_most=3"
+    done = project.run(f"python train.py {SMALL} {wild} {more} name=skipping", status=2)
+    assert len(re.findall(r"iteration \d+ is left out", done.stdout)) == 4
+    assert "the loss is nan at iteration" in done.stderr
+    assert re.search(r"its batch:\n +train \d+, train \d+, train \d+, train \d+\n", done.stderr)
+    assert "training.lr" in done.stderr
+
+
+def test_a_worker_that_dies_is_told_as_such(project: Project) -> None:
+    process = start(project, f"{LONG} name=workers training.num_workers=1", "iteration 3/")
+    found = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True)
+    for worker in found.stdout.split():
+        os.kill(int(worker), signal.SIGKILL)
+    said, _ = process.communicate()
+    assert process.returncode == 2
+    assert "a process that reads the data died" in said
+    assert "num_workers" in said
+    assert "Traceback" not in said
+
+
+def test_a_process_that_is_killed_ends_the_run_with_its_number(project: Project) -> None:
+    process = start(project, f"{LONG} name=ranks training.devices=2", "iteration 3/")
+    found = subprocess.run(
+        ["pgrep", "-P", str(process.pid), "-f", "spawn_main"], capture_output=True, text=True
+    )
+    os.kill(int(found.stdout.split()[-1]), signal.SIGKILL)
+    said, _ = process.communicate()
+    assert process.returncode == 2, said
+    assert re.search(r"process [01] of 2 was ended by SIGKILL", said)
+    assert len(said.rpartition("iteration")[2].splitlines()) < 8, said
+
+
+def test_two_processes_learn_what_one_does(project: Project) -> None:
+    losses = []
+    for devices in (1, 2):
+        name = f"devices{devices}"
+        project.run(f"python train.py {SMALL} name={name} training.devices={devices}")
+        run = project.path / "runs" / name
+        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        assert len(lines) == 6, "four iterations and two evaluations, written once"
+        losses += [[line["loss"] for line in lines]]
+        assert (run / "train.log").read_text().count("best cer") == 1
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_minutes_are_a_cadence_too(project: Project) -> None:
+    often = "training.checkpoint.every=100000 training.checkpoint.every_minutes=0.002"
+    process = start(project, f"{LONG} name=minutes {often}", "iteration 60/")
+    process.kill()
+    process.wait()
+    assert list((project.path / "runs/minutes/checkpoints").glob("[!.]*"))
+
+
+def test_a_record_says_what_a_run_is_made_of(project: Project, render: Render) -> None:
+    path = render(project_name="Recorded")
+    git = ["git", "-c", "user.name=Tester", "-c", "user.email=tester@example.org"]
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "Begin"]):
+        subprocess.run([*git, *command], cwd=path, check=True)
+    model = path / "conf" / "model" / "dryrun.yaml"
+    model.write_text(model.read_text() + "  dropout: 0.2\n")
+    recorded = Project(path)
+    recorded.run(f"python train.py {SMALL} training.lr=3e-4 name=first")
+    run = path / "runs" / "first"
+    about = json.loads((run / "record.json").read_text())
+    assert about["state"] == "finished"
+    assert about["command"] == f"python train.py {SMALL} training.lr=3e-4 name=first"
+    assert about["overrides"] == [*SMALL.split(), "training.optim.lr=3e-4", "name=first"]
+    assert about["seeds"] == {"training.run.seed": 42, "data.seed": 1}
+    assert about["packages"]["torch"]
+    assert about["hardware"]["cores"] == os.cpu_count()
+    assert about["git"]["uncommitted"] == [" M conf/model/dryrun.yaml"]
+
+    # the line that reproduces it, in a fresh clone
+    clone = path.parent / f"{path.name}-again"
+    subprocess.run(["git", "clone", "-q", str(path), str(clone)], check=True)
+    shutil.copytree(path / "runs", clone / "runs")
+    line = about["reproduce"].replace("python train.py", f"{recorded.python} train.py name=again")
+    subprocess.run(["sh", "-c", line], cwd=clone, check=True, capture_output=True)
+    assert weights(clone / "runs" / "again") == weights(run)
+
+
+def test_load_gives_a_trained_model(project: Project, dryrun: str) -> None:
+    code = (
+        "from my_project.engine.loading import load\n"
+        f"model, cfg = load('runs/{dryrun}')\n"
+        "print(type(model).__name__, model.training, cfg.model.encoder.dim)\n"
+    )
+    done = project.run(f'python -c "{code}"')
+    assert done.stdout == "Recognizer False 16\n"
+    assert not done.stderr
+
+
+def checked(project: Project, arguments: str, status: int = 0) -> Finished:
+    runs = project.path / "runs"
+    before = sorted(runs.iterdir()) if runs.exists() else []
+    done = project.run(f"python train.py mode=check {arguments}", status=status)
+    assert (sorted(runs.iterdir()) if runs.exists() else []) == before, "check only reads"
+    return done
+
+
+def test_check_looks_at_everything(project: Project, dryrun: str) -> None:
+    done = checked(project, "model=tiny training=fastrun")
+    for word in ("config", "data", "device", "disk", "tracker", "run"):
+        assert re.search(rf"^{word} ", done.stdout, re.MULTILINE)
+    done = checked(project, f"{SMALL} name={dryrun}")
+    assert "goes on" in done.stdout
+
+
+def test_check_tells_every_problem_in_one_report(project: Project, dryrun: str) -> None:
+    bad = (
+        f"{SMALL} data=manifest training.devices=99 tracker=wandb "
+        f"training.objective.metric=bleu checkpoint=runs/nowhere init=runs/{dryrun} model=tiny"
+    )
+    told = checked(project, bad, status=2).stderr
+    for words in (
+        "data.train = data/train.jsonl",
+        "training.run.devices = 99",
+        "tracker = wandb",
+        "training.objective.metric = bleu",
+        "checkpoint = runs/nowhere",
+        f"init = runs/{dryrun}: the weights",
+    ):
+        assert words in told
+
+
+def test_check_opens_every_audio_file(project: Project, tmp_path: Path) -> None:
+    if not shutil.which("sox"):
+        pytest.skip("sox is not installed")
+    sound = ["sox", "-n", "-r", "8000", str(tmp_path / "a.wav"), "synth", "1", "sine", "440"]
+    subprocess.run(sound, check=True)
+    (tmp_path / "b.wav").write_text("no audio")
+    lines = ['{"audio": "a.wav", "text": "a"}', '{"audio": "b.wav", "text": "b"}']
+    (tmp_path / "all.jsonl").write_text("\n".join(lines))
+    data = " ".join(f"data.{split}={tmp_path}/all.jsonl" for split in ("train", "valid", "test"))
+    once = f"{SMALL} data=manifest {data} data.check_headers=1"
+    assert f"all.jsonl:2: {tmp_path}/b.wav is not audio" in checked(project, once, 2).stderr
+
+
+def test_a_sweep_that_is_stopped_goes_on(project: Project) -> None:
+    grid = f"--multirun {SMALL} training.iter_num=30 training.lr=1e-4,3e-4 name=grid"
+    process = start(project, grid, r"iteration 5/")
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate()
+    assert process.returncode == 143
+    assert f"to go on: python train.py {grid}" in said
+    done = project.run(f"python train.py {grid}")
+    assert "continues after iteration" in done.stdout
+    assert done.stdout.count("iteration 30: best") == 2
