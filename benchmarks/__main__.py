@@ -58,6 +58,27 @@ def copy(template: Path, target: Path) -> Command:
     return [PYTHON, "-m", "copier", "copy", "-qf", "--vcs-ref=HEAD", str(template), str(target)]
 
 
+def git(folder: Path, *arguments: str) -> None:
+    command = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org", *arguments]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+
+
+def living(template: Path, project: Path, changed: str) -> Command:
+    """A committed project of v0.0.1 of this template, and the command that updates it to v0.0.2."""
+    git(template, "tag", "v0.0.1")
+    file = template / "template" / changed
+    file.write_text(file.read_text() + "# more\n")
+    git(template, "commit", "-qam", "More")
+    git(template, "tag", "v0.0.2")
+    source = ["--vcs-ref=v0.0.1", str(template), str(project)]
+    subprocess.run([PYTHON, "-m", "copier", "copy", "-qf", *source], check=True)
+    git(project, "init", "-q")
+    git(project, "add", "-Af")
+    git(project, "commit", "-qm", "Rendered")
+    again = f"git reset -q --hard && {PYTHON} -m copier update -qf"
+    return ["sh", "-c", again]
+
+
 def write_trivial(template: Path, names: list[Path]) -> None:
     """A Copier template that renders files of one line."""
     for name in names:
@@ -65,9 +86,9 @@ def write_trivial(template: Path, names: list[Path]) -> None:
         (template / "template" / name).write_text("text\n")
     settings = "_subdirectory: template\nname: {type: str, default: a}\n"
     (template / "copier.yml").write_text(settings)
-    git = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org"]
-    for arguments in (["init", "-q"], ["add", "-Af"], ["commit", "-qm", "a"]):
-        subprocess.run([*git, *arguments], cwd=template, check=True)
+    git(template, "init", "-q")
+    git(template, "add", "-Af")
+    git(template, "commit", "-qm", "a")
 
 
 def main() -> None:
@@ -107,6 +128,19 @@ def main() -> None:
         floor_name = f"{len(files)} one-line files {kind}, one question"
         rows.append(f"| rendering | {figures} | {floor_name} | 1.3 x |")
         print(rows[-1], flush=True)
+
+    old, plain = folder / "living", folder / "plain"
+    preset = "conf/training/fastrun.yaml"
+    answers = "template/{{ _copier_conf.answers_file }}.jinja"
+    trivial = folder / "trivial in the same folders"
+    (trivial / "template" / ".copier-answers.yml").unlink()
+    (trivial / answers).write_text("{{ _copier_answers | to_nice_yaml }}")
+    git(trivial, "add", "-Af")
+    git(trivial, "commit", "-qm", "An update needs the answers")
+    commands = living(clone, old, preset), living(trivial, plain, preset)
+    figures = ratio(*commands, old, plain)
+    rows.append(f"| an update | {figures} | {len(files)} one-line files, the same | 2 x |")
+    print(rows[-1], flush=True)
 
     start = time.perf_counter()
     subprocess.run(

@@ -1,90 +1,63 @@
 """Copy and update as a user does: the real command, a gh: address, git tags, no --trust."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from .conftest import ROOT, Finished, Project
+from .conftest import ROOT, Project
+from .history import append, commit, copier_command, copy_template, git, substitute
 
-GIT = ["git", "-c", "user.name=Tester", "-c", "user.email=tester@example.org"]
-
-
-def git(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        [*GIT, *arguments], cwd=folder, check=True, capture_output=True, text=True
-    )
-    return done.stdout
-
-
-def copier(folder: Path, origin: Path, *arguments: str) -> Finished:
-    """The real command; gh: leads to `origin`, since nothing here may need a network."""
-    address = {
-        "GIT_CONFIG_COUNT": "1",
-        "GIT_CONFIG_KEY_0": f"url.file://{origin}.insteadOf",
-        "GIT_CONFIG_VALUE_0": "https://github.com/org/hydra-ml-template.git",
-    }
-    return subprocess.run(
-        [sys.executable, "-m", "copier", *arguments],
-        cwd=folder,
-        env=os.environ | address,
-        capture_output=True,
-        text=True,
-    )
+ADDRESS = "gh:org/hydra-ml-template"
 
 
 @pytest.fixture
 def origin(tmp_path: Path) -> Path:
     """This template as a repository of its own, tagged v0.1.0."""
     origin = tmp_path / "origin"
-    files = git(ROOT, "ls-files", "--cached", "--others", "--exclude-standard").splitlines()
-    for file in files:
-        if (ROOT / file).is_file():
-            (origin / file).parent.mkdir(parents=True, exist_ok=True)
-            (origin / file).write_bytes((ROOT / file).read_bytes())
-    git(origin, "init", "-q")
-    git(origin, "add", "-A")
-    git(origin, "commit", "-qm", "Template")
-    git(origin, "tag", "v0.1.0")
+    copy_template(origin)
     return origin
 
 
 @pytest.fixture
 def living(tmp_path: Path, origin: Path) -> Path:
     """A project copied from gh:, with its first commit."""
-    address = "gh:org/hydra-ml-template"
-    done = copier(tmp_path, origin, "copy", "--defaults", address, "myproj")
+    done = copier_command(tmp_path, origin, "copy", "--defaults", ADDRESS, "myproj")
     assert done.returncode == 0, done.stderr
     assert "make dryrun" in done.stderr
     living = tmp_path / "myproj"
     git(living, "init", "-q")
-    git(living, "add", "-A")
-    git(living, "commit", "-qm", "Rendered")
+    commit(living, "Rendered")
     return living
+
+
+def release(origin: Path, version: str, iterations: int) -> None:
+    preset = origin / "template" / "conf" / "training" / "fastrun.yaml"
+    substitute(preset, r"iter_num: \d+", f"iter_num: {iterations}")
+    commit(origin, "Longer")
+    if version != "HEAD":
+        git(origin, "tag", version)
 
 
 def test_copy_from_gh_without_trust_gives_a_project_that_runs(living: Path) -> None:
     answers = (living / ".copier-answers.yml").read_text()
-    assert "_src_path: gh:org/hydra-ml-template" in answers
+    assert f"_src_path: {ADDRESS}" in answers
     assert "_commit: v0.1.0" in answers
     Project(living).run("python train.py model=dryrun training=dryrun")
     assert git(living, "status", "--porcelain") == "", "runs are ignored"
 
 
-def test_an_update_brings_a_change_and_keeps_an_edit(living: Path, origin: Path) -> None:
-    model = living / "conf" / "model" / "tiny.yaml"
-    model.write_text(model.read_text().replace("dim: 64", "dim: 96"))
-    git(living, "commit", "-qam", "Wider")
+@pytest.mark.parametrize("version", ["v0.2.0", "HEAD"])
+def test_an_update_brings_a_change_and_keeps_an_edit(
+    living: Path, origin: Path, version: str
+) -> None:
+    substitute(living / "conf" / "model" / "tiny.yaml", r"dim: \d+", "dim: 96")
+    commit(living, "Wider")
+    release(origin, version, 1200)
 
-    preset = origin / "template" / "conf" / "training" / "fastrun.yaml"
-    preset.write_text(preset.read_text().replace("iter_num: 1000", "iter_num: 1200"))
-    git(origin, "commit", "-qam", "Longer")
-    git(origin, "tag", "v0.2.0")
-
-    done = copier(living, origin, "update", "--defaults")
+    which = ["--vcs-ref", "HEAD"] if version == "HEAD" else []
+    done = copier_command(living, origin, "update", "--defaults", *which)
     assert done.returncode == 0, done.stderr
+    assert "git diff" in done.stderr
     config = Project(living).run("python train.py --cfg job model=tiny training=fastrun").stdout
     assert "dim: 96" in config
     assert "iter_num: 1200" in config
@@ -92,12 +65,44 @@ def test_an_update_brings_a_change_and_keeps_an_edit(living: Path, origin: Path)
     assert set(changed) == {"M", ".copier-answers.yml", "conf/training/fastrun.yaml"}
 
 
+def test_recopy_renders_anew_with_the_same_answers(living: Path, origin: Path) -> None:
+    data = ["--data", "project_name=Whales", "--data", "package=whales"]
+    done = copier_command(origin.parent, origin, "copy", "--defaults", *data, ADDRESS, "whales")
+    assert done.returncode == 0, done.stderr
+    whales = origin.parent / "whales"
+    substitute(whales / "conf" / "model" / "tiny.yaml", r"dim: \d+", "dim: 96")
+    (whales / "conf" / "model" / "mine.yaml").write_text("defaults: [tiny]\n")
+    release(origin, "v0.2.0", 1200)
+    done = copier_command(whales, origin, "recopy", "--defaults", "--overwrite")
+    assert done.returncode == 0, done.stderr
+    assert "# Whales" in (whales / "README.md").read_text()
+    config = Project(whales).run("python train.py --cfg job model=mine training=fastrun").stdout
+    assert "iter_num: 1200" in config
+    assert "dim: 96" not in config, "recopy discards edits of the template's files"
+
+
 def test_an_answer_can_be_changed_later(living: Path, origin: Path) -> None:
-    data = ["--data", "tracker=tensorboard", "--data", "slurm=true"]
-    done = copier(living, origin, "update", "--defaults", *data)
+    data = ["--data", "tracker=wandb", "--data", "slurm=true"]
+    done = copier_command(living, origin, "update", "--defaults", *data)
     assert done.returncode == 0, done.stderr
     assert (living / "scripts" / "train.sbatch").is_file()
-    assert "kind: tensorboard" in Project(living).run("python train.py --cfg job").stdout
+    assert "kind: wandb" in Project(living).run("python train.py --cfg job").stdout
+    commit(living, "Answered anew")
+    done = copier_command(living, origin, "update", "--defaults", "--data", "slurm=false")
+    assert done.returncode == 0, done.stderr
+    assert not (living / "scripts" / "train.sbatch").exists()
+    assert "kind: wandb" in Project(living).run("python train.py --cfg job").stdout
+
+
+def test_these_commands_do_refuse_what_needs_trust(living: Path, origin: Path) -> None:
+    """So that the tests above say something: with a task in copier.yml, all of them fail."""
+    append(origin / "copier.yml", "\n_tasks: [touch done]\n")
+    commit(origin, "A task")
+    git(origin, "tag", "v0.2.0")
+    for arguments in (["copy", ADDRESS, "new"], ["update"], ["recopy", "--overwrite"]):
+        done = copier_command(living, origin, *arguments, "--defaults")
+        assert done.returncode != 0
+        assert "--trust" in done.stderr
 
 
 def test_the_settings_need_no_trust() -> None:

@@ -32,6 +32,26 @@ def make(folder: Path, target: str) -> str:
     return done.stdout
 
 
+def check_warnings(project: Project) -> None:
+    """None that our code causes, nor Hydra's about version_base; libraries may have their own."""
+    small = "python train.py model=dryrun training=dryrun"
+    for command in (
+        f"{small} name=warned",
+        "python train.py mode=evaluate checkpoint=runs/warned",
+        f"{small} --multirun training.seed=1,2",
+        "python train.py --cfg job",
+        "python train.py --hydra-help",
+    ):
+        said = project.run(command, PYTHONWARNINGS="always::DeprecationWarning").stderr
+        lines = [line for line in said.splitlines() if "Warning" in line]
+        ours = (str(project.path), "hydra", "version_base", "omegaconf")
+        assert not [line for line in lines if any(word in line for word in ours)], said
+
+
+def test_no_warning_of_ours_on_the_stable_hydra(render: Render) -> None:
+    check_warnings(Project(render(project_name="Stable Hydra")))
+
+
 def test_two_commands_do_everything_on_a_fresh_machine(render: Render) -> None:
     project = render(project_name="Fresh")
     assert "best cer" in make(project, "dryrun")
@@ -61,5 +81,4 @@ def test_the_next_hydra_runs_the_same_project(
     assert "1.4.0" in project.run("python train.py --version").stdout
     done = project.run("python -W error::DeprecationWarning -m pytest -q -W error::UserWarning")
     assert " passed" in done.stdout
-    done = project.run("python train.py model=dryrun training=dryrun")
-    assert "Warning" not in done.stderr
+    check_warnings(project)

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from .conftest import ROOT, Finished, Project
+from .test_hostile import shown
 
 HOSTILE = [
     'My "Best" Project: {{ 7*7 }} ü',
@@ -19,6 +20,8 @@ HOSTILE = [
     "日本語 🚀",
     "<script>alert(1)</script>",
     "--- # not a comment",
+    "*bold* __init__ [link](u) ![i](u) &amp; ~~no~~ C#",
+    "👩\u200d🚀 and 🇺🇳",
     "Test",
     "x" * 200,
 ]
@@ -41,7 +44,7 @@ def test_any_text_is_a_name_and_is_shown_as_given(tmp_path: Path, name: str) -> 
     assert project["authors"] == [{"name": name}]
     remembered = yaml.safe_load((target / ".copier-answers.yml").read_text("utf-8"))
     assert remembered["project_name"] == name
-    assert name.replace("<", "&lt;") in (target / "README.md").read_text("utf-8")
+    assert shown((target / "README.md").read_text("utf-8"), "heading_open") == name.strip()
     assert name in (target / "LICENSE").read_text("utf-8")
     for command in ("format --check .", "check ."):
         Project(target).run(f"python -m ruff {command}")
@@ -63,11 +66,16 @@ def test_any_text_is_a_name_and_is_shown_as_given(tmp_path: Path, name: str) -> 
         ("package", "class", "taken"),
         ("package", "my-project", "lower-case letters"),
         ("package", "1st", "lower-case letters"),
+        ("package", "_net", "lower-case letters"),
+        ("package", "net_", "lower-case letters"),
+        ("package", "on", "taken"),
         ("package", "Project", "lower-case letters"),
         ("package", "ümlaut", "lower-case letters"),
         ("package", "x" * 41, "At most 40"),
         ("author_email", "me", "name@example.org"),
         ("author_email", 'a"b@example.org', "name@example.org"),
+        ("author_email", "a..b@example.org", "name@example.org"),
+        ("author_name", "a\u202eb", "One line"),
         ("description", "a\tb", "One line"),
         ("license", "GPL-9", "MIT"),
     ],

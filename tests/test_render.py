@@ -7,8 +7,10 @@ import subprocess
 import tomllib
 from pathlib import Path
 
+import copier
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 from .conftest import ROOT, Project, Render
 
@@ -19,9 +21,12 @@ COMBINATIONS = list(itertools.product(TASKS, TRACKERS, (True, False), LICENSES))
 
 
 @pytest.fixture(params=COMBINATIONS, ids=lambda answers: "-".join(map(str, answers)))
-def answered(request: pytest.FixtureRequest, render: Render) -> tuple[Path, str, bool, str]:
+def answered(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, str, bool, str]:
+    """Rendered without trust, and by the validators' leave: pytest-copie would grant both."""
     task, tracker, slurm, license = request.param
-    path = render(task=task, tracker=tracker, slurm=slurm, license=license)
+    answers = {"task": task, "tracker": tracker, "slurm": slurm, "license": license}
+    path = tmp_path / "project"
+    copier.run_copy(str(ROOT), path, answers, vcs_ref="HEAD", defaults=True, quiet=True)
     return path, tracker, slurm, license
 
 
@@ -67,11 +72,31 @@ def test_nothing_rendered_imports_what_the_project_does_not_declare(render: Rend
     assert {dependency.partition(";")[0] for dependency in plain} <= set(ours)
 
 
+@pytest.mark.xfail(reason="the engine's files do not say it yet")
+def test_files_of_the_engine_say_whose_they_are(render: Render) -> None:
+    path = render()
+    for file in (path / "my_project" / "engine").rglob("*.py"):
+        first = file.read_text().partition("\n")[0]
+        assert first == "# Kept by the template; an update merges what you change here.", file
+    assert "`my_project/engine/`" in (path / "README.md").read_text()
+
+
+def test_each_python_gets_a_hydra_that_works_there(render: Render) -> None:
+    project = tomllib.loads((render() / "pyproject.toml").read_text())["project"]
+    parsed = [Requirement(text) for text in project["dependencies"]]
+    hydra = [requirement for requirement in parsed if requirement.name == "hydra-core"]
+    for python, works, fails in (("3.13", "1.3.8", "1.3.2"), ("3.14", "1.4.0rc3", "1.3.8")):
+        (one,) = [r for r in hydra if r.marker and r.marker.evaluate({"python_version": python})]
+        assert one.specifier.contains(works, prereleases=True)
+        assert not one.specifier.contains(fails, prereleases=True)
+
+
 def test_no_lightning_in_a_project(render: Render) -> None:
     for file in render().rglob("*"):
         if file.is_file():
             assert "import lightning" not in file.read_text("utf-8")
             assert "pytorch_lightning" not in file.read_text("utf-8")
+    assert "lightning" not in (render() / "pyproject.toml").read_text()
 
 
 def test_help_in_make_lists_the_targets(render: Render) -> None:

@@ -1,0 +1,150 @@
+"""make check-update: it says what an update would do, and does nothing."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import copier
+import pytest
+
+from .conftest import Finished, Project
+from .history import CHANGES, EDITS, append, changed_fastrun, commit, copy_template, git
+
+PRESET = "conf/training/fastrun.yaml"
+Living = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """v0.1.0 is today's, v0.2.0 has another number in a preset, a new one, and another target."""
+    template = tmp_path_factory.mktemp("template") / "template"
+    copy_template(template)
+    for change in ("new_value", "new_preset", "new_target"):
+        CHANGES[change](template)
+    commit(template, "Changes")
+    git(template, "tag", "v0.2.0")
+    return template
+
+
+@pytest.fixture
+def living(template: Path, tmp_path: Path) -> Living:
+    def render(version: str, folder: Path | None = None) -> Path:
+        project = folder or tmp_path / "my project"
+        copier.run_copy(str(template), project, vcs_ref=version, defaults=True, quiet=True)
+        git(project, "init", "-q")
+        commit(project, "Rendered")
+        return project
+
+    return render
+
+
+def everything(project: Path) -> dict[Path, bytes]:
+    """All files, git's own too; its index is rewritten by a mere status."""
+    files = [file for file in project.rglob("*") if file.is_file()]
+    return {file: file.read_bytes() for file in files if file.name != "index"}
+
+
+def check(project: Path, status: int, path: str | None = None) -> str:
+    """What it prints; status 0, or 1 and 2 as make passes them on in words."""
+    before = everything(project)
+    environment = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "MAKEFLAGS")}
+    done: Finished = subprocess.run(
+        ["make", "--no-print-directory", "check-update"],
+        cwd=project,
+        env=environment | {"PATH": path or f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+    )
+    said = done.stdout + done.stderr
+    assert everything(project) == before
+    assert "Traceback" not in said
+    assert done.returncode == (2 if status else 0), said
+    assert (f"Error {status}" in done.stderr) == bool(status), said
+    return done.stdout
+
+
+def test_up_to_date(living: Living) -> None:
+    assert check(living("v0.2.0"), 0) == "Up to date: v0.2.0 is the newest version.\n"
+
+
+def test_it_applies_cleanly(living: Living) -> None:
+    project = living("v0.1.0")
+    EDITS["changed_values"](project)
+    EDITS["own_target"](project)
+    commit(project, "Mine")
+    assert check(project, 0) == (
+        "From v0.1.0 to v0.2.0: applies cleanly. copier update would change\n\n"
+        f"    Makefile\n    {PRESET}\n    conf/training/longrun.yaml\n"
+    )
+
+
+def test_conflicts_are_named(living: Living) -> None:
+    project = living("v0.1.0")
+    changed_fastrun(project)
+    commit(project, "Mine")
+    said = check(project, 1)
+    assert (
+        f"conflicts in\n\n    {PRESET}\n\nThese would change without one:\n\n    Makefile\n" in said
+    )
+    copier.run_update(project, defaults=True, quiet=True, overwrite=True)
+    assert git(project, "diff", "--name-only", "--diff-filter=U") == f"{PRESET}\n"
+    assert "## Updating" in (project / "README.md").read_text(), "where it sends people"
+
+
+def test_a_project_inside_a_larger_repository(living: Living, tmp_path: Path) -> None:
+    top = tmp_path / "top"
+    project = living("v0.1.0", top / "nets" / "whales")
+    shutil.rmtree(project / ".git")
+    (top / "notes.txt").write_text("mine\n")
+    git(top, "init", "-q")
+    commit(top, "All of it")
+    assert f"applies cleanly. copier update would change\n\n    Makefile\n    {PRESET}\n" in check(
+        project, 0
+    )
+
+
+def test_uncommitted_changes_are_named(living: Living) -> None:
+    project = living("v0.1.0")
+    append(project / "Makefile", "# mine\n")
+    (project / "wäle.txt").write_text("mine\n")
+    said = check(project, 2)
+    assert said.startswith("Commit or stash these changes first")
+    assert "    Makefile\n    wäle.txt\n" in said
+
+
+def test_without_git_it_says_what_to_do(living: Living) -> None:
+    project = living("v0.1.0")
+    shutil.rmtree(project / ".git")
+    assert "git init" in check(project, 2)
+    git(project, "init", "-q")
+    assert "commit everything" in check(project, 2)
+
+
+def test_without_copier_it_says_what_to_install(living: Living, tmp_path: Path) -> None:
+    project = living("v0.1.0")
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for tool in ("make", "git", "sh"):
+        (tools / tool).symlink_to(str(shutil.which(tool)))
+    # this machine's own Python, which has no copier
+    (tools / "python3").symlink_to(Path(sys.base_prefix, "bin", "python3"))
+    assert "Copier is missing: pip install copier" in check(project, 2, path=str(tools))
+
+
+def test_what_copier_refuses_is_passed_on(living: Living, template: Path, tmp_path: Path) -> None:
+    project = living("v0.2.0")
+    answers = project / ".copier-answers.yml"
+    answers.write_text(answers.read_text().replace(str(template), str(tmp_path / "gone")))
+    commit(project, "The template moved")
+    said = check(project, 2)
+    assert said == (
+        f"copier cannot update from {tmp_path / 'gone'}:\n"
+        "ValueError: Local template must be a directory.\n"
+    )
+
+
+def test_the_script_is_typed(living: Living) -> None:
+    Project(living("v0.2.0")).run("python -m mypy scripts/check_update.py")
