@@ -72,7 +72,6 @@ def test_nothing_rendered_imports_what_the_project_does_not_declare(render: Rend
     assert {dependency.partition(";")[0] for dependency in plain} <= set(ours)
 
 
-@pytest.mark.xfail(reason="the engine's files do not say it yet")
 def test_files_of_the_engine_say_whose_they_are(render: Render) -> None:
     path = render()
     for file in (path / "my_project" / "engine").rglob("*.py"):

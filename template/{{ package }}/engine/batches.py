@@ -1,3 +1,4 @@
+# Kept by the template; an update merges what you change here.
 """Which items make up which batch, and what a data loader needs to be exact."""
 
 import random

@@ -1,3 +1,4 @@
+# Kept by the template; an update merges what you change here.
 """From a composed config to a typed one, with every problem told at once."""
 
 import difflib

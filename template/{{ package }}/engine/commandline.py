@@ -1,3 +1,4 @@
+# Kept by the template; an update merges what you change here.
 """What runs before Hydra: the command line, the config of every job, the run's directory.
 
 All of it is told within a second, before torch is imported and before anything is written.

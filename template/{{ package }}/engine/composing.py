@@ -1,3 +1,4 @@
+# Kept by the template; an update merges what you change here.
 """Composing the config as Hydra will, ahead of it; and what Hydra needs to know of us."""
 
 import functools

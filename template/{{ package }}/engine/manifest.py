@@ -1,3 +1,4 @@
+# Kept by the template; an update merges what you change here.
 """What a checkpoint's directory says of itself, and which checkpoint is meant. No torch here."""
 
 import functools
@@ -35,10 +36,10 @@ def replace_manifest(checkpoint: Path, about: dict[str, Any]) -> None:
 def read_manifest(checkpoint: Path) -> dict[str, Any]:
     """What checkpoint.json says. Raises ValueError if it is not as it was written."""
     text = (checkpoint / MANIFEST).read_text("utf-8")
-    about: dict[str, Any] = json.loads(text)
+    about: Any = json.loads(text)
     if not isinstance(about, dict) or _sealed(about) != text:
         raise ValueError("not as it was written")
-    return about
+    return dict(about)
 
 
 def _sealed(about: dict[str, Any]) -> str:

@@ -1,3 +1,4 @@
+# Kept by the template; an update merges what you change here.
 """What must hold before a run: data, tracker, checkpoint, device, disk, git; and mode=check."""
 
 import importlib.util

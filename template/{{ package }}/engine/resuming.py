@@ -1,3 +1,4 @@
+# Kept by the template; an update merges what you change here.
 """Whether a checkpoint may be continued, and whether it fits. Configs are only ever compared."""
 
 from pathlib import Path

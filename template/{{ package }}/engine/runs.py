@@ -1,3 +1,4 @@
+# Kept by the template; an update merges what you change here.
 """Run directories: their names, their lock, the command line they record. No torch here."""
 
 import fcntl

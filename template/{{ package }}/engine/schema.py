@@ -1,3 +1,4 @@
+# Kept by the template; an update merges what you change here.
 """What the types in config/ are built from. No torch here: a wrong config is told at once."""
 
 from typing import Annotated, TypeVar

@@ -1,3 +1,4 @@
+# Kept by the template; an update merges what you change here.
 """Ctrl-C, SIGTERM and SIGUSR1: the first lets the iteration end and be saved, a second does not."""
 
 import os

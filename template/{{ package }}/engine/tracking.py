@@ -1,3 +1,4 @@
+# Kept by the template; an update merges what you change here.
 """Trackers: each on its own client, behind three methods. They get the resolved config first."""
 
 import os
