@@ -18,6 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks import survival
+from tests.kills import kill_and_compare
 from tests.sox import KEYPAD, dial
 
 ROOT = Path(__file__).parent.parent
@@ -109,6 +111,7 @@ def main() -> None:
         ("a mistyped key", [*train, "training.optim.lrr=1"], show, "empty app `--cfg job`", 2.5),
         ("a wrong type", [*train, "training.lr=fast"], show, "empty app `--cfg job`", 2.5),
         ("a negative rate", [*train, "training.lr=-1"], show, "empty app `--cfg job`", 2.5),
+        ("`mode=check`", [*train, "mode=check"], torch, '`python -c "import torch"`', 3.0),
         ("a dryrun, whole process", [*train, *small], torch, '`python -c "import torch"`', 4.0),
     ):
         rows.append(f"| {name} | {ratio(ours, floor, project, empty)} | {floor_name} | {limit} x |")
@@ -171,6 +174,11 @@ def main() -> None:
         right = sum(read[name] == keys for name, keys in said.items())
         kind = f"{rate} Hz, {'mono' if channels == 1 else 'stereo'}"
         results.append(f"| strings of keys made by SoX, {kind} | {right} of 20 | 19 of 20 |")
+    results += survival.rows(project)
+    tries = 20
+    same = [same for _, same in kill_and_compare(project, PYTHON, tries, seed=1)]
+    killed = "runs killed at a random instant that ended with the same weights"
+    results.append(f"| {killed} | {sum(same)} of {tries} | {tries} of {tries} |")
     print(*results, sep="\n")
 
     packages = ("hydra-core", "omegaconf", "pydantic", "torch", "copier", "numpy")

@@ -55,7 +55,7 @@ def train(cfg: Config, run_dir: Path, stop: Stop) -> float:
 
     batches = iter(train_loader(cfg, start))
     valid_loader = eval_loader(cfg, "valid", run.eval_batches)
-    metrics = MetricsFile(run_dir, start)
+    metrics = MetricsFile(run_dir, start, progress.evaluated)
     recent = Recent()
     model.train()
     with (

@@ -25,15 +25,17 @@ SECONDS_PER_DAY = 24 * 60 * 60
 class MetricsFile:
     """One JSON object a line: step, split, values. Always written, whatever the tracker."""
 
-    def __init__(self, run_dir: Path, start: int) -> None:
+    def __init__(self, run_dir: Path, start: int, evaluated: int) -> None:
+        """Of a run that goes on after iteration `start`, the last one `evaluated`."""
         self.path = run_dir / "metrics.jsonl"
         self.waiting = ""  # lines that a full disk did not take
         if not is_main():
             return
         if self.path.exists():  # a resumed run repeats the steps after its checkpoint: drop them
             lines = self.path.read_text().splitlines(keepends=True)
+            kept = [line for line in lines if _is_before(line, start, evaluated)]
             beside = self.path.with_suffix(".tmp")
-            beside.write_text("".join(line for line in lines if _step(line) <= start))
+            beside.write_text("".join(kept))
             beside.replace(self.path)
 
     def write(self, step: int, split: str, values: dict[str, float]) -> None:
@@ -56,11 +58,12 @@ class MetricsFile:
             self.waiting = ""
 
 
-def _step(line: str) -> float:
+def _is_before(line: str, start: int, evaluated: int) -> bool:
     try:
-        return float(json.loads(line)["step"])
+        row = json.loads(line)
+        return bool(row["step"] <= (evaluated if row["split"] == "valid" else start))
     except (ValueError, KeyError, TypeError):
-        return math.inf  # half a line, from a run that was killed
+        return False  # half a line, from a run that was killed
 
 
 class Recent:

@@ -7,6 +7,7 @@ Hydra composes once and one process owns the run's directory; the others get the
 import logging
 import logging.config
 import os
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -40,29 +41,32 @@ def launch(train: Train, cfg: Config, run_dir: Path, stop: Stop) -> float:
     count = device_count(cfg.training.run)
     if count == 1:
         return train(cfg, run_dir, stop)
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # told below
-    config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=count,
-        run_id=cfg.name,
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-        local_addr="localhost",
-        max_restarts=0,
-        signals_to_handle="SIGQUIT",  # the others are ours: see Stop
-        shutdown_timeout=SHUTDOWN_SECONDS,
-    )
     job_logging: Any = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)
-    try:
-        results = elastic_launch(config, _process)(train, cfg, run_dir, stop, job_logging)
-    except ChildFailedError as error:
-        if stop.is_set():  # while they were starting
-            raise Stopped(stop.signal) from None
-        raise _failure(error, count) from None
+    with tempfile.TemporaryDirectory() as folder:  # for the error that ends a process
+        config = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=count,
+            logs_specs=DefaultLogsSpecs(folder),
+            run_id="run",
+            rdzv_backend="c10d",
+            rdzv_endpoint="localhost:0",  # any free port
+            local_addr="localhost",
+            max_restarts=0,
+            signals_to_handle="SIGQUIT",  # the others are ours: see Stop
+            shutdown_timeout=SHUTDOWN_SECONDS,
+        )
+        try:
+            results = elastic_launch(config, _process)(train, cfg, run_dir, stop, job_logging)
+        except ChildFailedError as error:
+            if stop.is_set():  # while they were starting
+                raise Stopped(stop.signal) from None
+            raise _failure(error, count) from None
     if results[0] is None:
         raise Stopped(stop.signal)
     return float(results[0])
