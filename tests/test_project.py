@@ -296,6 +296,7 @@ BAD = {
     "no such mode": ("mode=trian", ["mode = trian", "'train'"]),
     "no such device": ("training.run.device=cuda", ["training.run.device = cuda", "auto"]),
     "too many devices": ("training.devices=99", ["training.run.devices = 99", "expected at most"]),
+    "no devices": ("training.devices=0", ["training.run.devices = 0: expected a number", "auto"]),
     "an uneven batch": ("training.run.accumulate=3", ["loader.batch_size = 16", "multiple"]),
     "a metric that is none": ("training.objective.metric=bleu", ["bleu", "loss, cer"]),
     "a missing package": ("tracker=wandb", ["wandb", "pip install"]),

@@ -96,14 +96,21 @@ def test_a_second_signal_stops_at_once_and_loses_nothing_older(
     os.killpg(again.pid, signal.SIGKILL)
 
 
-def test_a_signal_during_start_up_leaves_nothing_broken(project: Project) -> None:
-    for name in ("SIGTERM", "SIGINT"):
-        process = start(project, f"{SMALL} name=early", "name=early")
-        process.send_signal(signal.Signals[name])
-        said, _ = process.communicate()
-        assert process.returncode != 0
-        assert "Traceback" not in said
-    assert "iteration 4: best" in project.run(f"python train.py {SMALL} name=early").stdout
+@pytest.mark.parametrize(
+    ("devices", "name", "after"),
+    [(1, "SIGTERM", 0.0), (1, "SIGINT", 0.3), (2, "SIGINT", 1.5), (2, "SIGTERM", 2.2)],
+)
+def test_a_signal_during_start_up_leaves_nothing_broken(
+    project: Project, devices: int, name: str, after: float
+) -> None:
+    command = f"{SMALL} training.devices={devices} name=early-{name}-{devices}"
+    process = start(project, command, "name=early")
+    time.sleep(after)
+    os.killpg(process.pid, signal.Signals[name])
+    said, _ = process.communicate(timeout=30)
+    assert process.returncode != 0
+    assert "Traceback" not in said
+    assert "iteration 4: best" in project.run(f"python train.py {command}").stdout
 
 
 def test_no_process_outlives_a_run_that_is_killed(project: Project) -> None:
@@ -306,7 +313,7 @@ def test_weights_of_another_width_are_told_with_the_keys(
     done = project.run(f"python train.py {command.format(dryrun)}", status=2)
     assert "do not fit this model" in done.stderr
     assert "model.encoder.dim: then 16, now 64" in done.stderr
-    assert "it was trained with: model=dryrun" in done.stderr
+    assert "give what it was trained with: model=dryrun" in done.stderr
     assert not (project.path / "runs" / "new").exists()
 
 
@@ -338,7 +345,30 @@ def test_skip_leaves_bad_iterations_out_up_to_a_limit(project: Project) -> None:
     assert len(re.findall(r"iteration \d+ is left out", done.stdout)) == 4
     assert "the loss is nan at iteration" in done.stderr
     assert re.search(r"its batch:\n +train \d+, train \d+, train \d+, train \d+\n", done.stderr)
-    assert "training.lr" in done.stderr
+    assert "training.run.skip_at_most (3)" in done.stderr
+    assert "the last sound checkpoint: none yet" in done.stderr
+    assert not (project.path / "runs/skipping/checkpoints").exists(), "the weights are spoilt"
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_does_not_begin_again(
+    project: Project, finished: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "sound"
+    shutil.copytree(finished, run)
+    for file in run.glob("checkpoints/*/weights.safetensors"):
+        file.write_bytes(file.read_bytes()[:-1] + b"?")
+    lines = (run / "metrics.jsonl").read_text()
+    more = "training.iter_num=8 training.optim.scheduler.name=constant"
+    for mode in ("train", "check"):
+        command = f"python train.py mode={mode} {SMALL} {more} runs_dir={tmp_path} name=sound"
+        done = project.run(command, status=2)
+        assert "none of its checkpoints is sound" in done.stderr
+        assert "another checksum" in done.stderr
+        assert "resume=force" in done.stderr
+    assert (run / "metrics.jsonl").read_text() == lines
+    done = project.run(f"python train.py mode=evaluate checkpoint={run}", status=2)
+    assert "no sound checkpoint in it" in done.stderr
+    assert "another checksum" in done.stderr
 
 
 def test_a_worker_that_dies_is_told_as_such(project: Project) -> None:
@@ -472,7 +502,7 @@ def test_check_opens_every_audio_file(project: Project, tmp_path: Path) -> None:
 
 
 def test_a_sweep_that_is_stopped_goes_on(project: Project) -> None:
-    grid = f"--multirun {SMALL} training.iter_num=30 training.lr=1e-4,3e-4 name=grid"
+    grid = f"--multirun {SMALL} training.iter_num=12 training.lr=1e-4,3e-4 name=grid"
     process = start(project, grid, r"iteration 5/")
     process.send_signal(signal.SIGTERM)
     said, _ = process.communicate()
@@ -480,4 +510,4 @@ def test_a_sweep_that_is_stopped_goes_on(project: Project) -> None:
     assert f"to go on: python train.py {grid}" in said
     done = project.run(f"python train.py {grid}")
     assert "continues after iteration" in done.stdout
-    assert done.stdout.count("iteration 30: best") == 2
+    assert done.stdout.count("iteration 12: best") == 2

@@ -14,7 +14,7 @@ from .engine.batches import seed_all
 from .engine.checkpoints import Checkpoints, Progress, load_model
 from .engine.devices import autocast, move, pick_device, set_determinism
 from .engine.errors import Stopped, UserError
-from .engine.manifest import find_checkpoint
+from .engine.manifest import find_checkpoint, newest_checkpoint
 from .engine.metrics import MetricsFile, ProgressBar, Recent
 from .engine.processes import agree, parallel, share, synchronized
 from .engine.record import begin_record
@@ -39,7 +39,7 @@ def train(cfg: Config, run_dir: Path, stop: Stop) -> float:
     progress = checkpoints.restore(model, optimizer)
     start = progress.iteration
     if is_complete(progress, cfg):
-        log.info("complete: %d of %d iterations are done", start, run.iter_num)
+        log.info("complete: %d of %d iterations are done, nothing to train", start, run.iter_num)
         return conclude(progress, cfg)
     if start:
         log.info("continues after iteration %d of %d", start, run.iter_num)
@@ -68,6 +68,7 @@ def train(cfg: Config, run_dir: Path, stop: Stop) -> float:
             ends = now >= run.iter_num
             stopping, due = agree(stop.is_set(), checkpoints.is_due(now))
             value, is_best = None, False
+            sound = progress.skipped == 0  # else the last step may have spoilt the weights
             if now > progress.evaluated and (now % run.eval_every == 0 or ends) and not stopping:
                 values, _ = measure(model, until(stop, valid_loader), cfg)
                 (stopping,) = agree(stop.is_set())
@@ -75,17 +76,18 @@ def train(cfg: Config, run_dir: Path, stop: Stop) -> float:
                     metrics.write(now, "valid", values)
                     tracker.log(now, "valid", values)
                     bar.tell(now, values)
-                    value = values[objective.metric]
+                    sound = all(map(math.isfinite, values.values()))
+                    value = values[objective.metric] if sound else math.nan
                     is_best = is_better(value, progress.best, objective)
                     progress.best = value if is_best else progress.best
                     progress.stale = 0 if is_best else progress.stale + 1
                     progress.evaluated = now
             ends = is_complete(progress, cfg)
-            if (due or is_best or ends or stopping) and now > 0:
-                check_finite(recent, cfg)
+            if ends or ((due or is_best or stopping) and sound and now > 0):
+                check_finite(recent, cfg, run_dir)
                 checkpoints.save(progress, value, model, optimizer, must=ends or stopping)
             if stopping and not ends:
-                where = f"saved in {run_dir}" if now else "nothing to save"
+                where = f"saved in {run_dir}" if sound and now else "nothing new to save"
                 log.info("stopped after iteration %d of %d; %s", now, run.iter_num, where)
                 raise Stopped(stop.signal)
             if ends:
@@ -111,7 +113,7 @@ def train(cfg: Config, run_dir: Path, stop: Stop) -> float:
                 progress.skipped += 1
                 log.warning("iteration %d is left out: loss %g, norm %g", now, loss, norm)
                 if progress.skipped > run.skip_at_most:
-                    raise nonfinite(now, loss.item(), norm.item(), cfg)
+                    raise nonfinite(now, loss.item(), norm.item(), cfg, run_dir)
             else:
                 progress.skipped = 0
                 optimizer.step()
@@ -120,7 +122,7 @@ def train(cfg: Config, run_dir: Path, stop: Stop) -> float:
             bar.step(now)
 
             if now % run.log_every == 0 or now == run.iter_num:
-                check_finite(recent, cfg)
+                check_finite(recent, cfg, run_dir)
                 losses = [loss for _, loss, _ in recent.read()]
                 values = {
                     "loss": sum(losses) / len(losses) if losses else math.nan,
@@ -150,22 +152,27 @@ def conclude(progress: Progress, cfg: Config) -> float:
     return best
 
 
-def check_finite(recent: Recent, cfg: Config) -> None:
+def check_finite(recent: Recent, cfg: Config, run_dir: Path) -> None:
     """Stop before weights that a loss or gradient has spoilt are saved. Raises UserError."""
     for iteration, loss, norm in recent.read():
         if not math.isfinite(loss) or not math.isfinite(norm):
-            raise nonfinite(iteration, loss, norm, cfg)
+            raise nonfinite(iteration, loss, norm, cfg, run_dir)
 
 
-def nonfinite(iteration: int, loss: float, norm: float, cfg: Config) -> UserError:
-    """What is known about an iteration whose loss or gradient is no number."""
-    lr = learning_rate(iteration, cfg.training.optim, cfg.training.run.iter_num)
+def nonfinite(iteration: int, loss: float, norm: float, cfg: Config, run_dir: Path) -> UserError:
+    """What is known about an iteration whose loss or gradient is no number, and the way out."""
+    run = cfg.training.run
+    lr = learning_rate(iteration, cfg.training.optim, run.iter_num)
+    if run.on_nonfinite == "skip":
+        skipping = f"more than training.run.skip_at_most ({run.skip_at_most}) in a row are left out"
+    else:
+        skipping = "if these items are to blame, training.run.on_nonfinite=skip leaves them out"
     return UserError(
         f"the loss is {loss:.3g} at iteration {iteration}, its gradient's norm {norm:.3g}\n"
         f"at a learning rate of {lr:.3g}; the items of its batch:\n"
-        f"{', '.join(items_of_batch(cfg, iteration))}\n"
-        "the checkpoints are from before; a lower training.lr or a longer warmup may help, and\n"
-        "training.run.on_nonfinite=skip leaves such iterations out"
+        f"{', '.join(items_of_batch(cfg, iteration))}\n{skipping}\n"
+        "a lower training.lr or a longer training.warmup_steps may help, with resume=force\n"
+        f"the last sound checkpoint: {newest_checkpoint(run_dir) or 'none yet'}"
     )
 
 

@@ -8,6 +8,9 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     model_validator,
 )
 
@@ -17,6 +20,16 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
+def _number_or_auto(value: object, check: ValidatorFunctionWrapHandler) -> object:
+    try:
+        return check(value)
+    except ValidationError:
+        raise ValueError("a number of processes, 1 or more, or auto") from None
+
+
+Devices = Annotated[PositiveInt | Literal["auto"], WrapValidator(_number_or_auto)]
+
+
 class Run(Section):
     """How long, on what, and how often the run looks up."""
 
@@ -24,7 +37,7 @@ class Run(Section):
     """Optimizer steps."""
     seed: NonNegativeInt
     device: Harmless[Literal["auto", "cuda", "mps", "cpu"]]
-    devices: Harmless[PositiveInt | Literal["auto"]]
+    devices: Harmless[Devices]
     """Processes that train together, one for each device."""
     precision: Literal["fp32", "bf16"]
     compile: Harmless[bool]

@@ -146,7 +146,7 @@ class Checkpoints:
         found = newest_checkpoint(self.run_dir, tell=is_main())
         if not found:
             return Progress()
-        load_model(model, found)
+        _load_weights(model, found)
         try:
             state = torch.load(found / STATE, weights_only=True, map_location="cpu")
         except (RuntimeError, EOFError, OSError, UnpicklingError) as error:
@@ -165,6 +165,11 @@ class Checkpoints:
 
 def load_model(model: nn.Module, checkpoint: Path) -> nn.Module:
     """Put a checkpoint's weights into the model. Raises UserError where they do not fit."""
+    log.info("weights of %s", checkpoint)
+    return _load_weights(model, checkpoint)
+
+
+def _load_weights(model: nn.Module, checkpoint: Path) -> nn.Module:
     try:
         load_weights(model, checkpoint / WEIGHTS)
     except (SafetensorError, OSError) as error:

@@ -35,7 +35,7 @@ def prepare(argv: list[str], conf: Path) -> list[str]:
     name_this_run()
     os.environ[runs.COMMAND] = shlex.join(["python", "train.py", *argv])
     # until Hydra sets up logging, what matters is told as an error or again by the run itself
-    logging.lastResort = None
+    logging.getLogger().addHandler(logging.NullHandler())
     # intermixed: Hydra itself takes flags before or after the overrides, not among them
     args = get_args_parser().parse_intermixed_args(argv)
     if args.help:

@@ -9,9 +9,9 @@ from torch import nn
 from ..config import Config
 from ..model import build_model
 from . import runs
-from .checking import typed
+from .aliases import Aliases
+from .checking import Checker
 from .checkpoints import load_model
-from .composing import compose
 from .devices import pick_device
 from .errors import UserError
 from .manifest import find_checkpoint
@@ -31,7 +31,11 @@ def load(checkpoint: str | Path, *overrides: str) -> tuple[nn.Module, Config]:
     found = find_checkpoint(Path(checkpoint))
     run = runs.run_of(found)
     recorded = runs.recorded_overrides(run, list(overrides)) if run else []
-    cfg = typed(compose(CONF, [*recorded, *overrides]))
+    aliases = Aliases(CONF)
+    expanded = aliases.expand(list(overrides))
+    if aliases.problems:
+        raise UserError(*aliases.problems)
+    cfg = Checker(CONF, {}).check([*recorded, *expanded])
     if problem := misfit(cfg, found, f"load({str(checkpoint)!r})"):
         raise UserError(problem)
     for line in unlike_the_run(cfg, run):

@@ -127,12 +127,19 @@ def find_checkpoint(path: Path, key: str = "checkpoint") -> Path:
     if not path.exists():
         raise UserError(f"{given}: no such file or directory; expected runs/NAME")
     if jobs := sorted(p.parent for p in path.glob(f"*/{CHECKPOINTS}")):
-        shown = "\n".join(f"""'{key}="{job}"'""" for job in jobs[:10])
-        raise UserError(f"{given}: a sweep, give one of its jobs:\n{shown}")
+        shown = [f"""'{key}="{job}"'""" for job in jobs[:10]]
+        more = [f"… and {len(jobs) - 10} more"] if len(jobs) > 10 else []
+        listed = "\n".join(shown + more)
+        raise UserError(f"{given}: several runs are in it, give one of them:\n{listed}")
+    damaged = []
     found = [checkpoint for checkpoint in list_checkpoints(path) if is_complete(checkpoint)]
     while (best := best_checkpoint(found)) and (damage := damage_of(best)):
         log.warning("%s is damaged and left out: %s", best, damage)
+        damaged.append(f"{best.name} is damaged: {damage}")
         found.remove(best)
+    if best is None and damaged:
+        listed = "\n".join(damaged)
+        raise UserError(f"{given}: no sound checkpoint in it\n{listed}")
     if best is None:
         raise UserError(f"{given}: no checkpoint in it; expected runs/NAME or one checkpoint in it")
     return best

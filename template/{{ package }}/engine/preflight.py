@@ -14,7 +14,13 @@ from ..config import Config
 from ..config.tracker import MLflow, WeightsAndBiases
 from . import runs
 from .errors import UserError
-from .manifest import CHECKPOINTS, damage_of, find_checkpoint, list_checkpoints
+from .manifest import (
+    CHECKPOINTS,
+    damage_of,
+    find_checkpoint,
+    list_checkpoints,
+    newest_checkpoint,
+)
 from .resuming import check_resume, misfit
 
 SQLITE = "sqlite:///"
@@ -168,7 +174,8 @@ def _good(cfg: Config, run: Path) -> Iterator[str]:
 
     training = cfg.training
     count, size = device_count(training.run), checkpoint_bytes(cfg)
-    going_on = f"goes on from {len(list_checkpoints(run))} checkpoints" if run.exists() else "new"
+    newest = newest_checkpoint(run)
+    going_on = f"goes on from {newest.name}" if newest else "begins at iteration 1"
     yield "config      every value is there and in range"
     yield f"data        {cfg.data.kind}: as it should be"
     yield f"device      {count} × {pick_device(training.run.device)}, {training.run.precision}"

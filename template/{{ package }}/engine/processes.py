@@ -25,7 +25,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ..config import Config
 from .devices import device_count, pick_device
 from .errors import Stopped, UserError
-from .stopping import Stop, ignore_signals
+from .stopping import Stop, ignore_signals, kept_from_children
 
 T = TypeVar("T")
 Train = Callable[[Config, Path, Stop], float]
@@ -62,7 +62,8 @@ def launch(train: Train, cfg: Config, run_dir: Path, stop: Stop) -> float:
             shutdown_timeout=SHUTDOWN_SECONDS,
         )
         try:
-            results = elastic_launch(config, _process)(train, cfg, run_dir, stop, job_logging)
+            with kept_from_children():
+                results = elastic_launch(config, _process)(train, cfg, run_dir, stop, job_logging)
         except ChildFailedError as error:
             if stop.is_set():  # while they were starting
                 raise Stopped(stop.signal) from None

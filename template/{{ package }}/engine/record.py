@@ -70,6 +70,8 @@ def begin_record(cfg: Config, run_dir: Path) -> None:
         "packages": _packages(),
     }
     before = _read(run_dir)
+    if before.get("packages") == entry["packages"]:
+        del before["packages"]  # as later
     earlier = [*before.pop("earlier", []), before] if before else []
     _write(run_dir, entry | {"earlier": earlier})
 

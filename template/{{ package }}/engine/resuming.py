@@ -7,7 +7,7 @@ from typing import Any
 from ..config import Config
 from . import runs
 from .errors import UserError
-from .manifest import list_checkpoints, newest_checkpoint, read_manifest
+from .manifest import damage_of, list_checkpoints, newest_checkpoint, read_manifest
 from .schema import harmless_keys
 
 
@@ -21,6 +21,12 @@ def check_resume(cfg: Config, run: Path) -> None:
         )
     newest = newest_checkpoint(run)
     if not newest:
+        if found and cfg.resume == "auto":
+            raise UserError(
+                f"{run}: none of its checkpoints is sound\n"
+                + "".join(f"{path}: {damage_of(path)}\n" for path in found)
+                + "give another name, or resume=force to begin again and replace them"
+            )
         return
     if problem := misfit(cfg, newest, f"name = {cfg.name}"):
         raise UserError(problem)
@@ -58,7 +64,7 @@ def misfit(cfg: Config, checkpoint: Path, given: str) -> str | None:
     if len(changed) > len(lines):
         lines.append(f"… and {len(changed) - 8} more keys")
     recorded = " ".join(runs.replayed(about["overrides"])) or "the defaults of model and data"
-    return "\n".join([*lines, f"it was trained with: {recorded}"])
+    return "\n".join([*lines, f"give what it was trained with: {recorded}"])
 
 
 def _same_shapes(cfg: Config, checkpoint: Path) -> bool:

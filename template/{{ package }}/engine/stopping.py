@@ -5,7 +5,8 @@ import os
 import signal
 import threading
 from collections.abc import Iterable, Iterator
-from multiprocessing import get_context
+from contextlib import contextmanager
+from multiprocessing import get_context, resource_tracker
 from types import FrameType
 from typing import Any, Self, TypeVar
 
@@ -66,6 +67,24 @@ def until(stop: Stop, items: Iterable[T]) -> Iterator[T]:
         yield item
         if stop.is_set():
             return
+
+
+@contextmanager
+def kept_from_children() -> Iterator[None]:
+    """Processes that are started meanwhile get none of these signals, from their first instruction.
+
+    They inherit what the main thread blocks. Here another thread receives the signals, and Python
+    handles them in the main thread all the same.
+    """
+    resource_tracker.ensure_running()  # it would unblock them when a process is started
+    ended = threading.Event()
+    threading.Thread(target=ended.wait, daemon=True).start()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        ended.set()
 
 
 def ignore_signals() -> None:

@@ -47,7 +47,9 @@ def check_manifest(split: str, data: Manifest, encoder: Encoder, headers: int | 
             problem = audio_problem(recording.audio) or length_problem(recording, encoder)
         if problem:
             problems.append(f"{path}:{recording.line}: {problem}")
-    return problems
+    # a file that is no manifest at all must not hide what else is wrong
+    more = [f"{path}: … and {len(problems) - 5} more lines"] if len(problems) > 5 else []
+    return problems[:5] + more
 
 
 def length_problem(recording: Recording, encoder: Encoder) -> str | None:
