@@ -3,11 +3,13 @@
 
 import random
 from collections.abc import Iterator
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from .stopping import kept_from_children
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -105,6 +107,15 @@ class Seeded(Dataset[T_co]):
         position, index = key
         seed_all(self.seed, position)
         return self.items[index]
+
+
+class Loader(DataLoader[T_co]):
+    """A DataLoader whose workers leave the signals of a terminal or a cluster to the run."""
+
+    def __iter__(self) -> Any:
+        """Start the workers."""
+        with kept_from_children():
+            return super().__iter__()
 
 
 def seed_all(*numbers: int) -> None:

@@ -23,6 +23,7 @@ class Stop:
     def __init__(self) -> None:
         # shared memory without a lock: a handler may run while the main thread would hold one
         self.shared: Any = get_context("spawn").RawArray("i", [0, 0])
+        self.process = os.getpid()
         self._before: dict[signal.Signals, Any] = {}
 
     @property
@@ -49,9 +50,11 @@ class Stop:
             signal.signal(number, signal.SIG_DFL if self.is_set() else handler)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"shared": self.shared, "_before": {}}
+        return {"shared": self.shared, "process": self.process, "_before": {}}
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self.process:
+            return  # a data worker that has just been forked
         if self.is_set():
             self.shared[1] = number
             raise Stopped(number)
@@ -94,12 +97,11 @@ def ignore_signals() -> None:
 
 
 def leave_signals_to_the_run(_: int) -> None:
-    """In a data worker: a terminal and Slurm signal it as well, but the run alone decides."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    if hasattr(signal, "sigwaitinfo"):  # macOS has none
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    """In a data worker, which blocks SIGNALS: leave by SIGTERM, if the run itself sends it."""
+    if hasattr(signal, "sigwaitinfo"):
         threading.Thread(target=_leave_when_the_run_says_so, daemon=True).start()
+    else:  # macOS: a SIGTERM for all takes the workers too
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
 def _leave_when_the_run_says_so() -> None:

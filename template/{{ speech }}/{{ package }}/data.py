@@ -12,7 +12,7 @@ from .audio import Audio, ManifestItems, read_audio
 from .config import Config
 from .config.data import Dialtones, Split
 from .dialtones import DialtoneItems
-from .engine.batches import BatchOrder, Items, Key, Seeded, in_order
+from .engine.batches import BatchOrder, Items, Key, Loader, Seeded, in_order
 from .engine.processes import share
 from .engine.stopping import leave_signals_to_the_run
 
@@ -77,7 +77,7 @@ def _load(
     cfg: Config, items: Items[Item], batches: BatchOrder | list[list[Key]]
 ) -> DataLoader[Batch]:
     seed = cfg.training.run.seed
-    return DataLoader(
+    return Loader(
         Seeded(items, seed),  # type: ignore[arg-type]  # what it yields is collated to batches
         batch_sampler=batches,
         num_workers=min(cfg.training.loader.num_workers, os.cpu_count() or 1),
