@@ -7,6 +7,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from ..engine.schema import Harmless, Section, conflict
 from .data import Data, check_against_model
 from .model import Model
+from .sweep import Slurm, Sweep
 from .tracker import Tracker
 from .training import Training
 
@@ -36,6 +37,9 @@ class Config(Section):
     input: Harmless[Text | None]
     resume: Harmless[Literal["auto", "force", "never"]]
     init: Text | None
+    sweep: Harmless[Sweep]
+    slurm: Harmless[Slurm]
+    requeue: Harmless[bool]
 
     model: Model
     training: Training

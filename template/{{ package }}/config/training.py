@@ -94,6 +94,27 @@ class Checkpoint(Section):
     keep_last: Harmless[PositiveInt]
 
 
+class Processes(Section):
+    """How those of several devices or nodes find each other, and how they end."""
+
+    nodes: PositiveInt
+    node: NonNegativeInt
+    """Which of them this is, counted from 0."""
+    first_node: Annotated[str, Field(min_length=1)]
+    """The host where the others find node 0."""
+    port: Annotated[int, Field(ge=1, le=65535)]
+    join_seconds: PositiveInt
+    max_restarts: NonNegativeInt
+    """After a process has died; each restart begins at the last checkpoint."""
+    shutdown_seconds: PositiveInt
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.node >= self.nodes > 1:
+            raise conflict("node", f"below nodes ({self.nodes}); they count from 0")
+        return self
+
+
 class Objective(Section):
     """The metric that a run is judged by: one of those that evaluation.py returns."""
 
@@ -108,6 +129,7 @@ class Training(Section):
     optim: Optim
     loader: Loader
     checkpoint: Checkpoint
+    processes: Harmless[Processes]
     objective: Objective
 
     @model_validator(mode="after")

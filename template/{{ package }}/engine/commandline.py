@@ -11,20 +11,23 @@ import re
 import shlex
 import string
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
 
 from . import runs
 from .aliases import Aliases, split_override
-from .composing import ERRORS, compose, jobs, name_this_run, register
+from .composing import ERRORS, compose, name_this_run, register
 from .credentials import credential_problems
 from .errors import UserError
+from .launching import PART_OF_A_SWEEP
 from .manifest import find_checkpoint
+from .sweeping import Job, corners, grid_jobs, is_grid, search_problems, swept
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -63,27 +66,69 @@ def prepare(argv: list[str], conf: Path) -> list[str]:
 
     recorded = _recorded(overrides)
     overrides = recorded + overrides
-    configs = _checked(jobs(overrides) if args.multirun else [overrides], conf, typed)
+    jobs: list[Job] = []
+    elsewhere = False
+    if args.multirun:
+        configs, jobs, elsewhere = _check_sweep(overrides, conf, typed)
+    else:
+        configs = _checked([overrides], conf, typed)
     from .preflight import file_problems, machine_problems, report
+    from .resuming import resume_problems
 
     problems = [problem for cfg in _distinct(configs) for problem in file_problems(cfg)]
     first = configs[0]
     if first.mode == "check":
         report(first, problems)
         raise SystemExit(0)
-    if first.mode == "train" and not args.multirun and _asks_for_devices(first):
+    if first.mode == "train":
+        for cfg, job in zip(configs, jobs, strict=False):
+            problems += resume_problems(cfg, job.directory)
         # torch is needed for this: other runs are told when they load it
-        problems += machine_problems(first, Path(first.runs_dir, first.name))
+        asking = {repr(cfg.training.run): cfg for cfg in configs if _asks_for_devices(cfg)}
+        for cfg in [] if elsewhere else asking.values():
+            problems += machine_problems(cfg, Path(cfg.runs_dir, cfg.name))
     _refuse(problems)
     _check_writable(Path(first.runs_dir))
-    if first.mode == "train" and not args.multirun:
+    if first.mode == "train" and not args.multirun and runs.is_first_node(first):
         _claim_run(first, Path(first.runs_dir, first.name))
-    print(f"name={first.name}", flush=True)
+    if not runs.is_first_node(first):
+        # the first node writes the run's files and speaks
+        return [*flags, *overrides, "hydra.output_subdir=null", "hydra/job_logging=stdout"]
+    if PART_OF_A_SWEEP not in os.environ:
+        print(f"name={first.name}", flush=True)
     if recorded:
         print(f"with {' '.join(recorded)}, as the run recorded", flush=True)
     for line in _changes(first):
         print(f"unlike the run: {line}", flush=True)
     return flags + overrides
+
+
+def _check_sweep(
+    overrides: list[str], conf: Path, typed: dict[str, str]
+) -> tuple[list["Config"], list[Job], bool]:
+    """The configs of a sweep, its jobs as far as they are known, and if they run elsewhere."""
+    given = swept(overrides)
+    try:
+        plain = [o for o in overrides if split_override(o)[1] not in given]
+        base = compose(conf, plain, own_section=True)
+    except ERRORS:
+        _checked(corners(overrides), conf, typed)  # says what is wrong
+        raise
+    params = base.hydra.sweeper.get("params") or {}
+    keys = {split_override(override)[1] for override in overrides}
+    in_yaml = {str(key): str(value) for key, value in params.items() if str(key) not in keys}
+    overrides = [*(f"{key}={value}" for key, value in in_yaml.items()), *overrides]
+    _refuse([*_grammar_problems(overrides)])
+    chosen = base.hydra.runtime.choices
+    elsewhere = chosen["hydra/launcher"] not in ("basic", "local", "joblib")
+    if is_grid(base):
+        jobs = grid_jobs(overrides, base)
+        return _checked([job.overrides for job in jobs], conf, typed, in_yaml), jobs, elsewhere
+    if str(base.hydra.sweeper._target_).endswith(".Sweeper"):
+        _refuse(
+            list(search_problems(str(OmegaConf.select(base, "sweep.sampler")), swept(overrides)))
+        )
+    return _checked(corners(overrides), conf, typed, in_yaml), [], elsewhere
 
 
 def _asks_for_devices(cfg: "Config") -> bool:
@@ -118,15 +163,20 @@ def help_page(conf: Path) -> str:
     return page.safe_substitute(groups=listed, aliases=Aliases(conf).table())
 
 
-def _checked(job_overrides: list[list[str]], conf: Path, typed: dict[str, str]) -> list["Config"]:
+def _checked(
+    job_overrides: list[list[str]],
+    conf: Path,
+    typed: dict[str, str],
+    space: Collection[str] = (),
+) -> list["Config"]:
     from .checking import Checker  # pydantic: --help and --cfg need not wait for it
 
-    checker = Checker(conf, typed)
+    checker = Checker(conf, typed, space)
     configs: list[Config] = []
     problems: list[str] = []
     for overrides in job_overrides:
         try:
-            configs.append(checker.check(overrides))
+            configs.append(checker.check(overrides, one_of_many=len(job_overrides) > 1))
         except UserError as error:
             problems += error.problems
     _refuse(problems)

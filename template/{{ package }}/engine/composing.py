@@ -10,13 +10,16 @@ from typing import Any
 
 import hydra
 from hydra import initialize_config_dir
-from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from . import runs
+
+PROJECT = Path(__file__).parents[2]
+CONF = PROJECT / "conf"
 
 # what a wrong conf/ makes Hydra raise
 ERRORS = (HydraException, OmegaConfBaseException, YAMLError, UnicodeDecodeError)
@@ -41,27 +44,16 @@ def name_this_run() -> None:
     os.environ.setdefault("RUN_NAME", f"{time.strftime('%Y%m%d-%H%M%S')}-{letters}")
 
 
-def compose(conf: Path, overrides: list[str]) -> DictConfig:
-    """The config that Hydra would compose, without its own section. Raises ERRORS."""
+def compose(conf: Path, overrides: list[str], own_section: bool = False) -> DictConfig:
+    """The config that Hydra would compose, if asked with its own section. Raises ERRORS."""
     register()
-    with initialize_config_dir(str(conf.resolve()), **VERSION_BASE):
-        return hydra.compose("config", overrides)
-
-
-def jobs(overrides: list[str]) -> list[list[str]]:
-    """The jobs of a sweep, each a list of overrides; of an interval, its two ends."""
-    lists: list[list[str]] = [[]]
-    for override in OverridesParser.create().parse_overrides(overrides):
-        key = override.get_key_element()
-        if override.is_discrete_sweep():
-            values = [f"{key}={value}" for value in override.sweep_string_iterator()]
-        elif override.is_sweep_override():
-            interval: Any = override.value()
-            values = [f"{key}={interval.start}", f"{key}={interval.end}"]
-        else:
-            values = [override.input_line or ""]
-        lists = [[*job, value] for job in lists for value in values]
-    return lists
+    running = GlobalHydra.instance().hydra  # inside a sweep: Hydra allows one at a time
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(conf.resolve()), **VERSION_BASE):
+            return hydra.compose("config", overrides, return_hydra_config=own_section)
+    finally:
+        GlobalHydra.instance().hydra = running
 
 
 def is_group(conf: Path, key: str) -> bool:

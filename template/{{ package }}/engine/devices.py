@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor
 
-from ..config.training import Run
+from ..config.training import Run, Training
 from .errors import UserError
 
 
@@ -38,6 +38,17 @@ def device_count(run: Run) -> int:
             f"training.run.devices = {run.devices}: expected at most {there}, the {of_what} here"
         )
     return run.devices
+
+
+def batch_problem(training: Training, count: int) -> str | None:
+    """Whether so many processes can share training.loader.batch_size evenly."""
+    batch_size, accumulate = training.loader.batch_size, training.run.accumulate
+    if batch_size % (accumulate * count) == 0:
+        return None
+    return (
+        f"training.loader.batch_size = {batch_size}: expected a multiple of {accumulate * count}, "
+        f"run.accumulate ({accumulate}) times {count} processes"
+    )
 
 
 def precision_problem(run: Run) -> str | None:

@@ -2,6 +2,7 @@
 """Mistakes of the user's: a few lines on standard error and exit status 2, never a traceback."""
 
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -23,24 +24,35 @@ class Stopped(BaseException):
 
     def __init__(self, signal_number: int, go_on: str = "") -> None:
         super().__init__(signal_number)
+        self.signal = signal_number
         self.status = 128 + signal_number  # as a shell reports a command that a signal ended
         self.go_on = go_on
 
 
+class JobFailed(Exception):
+    """A job of a sweep has failed, and that has been told; the others may go on."""
+
+
 @contextmanager
-def told_plainly(at_most: int = 20) -> Iterator[None]:
-    """Print the problems of a UserError and leave with status 2; after a signal, how to go on."""
+def told_plainly(one_of_many: bool = False, at_most: int = 20) -> Iterator[None]:
+    """Print the problems of a UserError and leave with status 2; after a signal, how to go on.
+
+    For `one_of_many` jobs in this process, raises JobFailed instead of leaving.
+    """
     try:
         yield
     except UserError as error:
         _tell(error.problems, at_most)
-        raise SystemExit(2) from None
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        # torch raises this wherever the main thread happens to be
-        _tell((f"{str(error).splitlines()[0]}\n{WORKER_DIED}",), at_most)
-        raise SystemExit(2) from None
+        raise (JobFailed(str(error)) if one_of_many else SystemExit(2)) from None
+    except Exception as error:
+        if "DataLoader worker" in str(error):
+            # torch raises this wherever the main thread happens to be
+            problem = f"{str(error).splitlines()[0]}\n{WORKER_DIED}"
+            _tell((problem,), at_most)
+            raise (JobFailed(problem) if one_of_many else SystemExit(2)) from None
+        if one_of_many:
+            traceback.print_exc()
+        raise
     except Stopped as stopped:
         if stopped.go_on:
             print(f"to go on: {stopped.go_on}", file=sys.stderr)

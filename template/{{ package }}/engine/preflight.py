@@ -85,7 +85,7 @@ def _wandb_key() -> bool:
 
 def machine_problems(cfg: Config, run: Path) -> Iterator[str]:
     """Device, precision and disk of the machine that will train. Imports torch."""
-    from .devices import device_count, precision_problem
+    from .devices import batch_problem, device_count, precision_problem
 
     training = cfg.training
     try:
@@ -95,12 +95,11 @@ def machine_problems(cfg: Config, run: Path) -> Iterator[str]:
         return
     if problem := precision_problem(training.run):
         yield problem
-    parts = training.run.accumulate * count
-    if training.loader.batch_size % parts:
-        yield (
-            f"training.loader.batch_size = {training.loader.batch_size}: expected a multiple of "
-            f"{parts}, run.accumulate ({training.run.accumulate}) times {count} processes"
-        )
+    nodes = training.processes.nodes
+    if nodes == 1 or training.run.devices != "auto":  # else known when they have met
+        problem = batch_problem(training, count * nodes)
+        if problem:
+            yield problem
     if problem := disk_problem(cfg, run):
         yield problem
 

@@ -7,6 +7,7 @@ Hydra composes once and one process owns the run's directory; the others get the
 import logging
 import logging.config
 import os
+import signal
 import tempfile
 import threading
 import time
@@ -30,7 +31,7 @@ from .stopping import Stop, ignore_signals, kept_from_children
 T = TypeVar("T")
 Train = Callable[[Config, Path, Stop], float]
 
-SHUTDOWN_SECONDS = 5  # between SIGTERM, which the processes ignore, and SIGKILL
+log = logging.getLogger(__name__)
 
 
 def launch(train: Train, cfg: Config, run_dir: Path, stop: Stop) -> float:
@@ -38,49 +39,71 @@ def launch(train: Train, cfg: Config, run_dir: Path, stop: Stop) -> float:
 
     Raises UserError or RuntimeError with what the first process that failed said.
     """
+    processes = cfg.training.processes
     count = device_count(cfg.training.run)
-    if count == 1:
+    if count == processes.nodes == 1:
         return train(cfg, run_dir, stop)
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+    from .nodes import meet
+
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # told below
     job_logging: Any = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)
     with tempfile.TemporaryDirectory() as folder:  # for the error that ends a process
         config = LaunchConfig(
-            min_nodes=1,
-            max_nodes=1,
+            min_nodes=processes.nodes,
+            max_nodes=processes.nodes,
             nproc_per_node=count,
             logs_specs=DefaultLogsSpecs(folder),
             run_id="run",
             rdzv_backend="c10d",
             rdzv_endpoint="localhost:0",  # any free port
             local_addr="localhost",
-            max_restarts=0,
+            max_restarts=processes.max_restarts,
             signals_to_handle="SIGQUIT",  # the others are ours: see Stop
-            shutdown_timeout=SHUTDOWN_SECONDS,
+            shutdown_timeout=processes.shutdown_seconds,
         )
+        if processes.nodes > 1:
+            cfg, run_dir, _store = meet(cfg, run_dir, count)
+            config.rdzv_backend = "static"  # ranks by node: rank 0 is where the directory is
+            config.rdzv_endpoint = f"{processes.first_node}:{processes.port}"
+            config.local_addr = None
+            config.rdzv_configs = {"rank": processes.node, "timeout": processes.join_seconds}
+        refused = Path(folder, "refused")  # a mistake of the user's, which no restart mends
+        given = (train, cfg, run_dir, stop, job_logging, refused)
         try:
             with kept_from_children():
-                results = elastic_launch(config, _process)(train, cfg, run_dir, stop, job_logging)
+                results = elastic_launch(config, _process)(*given)
         except ChildFailedError as error:
             if stop.is_set():  # while they were starting
                 raise Stopped(stop.signal) from None
-            raise _failure(error, count) from None
-    if results[0] is None:
-        raise Stopped(stop.signal)
-    return float(results[0])
+            raise _failure(error, count * processes.nodes) from None
+    result = next(iter(results.values()))  # the same in all of them
+    if result is None:
+        raise Stopped(stop.signal or signal.SIGTERM)
+    return float(result)
 
 
 def _process(
-    train: Train, cfg: Config, run_dir: Path, stop: Stop, job_logging: dict[str, Any]
+    train: Train,
+    cfg: Config,
+    run_dir: Path,
+    stop: Stop,
+    job_logging: dict[str, Any],
+    refused: Path,
 ) -> float | None:
     """What each process does; None if it was asked to stop."""
     ignore_signals()
+    if refused.exists():
+        raise UserError(refused.read_text("utf-8"))
     threading.Thread(target=_leave_with, args=(os.getppid(), stop), daemon=True).start()
     logging.config.dictConfig(job_logging)
     rank, local_rank = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])
+    restarts = int(os.environ["TORCHELASTIC_RESTART_COUNT"])
+    if restarts and not rank:
+        log.warning("restart %d of %d", restarts, cfg.training.processes.max_restarts)
     if rank:
         logging.getLogger().setLevel(logging.WARNING)
         for handler in logging.getLogger().handlers:
@@ -96,6 +119,13 @@ def _process(
         return train(cfg, run_dir, stop)
     except Stopped:
         return None
+    except UserError as error:
+        refused.write_text(str(error), "utf-8")
+        raise
+    except Exception as error:
+        if restarts < cfg.training.processes.max_restarts:  # the last one is told at the end
+            log.error("process %d ended: %s", rank, error)
+        raise
     finally:
         dist.destroy_process_group()
 

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ import yaml
 
 from ..config import Config
 from . import runs
-from .errors import Stopped
+from .composing import PROJECT
+from .errors import Stopped, UserError
 from .manifest import newest_checkpoint, read_manifest
 from .processes import is_main
 from .resuming import differences
@@ -29,9 +30,7 @@ from .tracking import flatten
 
 log = logging.getLogger(__name__)
 
-RECORD = "record.json"
 DIFF = "uncommitted.diff"
-PROJECT = Path(__file__).parents[2]
 
 
 def begin_record(cfg: Config, run_dir: Path) -> None:
@@ -69,7 +68,7 @@ def begin_record(cfg: Config, run_dir: Path) -> None:
         "python": platform.python_version(),
         "packages": _packages(),
     }
-    before = _read(run_dir)
+    before = runs.read_record(run_dir)
     if before.get("packages") == entry["packages"]:
         del before["packages"]  # as later
     earlier = [*before.pop("earlier", []), before] if before else []
@@ -77,27 +76,25 @@ def begin_record(cfg: Config, run_dir: Path) -> None:
 
 
 @contextmanager
-def recorded(run_dir: Path) -> Iterator[None]:
-    """Note how the run ends: finished, stopped or failed; one that is killed stays running."""
-    state = "failed"
+def recorded(run_dir: Path) -> Iterator[Callable[..., None]]:
+    """Note how the run ends: finished, stopped or failed; one that is killed stays running.
+
+    Yields a function that notes other things with it.
+    """
+    noted: dict[str, Any] = {"state": "failed"}
     try:
-        yield
-        state = "finished"
+        yield noted.update
+        noted["state"] = "finished"
     except Stopped:
-        state = "stopped"
+        noted["state"] = "stopped"
+        raise
+    except UserError as error:
+        noted["error"] = str(error)
         raise
     finally:
-        record = _read(run_dir)
-        if record.get("state") == "running":
-            _write(run_dir, record | {"state": state, "ended": _now()})
-
-
-def _read(run_dir: Path) -> dict[str, Any]:
-    try:
-        record: dict[str, Any] = json.loads((run_dir / RECORD).read_text("utf-8"))
-    except (OSError, ValueError):  # none yet, or somebody's edit: never a reason to stop a run
-        return {}
-    return record
+        record = runs.read_record(run_dir)
+        if record.get("state") == "running" or (record and noted["state"] == "finished"):
+            _write(run_dir, record | {"ended": _now()} | noted)
 
 
 def _now() -> str:
@@ -144,9 +141,9 @@ def _packages() -> dict[str, str]:
 
 
 def _write(run_dir: Path, record: dict[str, Any]) -> None:
-    beside = run_dir / f".{RECORD}"
+    beside = run_dir / f".{runs.RECORD}"
     try:
         beside.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", "utf-8")
-        beside.replace(run_dir / RECORD)
+        beside.replace(run_dir / runs.RECORD)
     except OSError as error:  # a full disk
-        log.warning("%s could not be written: %s", run_dir / RECORD, error.strerror)
+        log.warning("%s could not be written: %s", run_dir / runs.RECORD, error.strerror)

@@ -38,16 +38,34 @@ def check_resume(cfg: Config, run: Path) -> None:
         )
 
 
+def resume_problems(cfg: Config, run: Path) -> list[str]:
+    """What keeps a job of a sweep from going on in its directory, unless it is finished."""
+    if not list_checkpoints(run) or is_finished(cfg, run):
+        return []
+    try:
+        check_resume(cfg, run)
+    except UserError as error:
+        return list(error.problems)
+    return []
+
+
 def what_learns_differently(cfg: Config, checkpoint: Path) -> list[str]:
     """Lines `key: then …, now …` for what a resumed run may not change unless it is forced."""
     harmless = harmless_keys(cfg)
     if cfg.training.optim.scheduler.name == "constant":
         harmless.add("training.run.iter_num")
-    return [
-        line
-        for line in differences(read_manifest(checkpoint)["config"], cfg.model_dump())
-        if not any(line.startswith((f"{key}:", f"{key}.")) for key in harmless)
-    ]
+    return _without(harmless, differences(read_manifest(checkpoint)["config"], cfg.model_dump()))
+
+
+def is_finished(cfg: Config, run: Path) -> bool:
+    """Whether a run of this directory came to its end, and learned what it would learn now."""
+    if runs.read_record(run).get("state") != "finished":
+        return False
+    return not _without(harmless_keys(cfg), differences(runs.read_config(run), cfg.model_dump()))
+
+
+def _without(keys: set[str], lines: list[str]) -> list[str]:
+    return [line for line in lines if not any(line.startswith((f"{k}:", f"{k}.")) for k in keys)]
 
 
 def misfit(cfg: Config, checkpoint: Path, given: str) -> str | None:

@@ -2,18 +2,27 @@
 """What surrounds training: the directory's lock, signals, checks of this machine, processes."""
 
 import logging
+import math
+from contextlib import nullcontext
 from pathlib import Path
 
 from ..config import Config
 from . import runs
 from .errors import Stopped
-from .stopping import Stop
+from .stopping import Stop, requeue
+
+log = logging.getLogger(__name__)
 
 
 def run(cfg: Config, run_dir: Path) -> float:
-    """Train in run_dir; return the objective. Raises UserError, or Stopped after a signal."""
+    """Train in run_dir; return the objective. Raises UserError, or Stopped after a signal.
+
+    Of several nodes the first one owns the directory; the others get its config and take part.
+    """
     logging.raiseExceptions = False  # a full disk must not bury the run in tracebacks of its log
-    runs.lock(run_dir)
+    is_first = runs.is_first_node(cfg)
+    if is_first:
+        runs.lock(run_dir)
     try:
         with Stop() as stop:
             # torch is imported here, so that a signal in its seconds is answered as well
@@ -23,12 +32,20 @@ def run(cfg: Config, run_dir: Path) -> float:
             from .record import recorded
             from .resuming import check_resume
 
-            check_resume(cfg, run_dir)
+            if is_first:
+                check_resume(cfg, run_dir)
             check_machine(cfg, run_dir)
-            with recorded(run_dir):
-                return launch(train, cfg, run_dir, stop)
+            with recorded(run_dir) if is_first else nullcontext() as note:
+                objective = launch(train, cfg, run_dir, stop)
+                if note:
+                    note(objective=objective if math.isfinite(objective) else None)
+                return objective
     except Stopped as stopped:
         stopped.go_on = runs.go_on_command(cfg.name)
+        if cfg.requeue and is_first and requeue(stopped):
+            stopped.go_on = ""
+            log.info("back in Slurm's queue; the same job goes on in %s", run_dir)
         raise
     finally:
-        runs.unlock(run_dir)
+        if is_first:
+            runs.unlock(run_dir)

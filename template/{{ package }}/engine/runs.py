@@ -3,6 +3,7 @@
 
 import fcntl
 import hashlib
+import json
 import logging
 import os
 import re
@@ -10,21 +11,24 @@ import shlex
 import socket
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import yaml
-from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from .aliases import split_override
 from .errors import UserError
 from .manifest import CHECKPOINTS
 
+if TYPE_CHECKING:
+    from ..config import Config
+
 log = logging.getLogger(__name__)
 
 CONFIG = "config.yaml"
 OVERRIDES = "overrides.yaml"  # .hydra has one too, but of the last command, accepted or not
+RECORD = "record.json"
 LOCK = ".lock"
 COMMAND = "RUN_COMMAND"  # in the environment: what was typed, for the processes that it starts
 LONGEST_NAME = 120
@@ -49,16 +53,22 @@ def shorter(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
-def job_name(overrides: ListConfig, _root_: DictConfig) -> str:
-    """A sweep job's directory: its own overrides, whatever their order, never its number."""
-    leaves = Counter(_leaf_names(_root_))
+def job_name(overrides: Sequence[str]) -> str:
+    """A job's directory with another sweeper than ours: all its overrides, never its number."""
+    return readable_name(list(overrides), short=False)
+
+
+def readable_name(overrides: list[str], short: bool = True) -> str:
+    """`lr=0.0003` for training.optim.lr=3e-4, whatever the order; long ones end in a checksum."""
+    split = [split_override(o) for o in sorted(overrides, key=lambda o: split_override(o)[1])]
+    last = Counter(key.rpartition(".")[2] for _, key, _ in split)
     parts = []
-    for override in sorted(overrides, key=lambda o: split_override(o)[1]):
-        prefix, key, value = split_override(override)
-        if key not in NOT_IN_A_NAME:
-            last = key.rpartition(".")[2]
-            short = last if leaves[last] == 1 else key
-            parts.append(prefix.replace("+", "") + short + _canonical(value))
+    for prefix, key, value in split:
+        if key not in NOT_IN_A_NAME and not key.startswith("hydra"):
+            name = key.rpartition(".")[2]
+            if last[name] > 1 or name == "name" or not short:
+                name = key
+            parts.append(prefix.replace("+", "") + name + canonical(value))
     name = ",".join(parts) or "defaults"
     readable = re.sub(r"[^\w.,=+-]", "_", name)
     if readable == name and len(name) <= LONGEST_NAME:
@@ -66,18 +76,8 @@ def job_name(overrides: ListConfig, _root_: DictConfig) -> str:
     return f"{readable[:LONGEST_NAME]},{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
-def _leaf_names(cfg: DictConfig) -> Iterator[str]:
-    for key in map(str, cfg):
-        if key == "hydra" or OmegaConf.is_interpolation(cfg, key) or OmegaConf.is_missing(cfg, key):
-            continue
-        if isinstance(cfg[key], DictConfig):
-            yield from _leaf_names(cfg[key])
-        else:
-            yield key
-
-
-def _canonical(value: str) -> str:
-    # 3e-4 and 0.0003 are one job
+def canonical(value: str) -> str:
+    """`=3e-4` and `=0.0003` are one job."""
     try:
         return f"={float(value[1:])}" if re.search(r"[.eE]", value) else value
     except ValueError:
@@ -130,6 +130,21 @@ def read_yaml(file: Path) -> Any:
         return yaml.safe_load(file.read_text("utf-8")) if file.is_file() else None
     except (yaml.YAMLError, UnicodeDecodeError):
         raise UserError(f"{file}: damaged, no longer the YAML that the run wrote") from None
+
+
+def read_record(run: Path) -> dict[str, Any]:
+    """What record.json says of a run; nothing if it is not there, or not whole."""
+    try:
+        record: Any = json.loads((run / RECORD).read_text("utf-8"))
+    except (OSError, ValueError):  # somebody's edit is never a reason to stop a run
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def is_first_node(cfg: "Config") -> bool:
+    """Whether this machine owns the run's directory; of several, the others take part."""
+    processes = cfg.training.processes
+    return processes.nodes == 1 or processes.node == 0
 
 
 _locks: dict[Path, IO[str]] = {}

@@ -1,8 +1,13 @@
 # Kept by the template; an update merges what you change here.
-"""Ctrl-C, SIGTERM and SIGUSR1: the first lets the iteration end and be saved, a second does not."""
+"""Ctrl-C, SIGTERM and SIGUSR1: the first lets the iteration end and be saved, a second does not.
+
+A cluster sends SIGUSR1 (to scripts/) or SIGUSR2 (to the jobs of submitit) ahead of its time limit.
+"""
 
 import os
+import shutil
 import signal
+import subprocess
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -10,11 +15,12 @@ from multiprocessing import get_context, resource_tracker
 from types import FrameType
 from typing import Any, Self, TypeVar
 
-from .errors import Stopped
+from .errors import Stopped, UserError
 
 T = TypeVar("T")
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)  # a cluster may send one twice, to the job and its step
+SIGNALS = (signal.SIGINT, signal.SIGTERM, *WARNINGS)
 
 
 class Stop:
@@ -47,7 +53,8 @@ class Stop:
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             # once asked to stop, the process is about to end: one more signal just ends it
-            signal.signal(number, signal.SIG_DFL if self.is_set() else handler)
+            ends = self.is_set() and number != signal.SIGUSR2
+            signal.signal(number, signal.SIG_DFL if ends else handler)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"shared": self.shared, "process": self.process, "_before": {}}
@@ -56,12 +63,31 @@ class Stop:
         if os.getpid() != self.process:
             return  # a data worker that has just been forked
         if self.is_set():
-            self.shared[1] = number
-            raise Stopped(number)
+            if number not in WARNINGS:
+                self.shared[1] = number
+                raise Stopped(number)
+            return
         self.shared[0] = number
         name = signal.Signals(number).name
+        again = "" if number in WARNINGS else "; again: stops at once"
         # not print: the signal may have come in the middle of one
-        os.write(2, f"\n{name}: finishes the iteration and saves; again: stops at once\n".encode())
+        os.write(2, f"\n{name}: finishes the iteration and saves{again}\n".encode())
+
+
+def requeue(stopped: Stopped) -> bool:
+    """After a cluster's warning: give the job back to the queue, to go on in its directory later.
+
+    Raises UserError if Slurm refuses.
+    """
+    if stopped.signal == signal.SIGUSR2 and callable(signal.getsignal(signal.SIGUSR2)):
+        signal.raise_signal(signal.SIGUSR2)  # submitit's own handler: saves what it knows, requeues
+    job = os.environ.get("SLURM_JOB_ID")
+    if stopped.signal != signal.SIGUSR1 or not job or not shutil.which("scontrol"):
+        return False
+    done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"Slurm does not requeue job {job}: {done.stderr.strip()}")
+    return True
 
 
 def until(stop: Stop, items: Iterable[T]) -> Iterator[T]:

@@ -1,0 +1,42 @@
+"""Types of what --multirun does, and of what its jobs ask a Slurm cluster for."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from ..engine.schema import Section
+
+Text = Annotated[str, Field(min_length=1)]
+
+
+class Sweep(Section):
+    """A grid, or a search with Optuna."""
+
+    sampler: Literal["grid", "tpe", "random", "gp", "cmaes"]
+    n_trials: PositiveInt
+    """Of a search, in all."""
+    parallel: PositiveInt
+    """Trials at a time."""
+    seed: NonNegativeInt
+    on_error: Literal["continue", "stop"]
+    """Whether other jobs begin after one has failed."""
+
+
+class Slurm(Section):
+    """What each job of hydra/launcher=slurm asks for."""
+
+    partition: Text | None
+    account: Text | None
+    minutes: PositiveInt
+    gpus: NonNegativeInt
+    cpus: PositiveInt
+    memory_gb: PositiveInt | None
+    warn_seconds: PositiveInt
+    """Before the time limit."""
+    max_timeouts: NonNegativeInt
+    max_jobs: PositiveInt
+    """At one time."""
+    setup: list[str]
+    """Lines of shell before a job."""
+    more: dict[str, Any]
+    """Other options of sbatch."""

@@ -1,0 +1,312 @@
+# Kept by the template; an update merges what you change here.
+"""Where the jobs of --multirun run: hydra/launcher=local and hydra/launcher=slurm. No torch here.
+
+A job is a command line, python train.py …, in a process of its own: one that dies takes no other
+with it, and a GPU is its own.
+"""
+
+import logging
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+from . import runs
+from .composing import PROJECT
+from .errors import Stopped, UserError
+from .stopping import Stop, requeue
+
+log = logging.getLogger(__name__)
+
+OUTPUT = "output.log"
+PART_OF_A_SWEEP = "PART_OF_A_SWEEP"  # in the environment of a job: others tell what came of it
+SLURM_ID = "slurm.id"
+LOOK_EVERY = 0.1  # seconds
+SLURM_EVERY = 2.0  # seconds; squeue is the cluster's, and shared
+
+
+class _Launcher(Launcher):
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Called by Hydra."""
+        self.composed = config
+
+    def directory(self, overrides: Sequence[str]) -> Path:
+        """Where a job works: what our sweeper says, else the name of all its overrides."""
+        given = [o for o in overrides if o.startswith("hydra.sweep.subdir=")]
+        name = given[0].partition("=")[2].strip("'") if given else runs.job_name(overrides)
+        return Path(self.composed.hydra.sweep.dir, name)
+
+    def command(self, overrides: Sequence[str], directory: Path) -> list[str]:
+        """The arguments of train.py for one job."""
+        subdir = f"hydra.sweep.subdir='{directory.name}'"
+        others = [o for o in overrides if not o.startswith("hydra")]
+        return ["--multirun", *others, "hydra/launcher=basic", subdir]
+
+
+def returned(directory: Path, status: int | str, output: Path) -> JobReturn:
+    """What a job that has ended gives back: its objective, or what went wrong."""
+    record = runs.read_record(directory)
+    if status == 0:
+        return JobReturn(_return_value=record.get("objective"), status=JobStatus.COMPLETED)
+    known = record.get("error") if record.get("state") == "failed" else None
+    said = f"status {status}" if isinstance(status, int) else status
+    error = f"{known or said}; see {runs.shorter(output.absolute())}"
+    return JobReturn(_return_value=RuntimeError(error), status=JobStatus.FAILED)
+
+
+class Local(_Launcher):
+    """Several jobs at a time on this machine, each with GPUs of its own."""
+
+    def __init__(self, at_once: int | str) -> None:
+        self.at_once = at_once
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        """Run the jobs and wait for them. A signal is passed on to them."""
+        shares = self._shares()
+        free = list(range(len(shares)))
+        waiting = list(enumerate(job_overrides))
+        running: dict[int, tuple[subprocess.Popen[bytes], Path, int]] = {}
+        done: dict[int, JobReturn] = {}
+        stops_on_error = self.composed.sweep.on_error == "stop"
+        if len(waiting) > 1:
+            log.info("%d jobs, %d at once", len(waiting), min(len(shares), len(waiting)))
+        with Stop() as stop:
+            try:
+                told = False
+                while running or (waiting and not stop.is_set()):
+                    while waiting and free and not stop.is_set():
+                        number, overrides = waiting.pop(0)
+                        slot, directory = free.pop(0), self.directory(overrides)
+                        started = self._start(overrides, directory, shares[slot])
+                        running[number] = (started, directory, slot)
+                    time.sleep(LOOK_EVERY)
+                    if stop.is_set() and not told:
+                        told = True
+                        for process, _, _ in running.values():
+                            process.send_signal(signal.SIGTERM)
+                    for number, (process, directory, slot) in list(running.items()):
+                        if process.poll() is not None:
+                            del running[number]
+                            free.append(slot)
+                            done[number] = returned(
+                                directory, process.returncode, directory / OUTPUT
+                            )
+                            _tell(directory, done[number], len(done), len(job_overrides))
+                            if done[number].status == JobStatus.FAILED and stops_on_error:
+                                waiting.clear()
+            except Stopped:  # a second signal
+                for process, _, _ in running.values():
+                    os.killpg(process.pid, signal.SIGKILL)
+                raise
+        if stop.is_set():
+            stopped = Stopped(stop.signal, runs.go_on_command(self.composed.name))
+            if self.composed.requeue and requeue(stopped):
+                stopped.go_on = ""
+            raise stopped
+        return [done[number] for number in sorted(done)]
+
+    def _shares(self) -> list[dict[str, str]]:
+        """What the environment of each job says it may use; as many as run at once."""
+        devices = self.composed.training.run.devices
+        each = 1 if devices == "auto" else int(devices)
+        gpus = visible_gpus() if self.composed.training.run.device in ("auto", "cuda") else []
+        cores = os.cpu_count() or 1
+        count = max(1, (len(gpus) or cores) // each) if self.at_once == "auto" else self.at_once
+        shares = []
+        for number in range(int(count)):
+            mine = [gpus[(number * each + i) % len(gpus)] for i in range(each)] if gpus else []
+            threads = str(max(1, cores // int(count) // each))
+            share = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)}
+            shares.append(share | ({"CUDA_VISIBLE_DEVICES": ",".join(mine)} if gpus else {}))
+        return shares
+
+    def _start(
+        self, overrides: Sequence[str], directory: Path, share: dict[str, str]
+    ) -> "subprocess.Popen[bytes]":
+        directory.mkdir(parents=True, exist_ok=True)
+        with (directory / OUTPUT).open("ab") as output:
+            return subprocess.Popen(
+                [sys.executable, str(PROJECT / "train.py"), *self.command(overrides, directory)],
+                env=os.environ | share | {PART_OF_A_SWEEP: "1", "RUN_NAME": self.composed.name},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # a Ctrl-C reaches it once, from here
+            )
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs here, as CUDA_VISIBLE_DEVICES names them."""
+    import torch
+
+    count = torch.cuda.device_count()
+    named = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    return named[:count] if named != [""] else [str(number) for number in range(count)]
+
+
+def _tell(directory: Path, job: JobReturn, done: int, of: int) -> None:
+    failed = job.status == JobStatus.FAILED
+    what = f"failed, {str(job._return_value).splitlines()[0]}" if failed else "finished"
+    log.info("%d/%d %s: %s", done, of, directory.name, what)
+
+
+class Command:
+    """A job of submitit: train.py in its own process, which requeues it ahead of a time limit."""
+
+    def __init__(self, arguments: list[str], environment: dict[str, str]) -> None:
+        self.arguments = arguments
+        self.environment = environment
+
+    def __call__(self) -> None:
+        """Run train.py as the command line would. Raises RuntimeError if it failed."""
+        os.environ.update(self.environment)
+        sys.argv = [str(PROJECT / "train.py"), *self.arguments]
+        sys.path.insert(0, str(PROJECT))
+        try:
+            runpy.run_path(sys.argv[0], run_name="__main__")
+        except SystemExit as leaving:
+            if leaving.code == -1:  # submitit's own way out, once it has requeued the job
+                raise
+            if leaving.code:
+                raise RuntimeError(f"status {leaving.code}") from None
+
+    def checkpoint(self) -> Any:
+        """What the requeued job runs: the same, which goes on by itself."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+
+class Slurm(_Launcher):
+    """A Slurm job for each, submitted by submitit as one array; waits for all of them."""
+
+    def __init__(self, **asked: Any) -> None:
+        self.asked = {
+            key: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+            for key, value in asked.items()
+        }
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        """Submit what is not in the queue already, and wait. Ctrl-C leaves the jobs there."""
+        directories = [self.directory(overrides) for overrides in job_overrides]
+        in_queue = queued()
+        new = [
+            (Command(self.command(o, d), {PART_OF_A_SWEEP: "1", "RUN_NAME": self.composed.name}), d)
+            for o, d in zip(job_overrides, directories, strict=True)
+            if slurm_id(d) not in in_queue
+        ]
+        if new:
+            self._submit(new)
+        log.info("%d jobs submitted, %d there before", len(new), len(directories) - len(new))
+        try:
+            return self._wait(directories)
+        except KeyboardInterrupt:
+            log.info("the jobs stay in the queue: squeue --me, scancel JOB")
+            raise Stopped(signal.SIGINT, runs.go_on_command(self.composed.name)) from None
+
+    def _submit(self, new: list[tuple[Command, Path]]) -> None:
+        import submitit
+
+        asked = self.asked
+        executor = submitit.AutoExecutor(
+            folder=self._folder(), cluster="slurm", slurm_max_num_timeout=asked["max_timeouts"]
+        )
+        executor.update_parameters(
+            name=self.composed.name,
+            timeout_min=asked["minutes"],
+            cpus_per_task=asked["cpus"],
+            slurm_signal_delay_s=asked["warn_seconds"],
+            slurm_array_parallelism=asked["max_jobs"],
+            slurm_setup=asked["setup"],
+            slurm_additional_parameters=asked["more"],
+            **({"gpus_per_node": asked["gpus"]} if asked["gpus"] else {}),
+            **({"mem_gb": asked["memory_gb"]} if asked["memory_gb"] else {}),
+            **({"slurm_partition": asked["partition"]} if asked["partition"] else {}),
+            **({"slurm_account": asked["account"]} if asked["account"] else {}),
+        )
+        try:
+            with executor.batch():
+                jobs = [executor.submit(command) for command, _ in new]
+        except submitit.core.utils.FailedJobError as error:
+            raise UserError(
+                f"Slurm refuses the jobs: {str(error).strip().splitlines()[-1]}"
+            ) from None
+        for job, (_, directory) in zip(jobs, new, strict=True):
+            directory.mkdir(parents=True, exist_ok=True)
+            (directory / SLURM_ID).write_text(job.job_id)
+            log.info("%s: Slurm job %s", directory.name, job.job_id)
+
+    def _folder(self) -> Path:
+        return Path(self.composed.hydra.sweep.dir, ".submitit", "%j")
+
+    def _wait(self, directories: list[Path]) -> list[JobReturn]:
+        waiting = {directory: slurm_id(directory) for directory in directories}
+        ended: dict[Path, JobReturn] = {}
+        gone: set[str] = set()  # seen to have left the queue, one look before
+        while waiting:
+            time.sleep(SLURM_EVERY)
+            in_queue = queued()
+            for directory, job in list(waiting.items()):
+                if job in in_queue:
+                    gone.discard(job)
+                elif job not in gone:
+                    gone.add(job)
+                else:
+                    del waiting[directory]
+                    ended[directory] = self._returned(directory, job)
+                    _tell(directory, ended[directory], len(ended), len(directories))
+            failed = any(job.status == JobStatus.FAILED for job in ended.values())
+            if failed and waiting and self.composed.sweep.on_error == "stop":
+                subprocess.run(["scancel", "--state=PENDING", *waiting.values()])
+        return [ended[directory] for directory in directories]
+
+    def _returned(self, directory: Path, job: str) -> JobReturn:
+        from submitit.core.utils import JobPaths, pickle_load
+
+        paths = JobPaths(self._folder(), job_id=job, task_id=0)
+        if paths.result_pickle.exists():
+            outcome, said = pickle_load(paths.result_pickle)
+            if outcome == "success":
+                return returned(directory, 0, paths.stdout)
+            return returned(directory, said.splitlines()[-1], paths.stderr)
+        if not directory.joinpath(".hydra").exists() and not paths.stdout.exists():
+            return JobReturn()  # cancelled before it began
+        return returned(directory, "ended by Slurm (time, memory or scancel)", paths.stderr)
+
+
+def slurm_id(directory: Path) -> str:
+    """The Slurm job that works in a directory, or did."""
+    file = directory / SLURM_ID
+    return file.read_text().strip() if file.exists() else ""
+
+
+def queued() -> set[str]:
+    """The ids of this user's jobs that wait or run. Raises UserError where there is no Slurm."""
+    command = ["squeue", "--me", "--noheader", "--array", "--format=%i"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except FileNotFoundError:
+        raise UserError(
+            "hydra/launcher=slurm: there is no Slurm here (no squeue)\n"
+            "give the command on a machine of the cluster, or hydra/launcher=local"
+        ) from None
+    if done.returncode:
+        said = done.stderr.strip().splitlines()[-1:]
+        raise UserError(f"hydra/launcher=slurm: {' '.join(said)}")
+    return set(done.stdout.split())

@@ -1,0 +1,102 @@
+# Kept by the template; an update merges what you change here.
+"""Several machines, the same command on each: they meet at node 0, which says what is run."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+from datetime import timedelta
+from pathlib import Path
+
+from torch.distributed import DistNetworkError, DistStoreError, TCPStore  # type: ignore[attr-defined]
+
+from ..config import Config
+from .devices import batch_problem
+from .errors import UserError
+
+
+def meet(cfg: Config, run_dir: Path, count: int) -> tuple[Config, Path, TCPStore]:
+    """Wait for every node; return node 0's config and directory, and the store to hold on to.
+
+    `count` is the number of processes on this one. Raises UserError that names who did not come.
+    """
+    processes = cfg.training.processes
+    store = _open(cfg)
+    store.set(f"node {processes.node}", json.dumps([socket.gethostname(), count]))
+    if processes.node:
+        try:
+            # longer than node 0 waits: it knows who is missing
+            store.set_timeout(timedelta(seconds=2 * processes.join_seconds))
+            agreed = json.loads(store.get("agreed"))
+        except (DistNetworkError, DistStoreError):
+            raise UserError(f"node 0 on {processes.first_node} ended before all had met") from None
+        mine = {"node": processes.node}
+        config = agreed["config"]
+        config["training"]["processes"] |= mine
+        return Config.model_validate(config), Path(agreed["run_dir"]), store
+    if problem := batch_problem(cfg.training, _wait_for_all(cfg, store)):
+        raise UserError(problem)
+    agreed = {"config": cfg.model_dump(mode="json"), "run_dir": str(run_dir.absolute())}
+    store.set("agreed", json.dumps(agreed))
+    return cfg, run_dir, store
+
+
+def _open(cfg: Config) -> TCPStore:
+    processes = cfg.training.processes
+    host, port = processes.first_node, processes.port
+    is_first = processes.node == 0
+    try:
+        return TCPStore(
+            host,
+            port,
+            is_master=is_first,
+            timeout=timedelta(seconds=processes.join_seconds),
+            wait_for_workers=False,
+            multi_tenant=True,  # the elastic agent opens its own at the same port
+        )
+    except (DistNetworkError, DistStoreError) as error:
+        if is_first:
+            raise UserError(
+                f"training.processes.port = {port}: cannot listen there ({_reason(error)})\n"
+                "often another run has it: choose another, or set RUN_PORT on every node"
+            ) from None
+        raise UserError(
+            f"training.processes.first_node = {host}: not reached at port {port} within "
+            f"{processes.join_seconds} s (training.processes.join_seconds)\n"
+            "expected the host of node 0; RUN_FIRST_NODE sets it, on every node"
+        ) from None
+
+
+def _reason(error: Exception) -> str:
+    return "the port is in use" if "EADDRINUSE" in str(error) else str(error).splitlines()[0]
+
+
+def _wait_for_all(cfg: Config, store: TCPStore) -> int:
+    """How many processes there are, on all nodes."""
+    processes = cfg.training.processes
+    until = time.monotonic() + processes.join_seconds
+    keys = [f"node {node}" for node in range(processes.nodes)]
+    while missing := [node for node, key in enumerate(keys) if not store.check([key])]:
+        if time.monotonic() > until:
+            names = node_names(processes.nodes)
+            raise UserError(
+                f"training.processes.nodes = {processes.nodes}: after {processes.join_seconds} s "
+                f"(training.processes.join_seconds) missing: "
+                + ", ".join(names[node] for node in missing)
+                + "\nlook at its output and whether it reaches "
+                f"{processes.first_node}:{processes.port}"
+            )
+        time.sleep(0.1)
+    return sum(json.loads(store.get(key))[1] for key in keys)
+
+
+def node_names(nodes: int) -> list[str]:
+    """What to call them: by their hosts, where Slurm knows them."""
+    listed = os.environ.get("SLURM_JOB_NODELIST")
+    if not listed or not shutil.which("scontrol"):
+        return [f"node {node}" for node in range(nodes)]
+    command = ["scontrol", "show", "hostnames", listed]
+    hosts = subprocess.run(command, capture_output=True, text=True).stdout.split()
+    return [f"node {node}" + f" ({h})" * bool(h) for node, h in enumerate(hosts)][:nodes]

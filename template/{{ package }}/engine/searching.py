@@ -1,0 +1,135 @@
+# Kept by the template; an update merges what you change here.
+"""A search with Optuna. Its study lies in the sweep's directory, so it goes on after a stop."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from hydra.plugins.launcher import Launcher
+from omegaconf import DictConfig
+
+from ..config.sweep import Sweep
+from . import runs
+from .aliases import split_override
+from .errors import UserError
+from .sweeping import meaning, place, run_jobs, swept
+
+log = logging.getLogger(__name__)
+
+STUDY = "optuna.db"
+SPACE = "search"  # what the study is of, kept with it
+
+
+def search(
+    launcher: Launcher,
+    overrides: list[str],
+    sweep_dir: Path,
+    config: DictConfig,
+    settings: Sweep,
+    checker: Any,
+) -> dict[Path, str]:
+    """Run trials until the study has n_trials; return what failed ones said, by directory."""
+    import optuna
+    from optuna.trial import TrialState
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    runs.lock(sweep_dir)  # two commands on one study would run each other's trials
+    maximize = config.training.objective.goal == "maximize"
+    space = {key: distribution(o) for key, o in swept(overrides).items()}
+    fixed = [o for o in overrides if split_override(o)[1] not in space]
+    told = {key: str(o.get_value_element_as_str()) for key, o in swept(overrides).items()}
+    about = told | {"all else": " ".join(sorted(meaning(fixed)))}
+    study = open_study(sweep_dir, space, about, maximize, settings)
+    for trial in study.get_trials(states=[TrialState.RUNNING]):
+        if trial.params.keys() != space.keys():  # killed while it was being drawn
+            study.tell(trial.number, state=TrialState.FAIL)
+    others = [t.params for t in study.get_trials() if t.state != TrialState.FAIL]
+    for trial in study.get_trials(states=[TrialState.FAIL]):
+        if trial.params.keys() == space.keys() and trial.params not in others:
+            others.append(trial.params)
+            study.enqueue_trial(trial.params)
+    failed: dict[Path, str] = {}
+    while True:
+        complete = len(study.get_trials(states=[TrialState.COMPLETE], deepcopy=False))
+        count = min(settings.parallel, settings.n_trials - complete - len(failed))
+        if count <= 0 or (failed and settings.on_error == "stop"):
+            return failed
+        # those that an earlier command did not end are first
+        trials = study.get_trials(states=[TrialState.RUNNING])[:count]
+        trials += [study.ask(space) for _ in range(count - len(trials))]
+        wanted = [[*fixed, *(f"{key}={t.params[key]}" for key in space)] for t in trials]
+        jobs = place(wanted, sweep_dir, set(space))
+        log.info("trials %s of %d", ", ".join(str(t.number + 1) for t in trials), settings.n_trials)
+        failed |= run_jobs(launcher, jobs, checker, settings.on_error == "stop")
+        for trial, job in zip(trials, jobs, strict=True):
+            value = runs.read_record(job.directory).get("objective")
+            if job.directory in failed or value is None:
+                failed.setdefault(job.directory, "no objective")
+                study.tell(trial.number, state=TrialState.FAIL)
+            else:
+                study.tell(trial.number, value)
+
+
+def open_study(
+    sweep_dir: Path, space: dict[str, Any], about: dict[str, str], maximize: bool, settings: Sweep
+) -> Any:
+    """The study in the sweep's directory, a new one or that of the same search."""
+    import optuna
+    from sqlalchemy.exc import SQLAlchemyError
+
+    file = sweep_dir / STUDY
+    goal: Any = "maximize" if maximize else "minimize"
+    now = about | {"training.objective.goal": goal}
+    try:
+        study = optuna.create_study(
+            storage=f"sqlite:///{file}", study_name=SPACE, direction=goal, load_if_exists=True
+        )
+        then = study.user_attrs.get(SPACE)
+        if then is None:
+            study.set_user_attr(SPACE, now)
+    except SQLAlchemyError as error:
+        reason = str(error.__cause__ or error).splitlines()[0]
+        raise UserError(
+            f"{file}: {reason}\nexpected the study of this search, used by nobody else; "
+            "give another name"
+        ) from None
+    if then not in (None, now):
+        changed = [
+            f"{key}: then {then[key]}, now {now[key]}" for key in now if then[key] != now[key]
+        ]
+        listed = "\n".join(changed)
+        raise UserError(f"{file} is the study of another search:\n{listed}\ngive another name")
+    samplers: Any = optuna.samplers
+    # another seed each time it goes on, or it would draw what it has drawn before
+    seed = settings.seed + len(study.trials)
+    study.sampler = {
+        "tpe": lambda: samplers.TPESampler(seed=seed, constant_liar=settings.parallel > 1),
+        "random": lambda: samplers.RandomSampler(seed=seed),
+        "gp": lambda: samplers.GPSampler(seed=seed),
+        "cmaes": lambda: samplers.CmaEsSampler(seed=seed),
+    }[settings.sampler]()
+    return study
+
+
+def distribution(override: Override) -> Any:
+    """An override's range as Optuna has it. Raises UserError where it has none."""
+    from optuna.distributions import (
+        CategoricalDistribution,
+        FloatDistribution,
+        IntDistribution,
+    )
+
+    value: Any = override.value()
+    if isinstance(value, IntervalSweep):
+        log_scale = "log" in value.tags
+        ends: list[Any] = [value.start, value.end]
+        whole = all(isinstance(end, int) for end in ends)
+        kind: Any = IntDistribution if whole else FloatDistribution
+        return kind(*ends, log=log_scale)
+    if isinstance(value, RangeSweep):
+        values: list[Any] = list(override.sweep_iterator())
+        whole = all(isinstance(v, int) for v in values)
+        kind = IntDistribution if whole else FloatDistribution
+        return kind(values[0], values[-1], step=value.step)
+    return CategoricalDistribution(list(override.sweep_string_iterator()))

@@ -1,0 +1,311 @@
+# Kept by the template; an update merges what you change here.
+"""--multirun: which jobs there are, where each works, and how they compare. No torch here."""
+
+import csv
+import hashlib
+import importlib.util
+import logging
+import math
+import os
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper as HydraSweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+from . import runs
+from .aliases import split_override
+from .composing import CONF
+from .errors import UserError, told_plainly
+from .launching import PART_OF_A_SWEEP
+
+log = logging.getLogger(__name__)
+
+TABLE = "sweep.csv"
+SHOWN_ROWS = 20
+
+
+@dataclass
+class Job:
+    """One job of a sweep: what is overridden for it, and where it works."""
+
+    overrides: list[str]
+    directory: Path
+
+    @property
+    def arguments(self) -> list[str]:
+        """Its overrides as Hydra gets them, with its directory."""
+        return [*self.overrides, f"hydra.sweep.subdir='{self.directory.name}'"]
+
+
+class Sweeper(HydraSweeper):
+    """Starts what is not finished yet and tells how it all compares."""
+
+    def __init__(self, params: DictConfig) -> None:
+        self.params = [f"{key!s}={value}" for key, value in params.items()]
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Called by Hydra."""
+        self.composed = config
+        self.launcher: Launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Run the jobs. Leaves with status 1 if one has failed."""
+        with told_plainly():
+            self._sweep(arguments)
+
+    def _sweep(self, arguments: list[str]) -> None:
+        sweep_dir = Path(self.composed.hydra.sweep.dir)
+        sweep_dir.mkdir(parents=True, exist_ok=True)
+        from ..config.sweep import Sweep
+        from .checking import Checker
+
+        settings = Sweep.model_validate(OmegaConf.to_container(self.composed.sweep, resolve=True))
+        overrides = [*self.params, *arguments]
+        checker = Checker(CONF, {})
+        if is_grid(self.composed):
+            jobs = grid_jobs(overrides, self.composed)
+            failed = run_jobs(self.launcher, jobs, checker, settings.on_error == "stop")
+        else:
+            from .searching import search
+
+            failed = search(self.launcher, overrides, sweep_dir, self.composed, settings, checker)
+        if self.composed.mode == "train" and PART_OF_A_SWEEP not in os.environ:
+            objective = self.composed.training.objective
+            tell(sweep_dir, objective.metric, objective.goal == "maximize", failed)
+        if failed:
+            raise SystemExit(1)
+
+
+def is_grid(composed: DictConfig) -> bool:
+    """Whether the jobs are known from the start; those of a search are not."""
+    if PART_OF_A_SWEEP in os.environ or composed.mode != "train":
+        return True
+    is_ours = str(composed.hydra.sweeper._target_).endswith(".Sweeper")
+    return is_ours and OmegaConf.select(composed, "sweep.sampler") == "grid"
+
+
+def grid_jobs(overrides: list[str], composed: DictConfig) -> list[Job]:
+    """The jobs of a grid, with their directories. Raises UserError for an interval."""
+    sweep_dir = Path(composed.hydra.sweep.dir)
+    jobs = grid(overrides)
+    if PART_OF_A_SWEEP in os.environ:
+        return [Job(jobs[0], sweep_dir / composed.hydra.sweep.subdir)]
+    return place(jobs, sweep_dir, set(swept(overrides)))
+
+
+def swept(overrides: list[str]) -> dict[str, Override]:
+    """The keys that have several values, each with its override; the last one counts."""
+    parsed = {o.key_or_group: o for o in OverridesParser.create().parse_overrides(overrides)}
+    return {key: o for key, o in parsed.items() if o.is_sweep_override()}
+
+
+def grid(overrides: list[str]) -> list[list[str]]:
+    """Every combination, each a list of overrides. Raises UserError for an interval."""
+    jobs: list[list[str]] = [[]]
+    for key, override in swept(overrides).items():
+        if not override.is_discrete_sweep():
+            raise UserError(
+                f"{override.input_line}: a grid has no intervals; name the values of {key}, "
+                "or search: sweep=optuna"
+            )
+    for values in choices(overrides).values():
+        jobs = [[*job, value] for job in jobs for value in values]
+    return jobs
+
+
+def corners(overrides: list[str]) -> list[list[str]]:
+    """Of a search: each value of each key, and the ends of its intervals, at least once."""
+    values = list(choices(overrides).values())
+    first = [of_key[0] for of_key in values]
+    return [first] + [
+        [*first[:i], value, *first[i + 1 :]]
+        for i, of_key in enumerate(values)
+        for value in of_key[1:]
+    ]
+
+
+def search_problems(sampler: str, space: dict[str, Override]) -> Iterator[str]:
+    """What keeps a search from beginning, found without importing Optuna."""
+    needed = {"cmaes": "cmaes", "gp": "scipy"}.get(sampler, "optuna")
+    for package in ("optuna", needed):
+        if not importlib.util.find_spec(package):
+            yield (
+                f"sweep.sampler = {sampler}: the package {package} is missing\n"
+                "pip install -e '.[sweep]'"
+            )
+            return
+    if not space:
+        yield (
+            f"sweep.sampler = {sampler}: nothing to search; give a key a range, such as\n"
+            "'training.lr=tag(log, interval(1e-5, 1e-2))', or list them in conf/sweep"
+        )
+
+
+def choices(overrides: list[str]) -> dict[str, list[str]]:
+    """Each key's overrides; of an interval, its two ends."""
+    found: dict[str, list[str]] = {}
+    for override in OverridesParser.create().parse_overrides(overrides):
+        key = override.get_key_element()
+        found.pop(key, None)  # the later one counts, in its place
+        if override.is_discrete_sweep():
+            found[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+        elif override.is_sweep_override():
+            interval: Any = override.value()
+            found[key] = [f"{key}={interval.start}", f"{key}={interval.end}"]
+        else:
+            found[key] = [override.input_line or ""]
+    return found
+
+
+def place(jobs: Sequence[list[str]], sweep_dir: Path, swept: set[str]) -> list[Job]:
+    """Each job's directory: the one it had, else one named by what is swept.
+
+    A job is known by its overrides, so that a longer or reordered grid finds what is there.
+    """
+    known = {meaning(_overrides(path)): path for path in _directories(sweep_dir)}
+    taken = {path.name: what for what, path in known.items()}
+    placed = []
+    for overrides in jobs:
+        what = meaning(overrides)
+        if what not in known:
+            named = [o for o in overrides if split_override(o)[1] in swept] or overrides
+            name = runs.readable_name(named)
+            if taken.get(name, what) != what:
+                digest = hashlib.sha256(repr(sorted(what)).encode()).hexdigest()[:8]
+                name = f"{name[: runs.LONGEST_NAME]},{digest}"
+            known[what] = sweep_dir / name
+            taken[name] = what
+        placed.append(Job(overrides, known[what]))
+    return placed
+
+
+def meaning(overrides: Sequence[str]) -> frozenset[str]:
+    """What tells one job from another, whatever the order and the spelling of numbers."""
+    parts = []
+    for override in overrides:
+        prefix, key, value = split_override(override)
+        if is_the_jobs(key):
+            parts.append(prefix.replace("+", "") + key + runs.canonical(value))
+    return frozenset(parts)
+
+
+def is_the_jobs(key: str) -> bool:
+    """Whether an override of this key says what a job is, not how the sweep goes."""
+    return key not in runs.NOT_IN_A_NAME and not key.startswith(
+        ("hydra.", "hydra/", "sweep.", "slurm.")
+    )
+
+
+def _directories(sweep_dir: Path) -> list[Path]:
+    return sorted(path.parents[1] for path in sweep_dir.glob(f"*/.hydra/{runs.OVERRIDES}"))
+
+
+def _overrides(directory: Path) -> list[str]:
+    return list(runs.read_yaml(directory / ".hydra" / runs.OVERRIDES) or [])
+
+
+def run_jobs(launcher: Launcher, jobs: list[Job], checker: Any, stop: bool) -> dict[Path, str]:
+    """Run those that are not finished; return what those that failed said, by directory."""
+    from .resuming import is_finished
+
+    waiting = []
+    for job in {job.directory: job for job in jobs}.values():  # a search may draw one twice
+        cfg = checker.check(job.overrides, one_of_many=True)
+        if cfg.mode == "train" and is_finished(cfg, job.directory):
+            log.info("finished before: %s", job.directory.name)
+        else:
+            waiting.append(job)
+    # one by one where they share this process, so that a failure can keep the others from starting
+    in_this_process = type(launcher).__name__ == "BasicLauncher"
+    size = 1 if in_this_process else max(1, len(waiting))
+    failed: dict[Path, str] = {}
+    for first in range(0, len(waiting), size):
+        batch = waiting[first : first + size]
+        if failed and stop:
+            log.info(
+                "left out after the failure: %s",
+                ", ".join(j.directory.name for j in waiting[first:]),
+            )
+            break
+        if in_this_process and PART_OF_A_SWEEP not in os.environ:
+            log.info("job %d of %d: %s", first + 1, len(waiting), batch[0].directory.name)
+        returns = launcher.launch([job.arguments for job in batch], initial_job_idx=first)
+        for job, returned in zip(batch, returns, strict=False):
+            if returned.status == JobStatus.FAILED:
+                failed[job.directory] = str(returned._return_value)
+    return failed
+
+
+def tell(sweep_dir: Path, metric: str, maximize: bool, failed: dict[Path, str]) -> None:
+    """Write sweep.csv, the best job first; show it, and the command line of the best."""
+    rows = sorted(_rows(sweep_dir, metric, failed), key=lambda row: _rank(row[metric], maximize))
+    if not rows:
+        return
+    with (sweep_dir / TABLE).open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, list(rows[0]))
+        table.writeheader()
+        table.writerows(rows)
+    shown = [{**row, metric: _short(row[metric])} for row in rows[:SHOWN_ROWS]]
+    columns = [name for name in rows[0] if name != "job"]
+    widths = {name: max(len(name), *(len(str(row[name])) for row in shown)) for name in columns}
+    print()
+    print("  ".join(name.ljust(widths[name]) for name in columns).rstrip())
+    for row in shown:
+        print("  ".join(str(row[name]).ljust(widths[name]) for name in columns).rstrip())
+    if len(rows) > SHOWN_ROWS:
+        print(f"… and {len(rows) - SHOWN_ROWS} more")
+    print(f"table: {runs.shorter(sweep_dir / TABLE)}")
+    for directory, said in failed.items():
+        print(f"failed: {directory.name}: {said.splitlines()[0] if said else 'no word'}")
+    best = sweep_dir / str(rows[0]["job"])
+    if rows[0][metric] != "":
+        others = [o for o in _overrides(best) if is_the_jobs(split_override(o)[1])]
+        print(f"best: {runs.shorter(best)}")
+        print(f"  {shlex.join(['python', 'train.py', *others])}")
+
+
+def _rows(sweep_dir: Path, metric: str, failed: dict[Path, str]) -> Iterator[dict[str, Any]]:
+    """One for each job in the directory, those of earlier commands too."""
+    found = {path: dict(_values(_overrides(path))) for path in _directories(sweep_dir)}
+    keys = dict.fromkeys(key for values in found.values() for key in values)
+    several = [key for key in keys if len({v.get(key, "") for v in found.values()}) > 1]
+    for path, values in found.items():
+        record = runs.read_record(path)
+        objective = record.get("objective")
+        yield {
+            "job": path.name,
+            metric: "" if objective is None else objective,
+            "state": "failed" if path in failed else record.get("state", "failed"),
+            **{key: values.get(key, "") for key in several or list(keys)},
+        }
+
+
+def _values(overrides: list[str]) -> Iterator[tuple[str, str]]:
+    for override in overrides:
+        _, key, value = split_override(override)
+        if is_the_jobs(key):
+            yield key, value[1:]
+
+
+def _rank(objective: Any, maximize: bool) -> float:
+    if objective == "":
+        return math.inf
+    return -float(objective) if maximize else float(objective)
+
+
+def _short(objective: Any) -> str:
+    return objective if objective == "" else f"{objective:.4g}"
