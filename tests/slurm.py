@@ -9,20 +9,21 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 DAEMONS = ("slurmctld", "slurmd", "munged", "sbatch")
 
-# nodes of the same machine; the expiry of credentials is also how long a requeued job waits
+# both nodes are this machine
 CONFIG = """\
 ClusterName=local
 SlurmctldHost={host}(127.0.0.1)
 SlurmUser=root
 AuthType=auth/munge
-AuthInfo=cred_expire=3
 CryptoType=crypto/munge
 SlurmctldPort={port}
 StateSaveLocation={folder}/state
@@ -66,9 +67,7 @@ def cluster() -> Iterator[dict[str, str]]:
     host = socket.gethostname().partition(".")[0]
     port, port1, port2 = (_free_port() for _ in range(3))
     config = folder / "slurm.conf"
-    config.write_text(
-        CONFIG.format(host=host, folder=folder, port=port, port1=port1, port2=port2)
-    )
+    config.write_text(CONFIG.format(host=host, folder=folder, port=port, port1=port1, port2=port2))
     environment = {"SLURM_CONF": str(config), "PATH": search_path()}
     inherited = os.environ | environment
     munge = Path("/run/munge")
@@ -89,16 +88,37 @@ def cluster() -> Iterator[dict[str, str]]:
         )
         for command in daemons
     ]
+    ended = threading.Event()
     try:
         _wait_until_idle(inherited)
+        threading.Thread(target=_hurry, args=(inherited, ended), daemon=True).start()
         yield environment
     finally:
+        ended.set()
         subprocess.run(["scancel", "--me"], env=inherited, capture_output=True, check=False)
         for process in reversed(running):
             process.terminate()
         for process in running:
-            process.wait(30)
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:  # it waits for its jobs
+                process.kill()
+                process.wait()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _hurry(environment: dict[str, str], ended: threading.Event) -> None:
+    """Start requeued jobs at once: by itself, Slurm lets two minutes go by."""
+    command = ["squeue", "--noheader", "--array", "--states=PENDING", "--format=%i %r"]
+    seen: Counter[str] = Counter()
+    while not ended.wait(0.5):
+        listed = subprocess.run(command, env=environment, capture_output=True, text=True).stdout
+        for job, reason in (line.split(maxsplit=1) for line in listed.splitlines()):
+            seen[job] += 1 if reason == "BeginTime" else -seen[job]
+            if seen[job] >= 5:  # sooner, what it ran before may still be ending
+                update = ["scontrol", "update", f"JobId={job}", "StartTime=now"]
+                subprocess.run(update, env=environment, capture_output=True, check=False)
+                seen[job] = 0
 
 
 def _wait_until_idle(environment: dict[str, str]) -> None:

@@ -104,11 +104,15 @@ def test_help_in_make_lists_the_targets(render: Render) -> None:
 
 
 def test_an_sbatch_script_sets_no_hyperparameter(render: Render) -> None:
-    for script in (render(slurm=True) / "scripts").glob("*.sbatch"):
+    scripts = sorted((render(slurm=True) / "scripts").glob("*.sbatch"))
+    assert [s.stem for s in scripts] == ["sweep_array", "train", "train_multinode"]
+    for script in scripts:
         lines = script.read_text().splitlines()
-        commands = [line for line in lines if line and not line.startswith("#")]
-        for line in commands[:-1]:
-            assert re.match(r"(export \w+=|source )", line), line
-        command = r'(exec|srun) python train\.py( \w+=\w+)* "\$@"'
-        assert re.fullmatch(command, commands[-1]), commands[-1]
+        *before, last = [line for line in lines if line and not line.startswith("#")]
+        for line in before:
+            assert re.match(r"export [A-Z_ ]+|[A-Z_]+=|source |jobs=\(|read -r -a job ", line), line
+            assert "python" not in line
+        # group overrides alone: no dot in any of them
+        command = r'exec (srun .*)?python train\.py( --multirun)?( \w+=\w+)* "\$\{?(@|job\[@\])\}?"'
+        assert re.fullmatch(command, last), last
         assert not script.stat().st_mode & stat.S_IWOTH

@@ -3,6 +3,7 @@
 
 import random
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -113,8 +114,8 @@ class Loader(DataLoader[T_co]):
     """A DataLoader whose workers leave the signals of a terminal or a cluster to the run."""
 
     def __iter__(self) -> Any:
-        """Start the workers."""
-        with kept_from_children():
+        """Start the workers, if there are any."""
+        with kept_from_children() if self.num_workers else nullcontext():
             return super().__iter__()
 
 

@@ -131,7 +131,7 @@ class Checker:
 
 def is_plain_value(override: Override) -> bool:
     """`training.optim.lr=1`: neither a sweep, nor adding or deleting, nor for Hydra itself."""
-    is_ours = not override.key_or_group.startswith("hydra.")
+    is_ours = not override.key_or_group.startswith(("hydra.", "hydra/"))
     return override.type == OverrideType.CHANGE and is_ours and not override.is_sweep_override()
 
 

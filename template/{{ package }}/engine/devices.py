@@ -25,11 +25,18 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def cores_here() -> int:
+    """How many cores this process may use: a cluster allots some of the machine's."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def device_count(run: Run) -> int:
     """How many processes training.run.devices means. Raises UserError where there are too few."""
     kind = pick_device(run.device).type
     # a second process on a CPU is for trying things out: `auto` does not mean that
-    there = {"cuda": torch.cuda.device_count(), "cpu": os.cpu_count() or 1}.get(kind, 1)
+    there = {"cuda": torch.cuda.device_count(), "cpu": cores_here()}.get(kind, 1)
     if run.devices == "auto":
         return there if kind == "cuda" else 1
     if run.devices > there:

@@ -28,6 +28,8 @@ from .stopping import Stop, requeue
 
 log = logging.getLogger(__name__)
 
+Process = subprocess.Popen[bytes]
+
 OUTPUT = "output.log"
 PART_OF_A_SWEEP = "PART_OF_A_SWEEP"  # in the environment of a job: others tell what came of it
 SLURM_ID = "slurm.id"
@@ -75,68 +77,73 @@ class Local(_Launcher):
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        """Run the jobs and wait for them. A signal is passed on to them."""
-        shares = self._shares()
-        free = list(range(len(shares)))
-        waiting = list(enumerate(job_overrides))
-        running: dict[int, tuple[subprocess.Popen[bytes], Path, int]] = {}
+        """Run the jobs and wait for them; a signal is passed on to them.
+
+        Raises Stopped after it. Returns fewer if one has failed and sweep.on_error is stop.
+        """
+        directories = [self.directory(overrides) for overrides in job_overrides]
+        free = self._shares(job_overrides)
+        if len(job_overrides) > 1:
+            log.info("%d jobs, %d at once", len(job_overrides), min(len(free), len(job_overrides)))
+        waiting = list(range(len(job_overrides)))
+        running: dict[int, tuple[Process, dict[str, str]]] = {}
         done: dict[int, JobReturn] = {}
-        stops_on_error = self.composed.sweep.on_error == "stop"
-        if len(waiting) > 1:
-            log.info("%d jobs, %d at once", len(waiting), min(len(shares), len(waiting)))
         with Stop() as stop:
             try:
                 told = False
                 while running or (waiting and not stop.is_set()):
                     while waiting and free and not stop.is_set():
-                        number, overrides = waiting.pop(0)
-                        slot, directory = free.pop(0), self.directory(overrides)
-                        started = self._start(overrides, directory, shares[slot])
-                        running[number] = (started, directory, slot)
+                        number, share = waiting.pop(0), free.pop(0)
+                        process = self._start(job_overrides[number], directories[number], share)
+                        running[number] = process, share
                     time.sleep(LOOK_EVERY)
                     if stop.is_set() and not told:
                         told = True
-                        for process, _, _ in running.values():
+                        for process, _ in running.values():
                             process.send_signal(signal.SIGTERM)
-                    for number, (process, directory, slot) in list(running.items()):
-                        if process.poll() is not None:
-                            del running[number]
-                            free.append(slot)
-                            done[number] = returned(
-                                directory, process.returncode, directory / OUTPUT
-                            )
-                            _tell(directory, done[number], len(done), len(job_overrides))
-                            if done[number].status == JobStatus.FAILED and stops_on_error:
-                                waiting.clear()
-            except Stopped:  # a second signal
-                for process, _, _ in running.values():
+                    for number in [n for n, (p, _) in running.items() if p.poll() is not None]:
+                        process, share = running.pop(number)
+                        free.append(share)
+                        where = directories[number]
+                        done[number] = returned(where, process.returncode, where / OUTPUT)
+                        if not stop.is_set():
+                            _tell(where, done[number], len(done), len(job_overrides))
+                        failed = done[number].status == JobStatus.FAILED
+                        if failed and self.composed.sweep.on_error == "stop":
+                            waiting.clear()
+            except Stopped as again:
+                again.go_on = runs.go_on_command(self.composed.name)
+                for process, _ in running.values():
                     os.killpg(process.pid, signal.SIGKILL)
                 raise
         if stop.is_set():
             stopped = Stopped(stop.signal, runs.go_on_command(self.composed.name))
-            if self.composed.requeue and requeue(stopped):
+            if requeue(stopped, self.composed.requeue):
                 stopped.go_on = ""
             raise stopped
         return [done[number] for number in sorted(done)]
 
-    def _shares(self) -> list[dict[str, str]]:
-        """What the environment of each job says it may use; as many as run at once."""
-        devices = self.composed.training.run.devices
-        each = 1 if devices == "auto" else int(devices)
+    def _shares(self, job_overrides: Sequence[Sequence[str]]) -> list[dict[str, str]]:
+        """What the environment of a job says it may use, one for each that runs at once."""
+        key = "training.run.devices="
+        asked = [o.removeprefix(key) for job in job_overrides for o in job if o.startswith(key)]
+        asked = asked or [str(self.composed.training.run.devices)]
+        each = max(int(devices) if devices.isdigit() else 1 for devices in asked)
         gpus = visible_gpus() if self.composed.training.run.device in ("auto", "cuda") else []
-        cores = os.cpu_count() or 1
-        count = max(1, (len(gpus) or cores) // each) if self.at_once == "auto" else self.at_once
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        most = max(1, (len(gpus) or cores or 1) // each)
+        count = most if self.at_once == "auto" else int(self.at_once)
+        threads = str(max(1, (cores or 1) // count // each))
         shares = []
-        for number in range(int(count)):
-            mine = [gpus[(number * each + i) % len(gpus)] for i in range(each)] if gpus else []
-            threads = str(max(1, cores // int(count) // each))
+        for number in range(count):
             share = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)}
-            shares.append(share | ({"CUDA_VISIBLE_DEVICES": ",".join(mine)} if gpus else {}))
+            if gpus:
+                mine = [gpus[(number * each + i) % len(gpus)] for i in range(each)]
+                share["CUDA_VISIBLE_DEVICES"] = ",".join(mine)
+            shares.append(share)
         return shares
 
-    def _start(
-        self, overrides: Sequence[str], directory: Path, share: dict[str, str]
-    ) -> "subprocess.Popen[bytes]":
+    def _start(self, overrides: Sequence[str], directory: Path, share: dict[str, str]) -> Process:
         directory.mkdir(parents=True, exist_ok=True)
         with (directory / OUTPUT).open("ab") as output:
             return subprocess.Popen(
@@ -261,7 +268,11 @@ class Slurm(_Launcher):
         gone: set[str] = set()  # seen to have left the queue, one look before
         while waiting:
             time.sleep(SLURM_EVERY)
-            in_queue = queued()
+            try:
+                in_queue = queued()
+            except UserError as error:  # a busy cluster does not always answer
+                log.warning("%s", error)
+                continue
             for directory, job in list(waiting.items()):
                 if job in in_queue:
                     gone.discard(job)

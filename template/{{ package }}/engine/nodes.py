@@ -47,6 +47,8 @@ def _open(cfg: Config) -> TCPStore:
     processes = cfg.training.processes
     host, port = processes.first_node, processes.port
     is_first = processes.node == 0
+    if not is_first:
+        _reach(host, port, processes.join_seconds)
     try:
         return TCPStore(
             host,
@@ -57,16 +59,27 @@ def _open(cfg: Config) -> TCPStore:
             multi_tenant=True,  # the elastic agent opens its own at the same port
         )
     except (DistNetworkError, DistStoreError) as error:
-        if is_first:
-            raise UserError(
-                f"training.processes.port = {port}: cannot listen there ({_reason(error)})\n"
-                "often another run has it: choose another, or set RUN_PORT on every node"
-            ) from None
         raise UserError(
-            f"training.processes.first_node = {host}: not reached at port {port} within "
-            f"{processes.join_seconds} s (training.processes.join_seconds)\n"
-            "expected the host of node 0; RUN_FIRST_NODE sets it, on every node"
+            f"training.processes.port = {port}: cannot listen there ({_reason(error)})\n"
+            "often another run has it: choose another, or set RUN_PORT on every node"
         ) from None
+
+
+def _reach(host: str, port: int, seconds: int) -> None:
+    """Wait until node 0 listens; torch would wait as well, but fill the screen meanwhile."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        try:
+            with socket.create_connection((host, port), timeout=seconds):
+                return
+        except OSError as error:
+            reason = error.strerror or str(error)
+            time.sleep(0.5)
+    raise UserError(
+        f"training.processes.first_node = {host}: not reached at port {port} within {seconds} s "
+        f"({reason})\nexpected the host of node 0; RUN_FIRST_NODE sets it, on every node, and "
+        "training.processes.join_seconds how long to wait"
+    )
 
 
 def _reason(error: Exception) -> str:

@@ -21,10 +21,11 @@ import torch.distributed as dist
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 from torch import Tensor, nn
+from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 from torch.nn.parallel import DistributedDataParallel
 
 from ..config import Config
-from .devices import device_count, pick_device
+from .devices import cores_here, device_count, pick_device
 from .errors import Stopped, UserError
 from .stopping import Stop, ignore_signals, kept_from_children
 
@@ -49,7 +50,8 @@ def launch(train: Train, cfg: Config, run_dir: Path, stop: Stop) -> float:
 
     from .nodes import meet
 
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # told below
+    for name in ("torch.distributed.elastic", "torch.multiprocessing.spawn"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # told below
     job_logging: Any = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)
     with tempfile.TemporaryDirectory() as folder:  # for the error that ends a process
         config = LaunchConfig(
@@ -103,7 +105,8 @@ def _process(
     rank, local_rank = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])
     restarts = int(os.environ["TORCHELASTIC_RESTART_COUNT"])
     if restarts and not rank:
-        log.warning("restart %d of %d", restarts, cfg.training.processes.max_restarts)
+        at_most = cfg.training.processes.max_restarts
+        log.warning("a process has died: restart %d of %d", restarts, at_most)
     if rank:
         logging.getLogger().setLevel(logging.WARNING)
         for handler in logging.getLogger().handlers:
@@ -111,10 +114,16 @@ def _process(
     device = pick_device(cfg.training.run.device)
     if device.type == "cuda":
         torch.cuda.set_device(local_rank)
-    else:
-        cores = (os.cpu_count() or 1) // int(os.environ["LOCAL_WORLD_SIZE"])
-        torch.set_num_threads(max(1, cores))
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, cores_here() // int(os.environ["LOCAL_WORLD_SIZE"])))
+    # torch would use one store for all attempts, in which the dead are still listed
+    agents_store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
+        store=PrefixStore(f"attempt {restarts}", agents_store),
+        rank=rank,
+        world_size=int(os.environ["WORLD_SIZE"]),
+    )
     try:
         return train(cfg, run_dir, stop)
     except Stopped:
@@ -123,8 +132,9 @@ def _process(
         refused.write_text(str(error), "utf-8")
         raise
     except Exception as error:
-        if restarts < cfg.training.processes.max_restarts:  # the last one is told at the end
-            log.error("process %d ended: %s", rank, error)
+        # the last one is told at the end; that another process is gone, by what ended that one
+        if restarts < cfg.training.processes.max_restarts and not _lost_another(repr(error)):
+            log.exception("process %d", rank)
         raise
     finally:
         dist.destroy_process_group()
@@ -138,7 +148,12 @@ def _leave_with(parent: int, stop: Stop) -> None:
 
 
 def _failure(error: Any, count: int) -> Exception:
-    rank, failure = error.get_first_failure()
+    """What the first process that failed said; not those that only lost it."""
+    found = sorted(error.failures.items(), key=lambda item: item[1].timestamp)
+    own = [(rank, failure) for rank, failure in found if not _lost_another(str(failure.message))]
+    rank, failure = (own or found)[0]
+    if not own:
+        return UserError(f"process {rank} of {count} lost the others; their output says why")
     if failure.exitcode < 0:
         return UserError(
             f"process {rank} of {count} was ended by {failure.signal_name()}\n"
@@ -151,6 +166,11 @@ def _failure(error: Any, count: int) -> Exception:
     if kind == "UserError":
         return UserError(text)
     return RuntimeError(f"process {rank} of {count}:\n{said['extraInfo']['py_callstack']}")
+
+
+def _lost_another(said: str) -> bool:
+    """Whether it failed because another process was gone, as gloo and NCCL put it."""
+    return any(word in said for word in ("gloo", "Gloo", "NCCL", "DistBackendError"))
 
 
 def is_main() -> bool:

@@ -41,8 +41,8 @@ def run(cfg: Config, run_dir: Path) -> float:
                     note(objective=objective if math.isfinite(objective) else None)
                 return objective
     except Stopped as stopped:
-        stopped.go_on = runs.go_on_command(cfg.name)
-        if cfg.requeue and is_first and requeue(stopped):
+        stopped.go_on = runs.go_on_command(cfg.name) if is_first else ""
+        if is_first and requeue(stopped, cfg.requeue):
             stopped.go_on = ""
             log.info("back in Slurm's queue; the same job goes on in %s", run_dir)
         raise

@@ -64,7 +64,7 @@ def readable_name(overrides: list[str], short: bool = True) -> str:
     last = Counter(key.rpartition(".")[2] for _, key, _ in split)
     parts = []
     for prefix, key, value in split:
-        if key not in NOT_IN_A_NAME and not key.startswith("hydra"):
+        if is_the_jobs(key):
             name = key.rpartition(".")[2]
             if last[name] > 1 or name == "name" or not short:
                 name = key
@@ -74,6 +74,12 @@ def readable_name(overrides: list[str], short: bool = True) -> str:
     if readable == name and len(name) <= LONGEST_NAME:
         return name
     return f"{readable[:LONGEST_NAME]},{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def is_the_jobs(key: str) -> bool:
+    """Whether an override of this key says what a job is, not how a sweep goes."""
+    other = key.startswith(("hydra.", "hydra/", "sweep.", "slurm."))
+    return key not in NOT_IN_A_NAME and not other
 
 
 def canonical(value: str) -> str:

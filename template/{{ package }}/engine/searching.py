@@ -38,7 +38,7 @@ def search(
     maximize = config.training.objective.goal == "maximize"
     space = {key: distribution(o) for key, o in swept(overrides).items()}
     fixed = [o for o in overrides if split_override(o)[1] not in space]
-    told = {key: str(o.get_value_element_as_str()) for key, o in swept(overrides).items()}
+    told = {k: str(o.input_line).partition("=")[2] for k, o in swept(overrides).items()}
     about = told | {"all else": " ".join(sorted(meaning(fixed)))}
     study = open_study(sweep_dir, space, about, maximize, settings)
     for trial in study.get_trials(states=[TrialState.RUNNING]):

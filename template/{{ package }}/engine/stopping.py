@@ -5,7 +5,6 @@ A cluster sends SIGUSR1 (to scripts/) or SIGUSR2 (to the jobs of submitit) ahead
 """
 
 import os
-import shutil
 import signal
 import subprocess
 import threading
@@ -74,15 +73,15 @@ class Stop:
         os.write(2, f"\n{name}: finishes the iteration and saves{again}\n".encode())
 
 
-def requeue(stopped: Stopped) -> bool:
+def requeue(stopped: Stopped, after_usr1: bool) -> bool:
     """After a cluster's warning: give the job back to the queue, to go on in its directory later.
 
-    Raises UserError if Slurm refuses.
+    SIGUSR2 is for submitit, which then ends this process. Raises UserError if Slurm refuses.
     """
     if stopped.signal == signal.SIGUSR2 and callable(signal.getsignal(signal.SIGUSR2)):
-        signal.raise_signal(signal.SIGUSR2)  # submitit's own handler: saves what it knows, requeues
+        signal.raise_signal(signal.SIGUSR2)
     job = os.environ.get("SLURM_JOB_ID")
-    if stopped.signal != signal.SIGUSR1 or not job or not shutil.which("scontrol"):
+    if stopped.signal != signal.SIGUSR1 or not after_usr1 or not job:
         return False
     done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True)
     if done.returncode:
@@ -105,10 +104,12 @@ def kept_from_children() -> Iterator[None]:
     They inherit what the main thread blocks. Here another thread receives the signals, and Python
     handles them in the main thread all the same.
     """
-    resource_tracker.ensure_running()  # it would unblock them when a process is started
     ended = threading.Event()
     threading.Thread(target=ended.wait, daemon=True).start()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, WARNINGS)
+    # a process of multiprocessing's own: it ignores the others, and starting it unblocks them
+    resource_tracker.ensure_running()
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
     finally:

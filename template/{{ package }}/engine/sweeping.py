@@ -74,7 +74,9 @@ class Sweeper(HydraSweeper):
         from .checking import Checker
 
         settings = Sweep.model_validate(OmegaConf.to_container(self.composed.sweep, resolve=True))
-        overrides = [*self.params, *arguments]
+        given = {split_override(argument)[1] for argument in arguments}
+        space = [o for o in self.params if split_override(o)[1] not in given]
+        overrides = [*space, *arguments]
         checker = Checker(CONF, {})
         if is_grid(self.composed):
             jobs = grid_jobs(overrides, self.composed)
@@ -198,16 +200,9 @@ def meaning(overrides: Sequence[str]) -> frozenset[str]:
     parts = []
     for override in overrides:
         prefix, key, value = split_override(override)
-        if is_the_jobs(key):
+        if runs.is_the_jobs(key):
             parts.append(prefix.replace("+", "") + key + runs.canonical(value))
     return frozenset(parts)
-
-
-def is_the_jobs(key: str) -> bool:
-    """Whether an override of this key says what a job is, not how the sweep goes."""
-    return key not in runs.NOT_IN_A_NAME and not key.startswith(
-        ("hydra.", "hydra/", "sweep.", "slurm.")
-    )
 
 
 def _directories(sweep_dir: Path) -> list[Path]:
@@ -273,7 +268,7 @@ def tell(sweep_dir: Path, metric: str, maximize: bool, failed: dict[Path, str]) 
         print(f"failed: {directory.name}: {said.splitlines()[0] if said else 'no word'}")
     best = sweep_dir / str(rows[0]["job"])
     if rows[0][metric] != "":
-        others = [o for o in _overrides(best) if is_the_jobs(split_override(o)[1])]
+        others = [o for o in _overrides(best) if runs.is_the_jobs(split_override(o)[1])]
         print(f"best: {runs.shorter(best)}")
         print(f"  {shlex.join(['python', 'train.py', *others])}")
 
@@ -297,7 +292,7 @@ def _rows(sweep_dir: Path, metric: str, failed: dict[Path, str]) -> Iterator[dic
 def _values(overrides: list[str]) -> Iterator[tuple[str, str]]:
     for override in overrides:
         _, key, value = split_override(override)
-        if is_the_jobs(key):
+        if runs.is_the_jobs(key):
             yield key, value[1:]
 
 

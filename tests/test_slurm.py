@@ -1,0 +1,216 @@
+"""On a real Slurm of two nodes: the scripts, a sweep through submitit, time limits, requeueing."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from . import slurm
+from .conftest import Project, Render
+from .test_survival import SMALL, record, weights
+from .test_sweeps import jobs, table
+
+# what the little nodes have: no GPU, two cores
+LITTLE = "--gpus=0 --cpus-per-task=1"
+LITTLE_NODES = "--gpus-per-node=0 --cpus-per-task=1"
+LITTLE_JOBS = "hydra/launcher=slurm slurm.gpus=0 slurm.cpus=1"
+# longer than the half minute after which Slurm first looks at time limits
+LONGER = f"{SMALL} training.iter_num=2500 training.run.eval_every=2500 training.run.log_every=500"
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[dict[str, str]]:
+    """What Slurm's commands need in their environment."""
+    if lacking := slurm.missing():
+        reason = f"no Slurm here: {', '.join(lacking)} missing"
+        assert "SLURM_EXPECTED" not in os.environ, reason  # .ci/run installs it
+        pytest.skip(reason)
+    with slurm.cluster() as environment:
+        yield environment
+
+
+@pytest.fixture(scope="module")
+def there(render: Render, cluster: dict[str, str]) -> Project:
+    """A project with the interpreter of these tests as its environment."""
+    path = render(project_name="On Slurm", slurm=True)
+    environment = path / ".venv"
+    if not environment.exists():
+        environment.symlink_to(sys.prefix)
+    return Project(path)
+
+
+@pytest.fixture
+def sbatch(there: Project, cluster: dict[str, str]) -> "Sbatch":
+    return Sbatch(there, cluster)
+
+
+class Sbatch:
+    """Jobs of one test."""
+
+    def __init__(self, project: Project, cluster: dict[str, str]) -> None:
+        self.project = project
+        self.environment = {k: v for k, v in os.environ.items() if k != "RUN_NAME"} | cluster
+
+    def __call__(self, command: str, **variables: str) -> str:
+        """Submit; returns the job's id."""
+        done = self.slurm(f"sbatch --parsable {command}", **variables)
+        return done.strip()
+
+    def slurm(self, command: str, **variables: str) -> str:
+        done = subprocess.run(
+            command,
+            shell=True,
+            cwd=self.project.path,
+            env=self.environment | variables,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def output(self, job: str) -> str:
+        files = self.project.path.glob(f"slurm-{job}*.out")
+        return "\n".join(file.read_text() for file in files)
+
+    def wait_for(self, job: str, text: str, seconds: float = 60) -> None:
+        deadline = time.monotonic() + seconds
+        while not re.search(text, self.output(job)):
+            assert time.monotonic() < deadline, self.output(job)
+            time.sleep(0.1)
+
+    def wait(self, job: str, seconds: float = 150) -> str:
+        """Until it has left the queue for good; returns what it printed."""
+        deadline = time.monotonic() + seconds
+        while self.slurm(f"squeue --noheader --array --jobs={job} 2>/dev/null || true"):
+            assert time.monotonic() < deadline, self.output(job)
+            time.sleep(0.3)
+        return self.output(job)
+
+
+def test_one_node(sbatch: Sbatch, there: Project) -> None:
+    job = sbatch(f"{LITTLE} scripts/train.sbatch model=dryrun training=dryrun")
+    said = sbatch.wait(job)
+    assert said.startswith(f"name=slurm-{job}\n")
+    assert "iteration 4: best cer" in said
+    run = there.path / "runs" / f"slurm-{job}"
+    assert record(run)["state"] == "finished"
+    there.run(f"python train.py {SMALL} name=by-hand")
+    assert weights(run) == weights(there.path / "runs/by-hand")
+
+
+def test_a_sweep_of_three_jobs(sbatch: Sbatch, there: Project) -> None:
+    grid = f"--multirun {LITTLE_JOBS} {SMALL} name=three-jobs training.lr=1e-4,1e30,1e-3"
+    done = there.run(f"python train.py {grid}", status=1, **sbatch.environment)
+    sweep = there.path / "runs/three-jobs"
+    assert jobs(sweep) == {"lr=0.0001", "lr=1e+30", "lr=0.001"}
+    states = {row["job"]: row["state"] for row in table(sweep)}
+    assert states == {"lr=0.0001": "finished", "lr=0.001": "finished", "lr=1e+30": "failed"}
+    assert "failed: lr=1e+30: the loss is nan at iteration" in done.stdout
+    numbers = {(sweep / job / "slurm.id").read_text() for job in jobs(sweep)}
+    assert len(numbers) == 3, "a Slurm job for each"
+    there.run(f"python train.py {SMALL} training.lr=1e-3 name=alone")
+    assert weights(sweep / "lr=0.001") == weights(there.path / "runs/alone")
+    again = there.run(f"python train.py {grid}", status=1, **sbatch.environment).stdout
+    assert again.count("finished before: ") == 2
+    assert "1 jobs submitted" in again
+
+
+def test_an_array(sbatch: Sbatch, there: Project) -> None:
+    each = "'model=dryrun training=dryrun' 'model=tiny training=dryrun'"
+    job = sbatch(f"{LITTLE} --array=0-1 scripts/sweep_array.sbatch {each}")
+    said = sbatch.wait(job)
+    sweep = there.path / "runs" / f"slurm-{job}"
+    assert jobs(sweep) == {"model=dryrun,training=dryrun", "model=tiny,training=dryrun"}, said
+    assert {row["state"] for row in table(sweep)} == {"finished"}
+
+
+def test_two_nodes(sbatch: Sbatch, there: Project) -> None:
+    more = "model=dryrun training=dryrun training.iter_num=40"
+    # both nodes are this machine, whose name is not theirs
+    variables = {"RUN_DEVICES": "1", "RUN_FIRST_NODE": "localhost"}
+    job = sbatch(f"{LITTLE_NODES} scripts/train_multinode.sbatch {more}", **variables)
+    sbatch.wait_for(job, "iteration 10/")
+    sbatch.slurm(f"scancel --signal=USR1 {job}")
+    said = sbatch.wait(job)
+    assert "parameters on 2 " in said
+    assert "back in Slurm's queue" in said
+    assert re.search(r"continues after iteration \d+ of 40", said)
+    assert said.count(f"name=slurm-{job}\n") == 2, "one node speaks, once each time"
+    assert "Traceback" not in said
+    run = there.path / "runs" / f"slurm-{job}"
+    assert record(run)["state"] == "finished"
+    there.run(f"python train.py {more} training.devices=2 name=two-devices", OMP_NUM_THREADS="2")
+    assert weights(run) == weights(there.path / "runs/two-devices")
+
+
+def test_a_node_that_stays_away_is_named_by_its_host(sbatch: Sbatch, there: Project) -> None:
+    script = there.path / "lonely.sbatch"
+    script.write_text(
+        "#!/bin/bash\n#SBATCH --nodes=2 --ntasks=2 --output=slurm-%j.out\n"
+        "source .venv/bin/activate\nexport RUN_NODES=2 RUN_FIRST_NODE=localhost\n"
+        "srun bash -c 'if [ $SLURM_NODEID = 1 ]; then exec sleep 9; fi; "
+        f"exec python train.py {SMALL} name=lonely training.processes.join_seconds=4'\n"
+    )
+    job = sbatch("lonely.sbatch")
+    assert "missing: node 1 (n2)" in sbatch.wait(job)
+
+
+@pytest.mark.slow
+def test_time_limits_lose_nothing(sbatch: Sbatch, there: Project) -> None:
+    """One job by script and one by submitit, each longer than its limit lets it run."""
+    limit = f"{LITTLE} --time=1 --signal=B:USR1@50"
+    job = sbatch(f"{limit} scripts/train.sbatch {LONGER}")
+    grid = f"--multirun {LITTLE_JOBS} slurm.minutes=1 slurm.warn_seconds=50 name=limited {LONGER}"
+    # one of two cores each, as before
+    one_thread = sbatch.environment | {"OMP_NUM_THREADS": "1"}
+    there.run(f"python train.py {grid}", status=0, **one_thread)
+    said = sbatch.wait(job)
+    for run in (there.path / "runs" / f"slurm-{job}", *(there.path / "runs/limited").glob("m*")):
+        about = record(run)
+        assert about["state"] == "finished", said
+        assert len(about["earlier"]) >= 1, "it was stopped on the way"
+        assert {entry["state"] for entry in about["earlier"]} == {"stopped"}
+    assert said.count("back in Slurm's queue; the same job goes on") >= 1
+    assert re.search(r"continues after iteration \d+ of 2500", said)
+    there.run(f"python train.py {LONGER} name=undisturbed", OMP_NUM_THREADS="1")
+    undisturbed = weights(there.path / "runs/undisturbed")
+    assert weights(there.path / "runs" / f"slurm-{job}") == undisturbed
+    (limited,) = (there.path / "runs/limited").glob("m*")
+    assert weights(limited) == undisturbed
+
+
+def test_a_cancelled_job_of_a_sweep_is_a_failed_one(sbatch: Sbatch, there: Project) -> None:
+    grid = f"--multirun {LITTLE_JOBS} {LONGER} name=cancelled training.lr=1e-4"
+    environment = sbatch.environment
+    process = subprocess.Popen(
+        [there.python, "train.py", *grid.split()],
+        cwd=there.path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    sweep = there.path / "runs/cancelled"
+    deadline = time.monotonic() + 60
+    while not (found := list(sweep.glob("*/record.json"))):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    number = (found[0].parent / "slurm.id").read_text()
+    sbatch.slurm(f"scancel --signal=KILL --full {number}")
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "failed, ended by Slurm (time, memory or scancel); see runs/cancelled/.submitit" in said
+
+
+def test_the_scripts_want_sbatch(there: Project) -> None:
+    for script in sorted((there.path / "scripts").glob("*.sbatch")):
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("SLURM")}
+        done = subprocess.run(
+            ["bash", str(script)], cwd=there.path, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode != 0
+        assert "submit this script with sbatch" in done.stderr, script

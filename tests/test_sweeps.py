@@ -1,0 +1,366 @@
+"""--multirun: grids, searches, and jobs side by side."""
+
+import csv
+import os
+import re
+import shlex
+import shutil
+import signal
+import sqlite3
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from .conftest import Project
+from .test_survival import LONG, SMALL, record, start, weights
+
+# the loss tells jobs of four iterations apart, the error rate hardly does
+LOSS = "training.objective.metric=loss"
+OPTUNA = f"--multirun sweep=optuna {SMALL} {LOSS}"
+
+
+def table(sweep: Path) -> list[dict[str, str]]:
+    with (sweep / "sweep.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def jobs(sweep: Path) -> set[str]:
+    return {path.parent.name for path in sweep.glob("*/metrics.jsonl")}
+
+
+def wait_for(condition: "object", seconds: float = 60) -> None:
+    assert callable(condition)
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_grid_tells_how_its_jobs_compare(project: Project) -> None:
+    command = f"python train.py --multirun {SMALL} {LOSS} name=grid training.lr=1e-4,1e30,2e-3"
+    done = project.run(command, status=1)
+    sweep = project.path / "runs/grid"
+    rows = table(sweep)
+    assert [row["job"] for row in rows] == ["lr=0.002", "lr=0.0001", "lr=1e+30"], "the best first"
+    assert [row["state"] for row in rows] == ["finished", "finished", "failed"]
+    assert [row["training.optim.lr"] for row in rows] == ["0.002", "0.0001", "1e+30"]
+    assert float(rows[0]["loss"]) < float(rows[1]["loss"])
+    assert "failed: lr=1e+30: the loss is nan" in done.stdout
+    # the best job's command line gives what the job gave, seeds and all
+    best = done.stdout.rstrip().splitlines()[-1].strip()
+    assert shlex.split(best)[:2] == ["python", "train.py"]
+    project.run(f"{best} name=best-again")
+    assert weights(project.path / "runs/best-again") == weights(sweep / "lr=0.002")
+    # once more: the failed one alone
+    again = project.run(command, status=1).stdout
+    assert again.count("finished before: ") == 2
+    assert "job 1 of 1: lr=1e+30" in again
+    assert jobs(sweep) == {"lr=0.002", "lr=0.0001", "lr=1e+30"}
+
+
+@pytest.mark.parametrize("launcher", ["basic", "local hydra.launcher.at_once=1"])
+def test_a_sweep_may_stop_at_the_first_failure(project: Project, launcher: str) -> None:
+    name = f"stop-{launcher.split()[0]}"
+    more = f"sweep.on_error=stop hydra/launcher={launcher} name={name} training.lr=1e-4,1e30,2e-3"
+    project.run(f"python train.py --multirun {SMALL} {more}", status=1)
+    rows = table(project.path / "runs" / name)
+    assert {row["job"]: row["state"] for row in rows} == {
+        "lr=0.0001": "finished",
+        "lr=1e+30": "failed",
+    }
+
+
+def test_a_grid_that_grows_knows_its_jobs(project: Project) -> None:
+    grid = "python train.py --multirun training=dryrun name=grows"
+    project.run(f"{grid} model=dryrun training.lr=1e-4,3e-4")
+    before = {job: (project.path / "runs/grows" / job).stat().st_mtime_ns for job in ("lr=0.0001",)}
+    done = project.run(f"{grid} training.lr=0.0003,1e-4 model=tiny,dryrun").stdout
+    assert done.count("finished before: ") == 2
+    assert jobs(project.path / "runs/grows") == {
+        "lr=0.0001",
+        "lr=0.0003",
+        "model=tiny,lr=0.0001",
+        "model=tiny,lr=0.0003",
+    }
+    assert before["lr=0.0001"] == (project.path / "runs/grows/lr=0.0001").stat().st_mtime_ns
+    assert {row["model"] for row in table(project.path / "runs/grows")} == {"tiny", "dryrun"}
+
+
+def test_jobs_of_the_same_name_keep_apart(project: Project) -> None:
+    for seed in (1, 2):
+        grid = f"python train.py --multirun {SMALL} name=apart training.seed={seed}"
+        project.run(f"{grid} training.lr=1e-4,3e-4")
+    assert len(jobs(project.path / "runs/apart")) == 4
+    assert {(row["training.run.seed"]) for row in table(project.path / "runs/apart")} == {"1", "2"}
+
+
+def test_jobs_side_by_side_are_those_one_after_another(project: Project) -> None:
+    grid = f"--multirun {SMALL} training.iter_num=40 training.lr=1e-4,3e-4,1e-3"
+    project.run(f"python train.py {grid} name=in-turn", OMP_NUM_THREADS="1")
+    beside = f"python train.py {grid} name=beside hydra/launcher=local"
+    done = project.run(beside, OMP_NUM_THREADS="1")
+    assert "3 jobs, 2 at once" in done.stdout
+    assert len(table(project.path / "runs/beside")) == 3
+    for job in ("lr=0.0001", "lr=0.0003", "lr=0.001"):
+        one, other = (project.path / "runs" / name / job for name in ("beside", "in-turn"))
+        assert weights(one) == weights(other)
+        assert "iteration 40/40" in (one / "output.log").read_text()
+    assert jobs(project.path / "runs/beside") == jobs(project.path / "runs/in-turn")
+
+
+def test_a_job_that_is_killed_takes_no_other_with_it(project: Project) -> None:
+    grid = f"--multirun {SMALL} hydra/launcher=local name=killed-job training.iter_num=400"
+    grid += " training.run.eval_every=400 training.lr=1e-4,3e-4,1e-3"
+    sweep = project.path / "runs/killed-job"
+    process = start(project, grid, "3 jobs, 2 at once")
+    wait_for((sweep / "lr=0.0003/record.json").exists)
+    lock = (sweep / "lr=0.0003/.lock").read_text()
+    os.kill(int(lock.split()[1]), signal.SIGKILL)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 1
+    states = {row["job"]: row["state"] for row in table(sweep)}
+    assert states == {"lr=0.0001": "finished", "lr=0.001": "finished", "lr=0.0003": "failed"}
+    assert "failed: lr=0.0003: status -9; see runs/killed-job/lr=0.0003/output.log" in said
+    again = project.run(f"python train.py {grid}").stdout
+    assert again.count("finished before: ") == 2
+    assert {row["state"] for row in table(sweep)} == {"finished"}
+
+
+def test_a_signal_stops_jobs_side_by_side_and_they_go_on(project: Project) -> None:
+    grid = f"--multirun {SMALL} hydra/launcher=local name=paused training.iter_num=400"
+    grid += " training.run.eval_every=400 training.lr=1e-4,3e-4,1e-3"
+    sweep = project.path / "runs/paused"
+    process = start(project, grid, "3 jobs, 2 at once")
+    for job in ("lr=0.0001", "lr=0.0003"):
+        wait_for(lambda job=job: "iteration 9/" in _text(sweep / job / "output.log"))
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"to go on: python train.py {grid}" in said
+    assert record(sweep / "lr=0.0001")["state"] == "stopped"
+    assert not (sweep / "lr=0.001").exists(), "no other job began"
+    project.run(f"python train.py {grid}")
+    assert "continues after iteration" in _text(sweep / "lr=0.0003/output.log")
+    assert {row["state"] for row in table(sweep)} == {"finished"}
+
+
+def _text(file: Path) -> str:
+    return file.read_text() if file.exists() else ""
+
+
+SHARES = """
+from omegaconf import OmegaConf
+import PACKAGE.engine.launching as launching
+
+launching.visible_gpus = lambda: [str(number) for number in range(4, 12)]
+local = launching.Local("auto")
+local.composed = OmegaConf.create({"training": {"run": {"device": "auto", "devices": 1}}})
+jobs = [["training.run.devices=4"], ["training.run.devices=2"]]
+for at_once, jobs in ("auto", [["model=tiny"]]), ("auto", jobs), (16, [["model=tiny"]]):
+    local.at_once = at_once
+    print(*[share["CUDA_VISIBLE_DEVICES"] for share in local._shares(jobs)])
+"""
+
+
+def test_gpus_are_shared_out(project: Project) -> None:
+    """What the environment of each job would say on a machine with GPUs 4 to 11."""
+    package = next(project.path.glob("*/engine")).parent.name
+    said = subprocess.run(
+        [project.python, "-c", SHARES.replace("PACKAGE", package)],
+        cwd=project.path,
+        capture_output=True,
+        text=True,
+    )
+    assert said.stdout.splitlines() == [
+        "4 5 6 7 8 9 10 11",
+        "4,5,6,7 8,9,10,11",
+        "4 5 6 7 8 9 10 11 4 5 6 7 8 9 10 11",
+    ], said.stderr
+
+
+def test_jobs_of_several_processes(project: Project) -> None:
+    grid = f"--multirun {SMALL} name=twos training.devices=2 training.lr=1e-4,3e-4"
+    project.run(f"python train.py {grid}")
+    sweep = project.path / "runs/twos"
+    assert jobs(sweep) == {"lr=0.0001", "lr=0.0003"}
+    assert len([path for path in sweep.iterdir() if path.is_dir()]) == 2
+
+
+def test_another_sweeper_works_as_well(project: Project) -> None:
+    command = f"python train.py --multirun hydra/sweeper=basic {SMALL} name=basic"
+    project.run(f"{command} training.lr=1e-4,3e-4")
+    found = {job.rpartition(",")[2] for job in jobs(project.path / "runs/basic")}
+    assert len(jobs(project.path / "runs/basic")) == 2, found
+
+
+def test_a_bug_in_one_job_lets_the_others_go_on(project: Project, tmp_path: Path) -> None:
+    shutil.copytree(project.path, tmp_path / "p", ignore=shutil.ignore_patterns("runs"))
+    training = next((tmp_path / "p").glob("*/training.py"))
+    text = training.read_text()
+    anchor = "    model = build_model(cfg)"
+    assert anchor in text
+    bug = "    if optim.lr == 3e-4:\n        raise KeyError('a bug')\n"
+    training.write_text(text.replace(anchor, bug + anchor))
+    grid = f"--multirun {SMALL} name=buggy training.lr=3e-4,1e-3"
+    done = subprocess.run(
+        [project.python, "train.py", *grid.split()],
+        cwd=tmp_path / "p",
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "KeyError: 'a bug'" in done.stderr
+    states = {row["job"]: row["state"] for row in table(tmp_path / "p/runs/buggy")}
+    assert states == {"lr=0.001": "finished", "lr=0.0003": "failed"}
+
+
+# searches
+
+
+def trials(sweep: Path) -> list[tuple[int, str]]:
+    with sqlite3.connect(sweep / "optuna.db") as database:
+        return list(database.execute("select number, state from trials order by number"))
+
+
+def test_a_search_goes_on_where_it_was_killed(project: Project) -> None:
+    command = f"{OPTUNA} name=search sweep.n_trials=4 sweep.parallel=2 hydra/launcher=local"
+    command += " training.iter_num=200 training.run.eval_every=200 training.checkpoint.every=20"
+    sweep = project.path / "runs/search"
+    process = start(project, command, "trials 1, 2 of 4")
+    wait_for(lambda: len(list(sweep.glob("*/checkpoints/iteration-*"))) >= 2)
+    os.killpg(process.pid, signal.SIGKILL)
+    for lock in sweep.glob("*/.lock"):
+        os.kill(int(lock.read_text().split()[1]), signal.SIGKILL)
+    began = {path.name for path in sweep.iterdir() if path.is_dir()}
+    project.run(f"python train.py {command}")
+    assert trials(sweep) == [(number, "COMPLETE") for number in range(4)]
+    assert len(jobs(sweep)) == 4, "each trial has its own directory"
+    assert began < jobs(sweep), "the first two went on in theirs"
+    assert any("continues after" in _text(sweep / job / "output.log") for job in began)
+    # the total is there already, a larger one is a continuation
+    assert "job" not in project.run(f"python train.py {command}").stdout.partition("loss")[0]
+    project.run(f"python train.py {command.replace('n_trials=4', 'n_trials=5')}")
+    assert len(trials(sweep)) == len(jobs(sweep)) == 5
+    rows = table(sweep)
+    assert [float(row["loss"]) for row in rows] == sorted(float(row["loss"]) for row in rows)
+    # another space or other fixed values are another search
+    other = project.run(f"python train.py {command} training.lr=interval(1e-3,1)", status=2)
+    assert "training.optim.lr: then tag(log,interval(" in other.stderr.replace(
+        " interval", "interval"
+    )
+    assert "give another name" in other.stderr
+
+
+def test_failed_trials_are_tried_again(project: Project) -> None:
+    space = "training.lr=choice(1e30,1e29) training.weight_decay=0.01"
+    command = f"python train.py {OPTUNA} name=hard sweep.n_trials=2 sweep.sampler=random {space}"
+    project.run(command, status=1)
+    before = jobs(project.path / "runs/hard")
+    project.run(command, status=1)
+    assert jobs(project.path / "runs/hard") >= before
+    assert {state for _, state in trials(project.path / "runs/hard")} == {"FAIL"}
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "gp", "cmaes"])
+def test_every_sampler_searches(project: Project, sampler: str) -> None:
+    more = f"name=by-{sampler} sweep.sampler={sampler} sweep.n_trials=2"
+    project.run(f"python train.py {OPTUNA} {more}")
+    assert len(table(project.path / "runs" / f"by-{sampler}")) == 2
+
+
+def test_a_study_in_use_or_of_something_else_is_told(project: Project) -> None:
+    command = f"python train.py {OPTUNA} sweep.n_trials=1"
+    project.run(f"{command} name=locked")
+    with sqlite3.connect(project.path / "runs/locked/optuna.db") as database:
+        database.execute("begin exclusive")
+        done = project.run(f"{command} name=locked", status=2)
+    assert "runs/locked/optuna.db: database is locked" in done.stderr.replace("(", "")
+    (project.path / "runs/foreign").mkdir()
+    (project.path / "runs/foreign/optuna.db").write_text("not a database, but a text\n" * 100)
+    done = project.run(f"{command} name=foreign", status=2)
+    assert "runs/foreign/optuna.db: file is not a database" in done.stderr.replace("(", "")
+
+
+WRONG = {
+    "a misspelt key": (
+        "training.otpim.lr=1e-4,1e-3",
+        ["training.otpim = {'lr': 0.001}: no such key", "did you mean training.optim?"],
+    ),
+    "one bad value": (
+        "training.lr=1e-4,-1",
+        ["training.optim.lr = -1: expected greater than 0", "from the command line"],
+    ),
+    "an interval": (
+        "training.lr=interval(0,1)",
+        ["training.optim.lr=interval(0,1): a grid has no intervals", "sweep=optuna"],
+    ),
+    "nothing to search": (
+        "sweep.sampler=tpe",
+        ["sweep.sampler = tpe: nothing to search", "tag(log, interval(1e-5, 1e-2))"],
+    ),
+    "another sampler": (
+        "sweep.sampler=bayes training.lr=1,2",
+        ["sweep.sampler = bayes: expected 'grid', 'tpe', 'random', 'gp' or 'cmaes'"],
+    ),
+    "too many devices": (
+        "training.devices=1,99",
+        ["training.run.devices = 99: expected at most"],
+    ),
+    "no Slurm": (
+        "hydra/launcher=slurm training.lr=1e-4,1e-3",
+        ["hydra/launcher=slurm: "],
+    ),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_what_is_wrong_is_told_before_the_first_job(project: Project, what: str) -> None:
+    overrides, expected = WRONG[what]
+    name = what.replace(" ", "-")
+    done = project.run(f"python train.py --multirun {SMALL} name={name} {overrides}", status=2)
+    for text in expected:
+        assert text in done.stderr
+    assert not list((project.path / "runs" / name).glob("*/.hydra"))
+
+
+def test_a_misspelt_key_of_a_search_is_told_before_the_first_job(project: Project) -> None:
+    search = project.path / "conf/sweep/misspelt.yaml"
+    text = (project.path / "conf/sweep/optuna.yaml").read_text()
+    search.write_text(text.replace("optim.weight_decay", "optim.weight_decoy"))
+    try:
+        command = f"python train.py --multirun sweep=misspelt {SMALL} name=misspelt"
+        done = project.run(command, status=2)
+    finally:
+        search.unlink()
+    assert "did you mean training.optim.weight_decay?" in done.stderr
+    assert "from the search space, hydra.sweeper.params" in done.stderr
+    assert not (project.path / "runs/misspelt/optuna.db").exists()
+
+
+def test_a_grid_is_refused_where_a_job_was_trained_with_another_config(project: Project) -> None:
+    command = f"python train.py --multirun {SMALL} name=edited training.lr=1e-4,3e-4"
+    project.run(command)
+    preset = project.path / "conf/training/dryrun.yaml"
+    text = preset.read_text()
+    preset.write_text(text.replace("warmup_steps: 1", "warmup_steps: 2"))
+    try:
+        done = project.run(command, status=2)
+    finally:
+        preset.write_text(text)
+    changed = "training.optim.scheduler.warmup_steps: then 1, now 2"
+    assert done.stderr.count(changed) == 2
+    assert re.search(r"runs/edited/lr=0.0001 was trained with another config", done.stderr)
+
+
+def test_an_interrupted_sweep_goes_on_with_the_job_it_was_in(project: Project) -> None:
+    grid = f"--multirun {LONG} name=in-one training.lr=1e-4,3e-4"
+    process = start(project, grid, "iteration 9/")
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "to go on: python train.py --multirun" in said
+    again = start(project, grid, "continues after iteration")
+    os.killpg(again.pid, signal.SIGKILL)
+    assert jobs(project.path / "runs/in-one") == {"lr=0.0001"}
