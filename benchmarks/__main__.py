@@ -117,6 +117,13 @@ def main() -> None:
         rows.append(f"| {name} | {ratio(ours, floor, project, empty)} | {floor_name} | {limit} x |")
         print(rows[-1], flush=True)
 
+    seeds = range(1, 11)
+    grid = [*train, "--multirun", *small, f"training.seed={','.join(map(str, seeds))}"]
+    alone = "; ".join(" ".join([*train, *small, f"training.seed={seed}"]) for seed in seeds)
+    figures = ratio(grid, ["sh", "-c", alone], project, project, pairs=3)
+    rows.append(f"| a grid of ten dryruns | {figures} | ten commands | 0.5 x |")
+    print(rows[-1], flush=True)
+
     clone = folder / "template"  # committed files alone, as a user's address would give
     subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
     rendered = [file.relative_to(project) for file in project.rglob("*") if file.is_file()]

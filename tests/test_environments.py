@@ -58,6 +58,11 @@ def test_two_commands_do_everything_on_a_fresh_machine(render: Render) -> None:
     assert " passed" in make(project, "test")
     assert (project / ".venv" / "bin" / "python").exists()
     make(project, "lint")
+    own = Project(project, str(project / ".venv" / "bin" / "python"))
+    search = "python train.py --multirun sweep=optuna model=dryrun training=dryrun"
+    told = own.run(search, status=2).stderr
+    assert "the package optuna is missing" in told
+    assert "pip install -e '.[sweep]'" in told
 
 
 def test_the_next_hydra_runs_the_same_project(
@@ -82,3 +87,6 @@ def test_the_next_hydra_runs_the_same_project(
     done = project.run("python -W error::DeprecationWarning -m pytest -q -W error::UserWarning")
     assert " passed" in done.stdout
     check_warnings(project)
+    search = "--multirun sweep=optuna sweep.n_trials=2 hydra/launcher=local"
+    done = project.run(f"python train.py {search} model=dryrun training=dryrun")
+    assert "best: runs/" in done.stdout

@@ -98,7 +98,7 @@ def test_one_node(sbatch: Sbatch, there: Project) -> None:
     assert "iteration 4: best cer" in said
     run = there.path / "runs" / f"slurm-{job}"
     assert record(run)["state"] == "finished"
-    there.run(f"python train.py {SMALL} name=by-hand")
+    there.run(f"python train.py {SMALL} name=by-hand", OMP_NUM_THREADS="1")
     assert weights(run) == weights(there.path / "runs/by-hand")
 
 
@@ -203,7 +203,7 @@ def test_a_cancelled_job_of_a_sweep_is_a_failed_one(sbatch: Sbatch, there: Proje
     sbatch.slurm(f"scancel --signal=KILL --full {number}")
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "failed, ended by Slurm (time, memory or scancel); see runs/cancelled/.submitit" in said
+    assert re.search(r"failed, ended by (SIGTERM|Slurm .*); see runs/cancelled/.submitit", said)
 
 
 def test_the_scripts_want_sbatch(there: Project) -> None:

@@ -122,7 +122,7 @@ def test_a_job_that_is_killed_takes_no_other_with_it(project: Project) -> None:
     assert process.returncode == 1
     states = {row["job"]: row["state"] for row in table(sweep)}
     assert states == {"lr=0.0001": "finished", "lr=0.001": "finished", "lr=0.0003": "failed"}
-    assert "failed: lr=0.0003: status -9; see runs/killed-job/lr=0.0003/output.log" in said
+    assert "failed: lr=0.0003: ended by SIGKILL; see runs/killed-job/lr=0.0003/output.log" in said
     again = project.run(f"python train.py {grid}").stdout
     assert again.count("finished before: ") == 2
     assert {row["state"] for row in table(sweep)} == {"finished"}

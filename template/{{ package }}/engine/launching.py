@@ -63,7 +63,7 @@ def returned(directory: Path, status: int | str, output: Path) -> JobReturn:
     if status == 0:
         return JobReturn(_return_value=record.get("objective"), status=JobStatus.COMPLETED)
     known = record.get("error") if record.get("state") == "failed" else None
-    said = f"status {status}" if isinstance(status, int) else status
+    said = _ended(status) if isinstance(status, int) else status
     error = f"{known or said}; see {runs.shorter(output.absolute())}"
     return JobReturn(_return_value=RuntimeError(error), status=JobStatus.FAILED)
 
@@ -156,6 +156,13 @@ class Local(_Launcher):
             )
 
 
+def _ended(status: Any) -> str:
+    """`ended by SIGKILL`, as a shell or Python gives a signal, or `status 1`."""
+    if not isinstance(status, int) or 0 <= status <= 128:
+        return f"status {status}"
+    return f"ended by {signal.Signals(status - 128 if status > 0 else -status).name}"
+
+
 def visible_gpus() -> list[str]:
     """The GPUs here, as CUDA_VISIBLE_DEVICES names them."""
     import torch
@@ -189,7 +196,7 @@ class Command:
             if leaving.code == -1:  # submitit's own way out, once it has requeued the job
                 raise
             if leaving.code:
-                raise RuntimeError(f"status {leaving.code}") from None
+                raise RuntimeError(_ended(leaving.code)) from None
 
     def checkpoint(self) -> Any:
         """What the requeued job runs: the same, which goes on by itself."""
@@ -295,7 +302,8 @@ class Slurm(_Launcher):
             outcome, said = pickle_load(paths.result_pickle)
             if outcome == "success":
                 return returned(directory, 0, paths.stdout)
-            return returned(directory, said.splitlines()[-1], paths.stderr)
+            said = said.splitlines()[-1].removeprefix("RuntimeError: ")
+            return returned(directory, said, paths.stderr)
         if not directory.joinpath(".hydra").exists() and not paths.stdout.exists():
             return JobReturn()  # cancelled before it began
         return returned(directory, "ended by Slurm (time, memory or scancel)", paths.stderr)
