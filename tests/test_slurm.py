@@ -17,7 +17,13 @@ from .test_sweeps import jobs, table
 # what the little nodes have: no GPU, two cores
 LITTLE = "--gpus=0 --cpus-per-task=1"
 LITTLE_NODES = "--gpus-per-node=0 --cpus-per-task=1"
-LITTLE_JOBS = "hydra/launcher=slurm slurm.gpus=0 slurm.cpus=1"
+LOCAL = """\
+# @package _global_
+slurm:
+  partition: main
+  gpus: 0
+  cpus: 1
+"""
 # longer than the half minute after which Slurm first looks at time limits
 LONGER = f"{SMALL} training.iter_num=2500 training.run.eval_every=2500 training.run.log_every=500"
 
@@ -40,6 +46,8 @@ def there(render: Render, cluster: dict[str, str]) -> Project:
     environment = path / ".venv"
     if not environment.exists():
         environment.symlink_to(sys.prefix)
+    (path / "conf" / "local").mkdir(exist_ok=True)
+    (path / "conf" / "local" / "default.yaml").write_text(LOCAL)
     return Project(path)
 
 
@@ -103,7 +111,7 @@ def test_one_node(sbatch: Sbatch, there: Project) -> None:
 
 
 def test_a_sweep_of_three_jobs(sbatch: Sbatch, there: Project) -> None:
-    grid = f"--multirun {LITTLE_JOBS} {SMALL} name=three-jobs training.lr=1e-4,1e30,1e-3"
+    grid = f"--multirun hydra/launcher=slurm {SMALL} name=three-jobs training.lr=1e-4,1e30,1e-3"
     done = there.run(f"python train.py {grid}", status=1, **sbatch.environment)
     sweep = there.path / "runs/three-jobs"
     assert jobs(sweep) == {"lr=0.0001", "lr=1e+30", "lr=0.001"}
@@ -120,11 +128,16 @@ def test_a_sweep_of_three_jobs(sbatch: Sbatch, there: Project) -> None:
 
 
 def test_an_array(sbatch: Sbatch, there: Project) -> None:
-    each = "'model=dryrun training=dryrun' 'model=tiny training=dryrun'"
+    long = f"{SMALL} training.iter_num=400 training.run.eval_every=400"
+    each = f"'model=dryrun training=dryrun' '{long}'"
     job = sbatch(f"{LITTLE} --array=0-1 scripts/sweep_array.sbatch {each}")
+    sbatch.wait_for(f"{job}_1", "iteration 50/400")
+    sbatch.slurm(f"scancel --signal=USR1 --full {job}_1")
     said = sbatch.wait(job)
+    assert "back in Slurm's queue" in said
+    assert re.search(r"continues after iteration \d+ of 400", said)
     sweep = there.path / "runs" / f"slurm-{job}"
-    assert jobs(sweep) == {"model=dryrun,training=dryrun", "model=tiny,training=dryrun"}, said
+    assert len(jobs(sweep)) == 2, "a directory for each, requeued or not"
     assert {row["state"] for row in table(sweep)} == {"finished"}
 
 
@@ -164,7 +177,8 @@ def test_time_limits_lose_nothing(sbatch: Sbatch, there: Project) -> None:
     """One job by script and one by submitit, each longer than its limit lets it run."""
     limit = f"{LITTLE} --time=1 --signal=B:USR1@50"
     job = sbatch(f"{limit} scripts/train.sbatch {LONGER}")
-    grid = f"--multirun {LITTLE_JOBS} slurm.minutes=1 slurm.warn_seconds=50 name=limited {LONGER}"
+    little_time = "slurm.minutes=1 slurm.warn_seconds=50"
+    grid = f"--multirun hydra/launcher=slurm {little_time} name=limited {LONGER}"
     # one of two cores each, as before
     one_thread = sbatch.environment | {"OMP_NUM_THREADS": "1"}
     there.run(f"python train.py {grid}", status=0, **one_thread)
@@ -184,7 +198,7 @@ def test_time_limits_lose_nothing(sbatch: Sbatch, there: Project) -> None:
 
 
 def test_a_cancelled_job_of_a_sweep_is_a_failed_one(sbatch: Sbatch, there: Project) -> None:
-    grid = f"--multirun {LITTLE_JOBS} {LONGER} name=cancelled training.lr=1e-4"
+    grid = f"--multirun hydra/launcher=slurm {LONGER} name=cancelled training.lr=1e-4"
     environment = sbatch.environment
     process = subprocess.Popen(
         [there.python, "train.py", *grid.split()],

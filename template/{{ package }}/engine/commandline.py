@@ -18,16 +18,15 @@ from typing import TYPE_CHECKING
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
 
 from . import runs
 from .aliases import Aliases, split_override
 from .composing import ERRORS, compose, name_this_run, register
 from .credentials import credential_problems
 from .errors import UserError
-from .launching import PART_OF_A_SWEEP
+from .launching import PART_OF_A_SWEEP, slurm_problems
 from .manifest import find_checkpoint
-from .sweeping import Job, corners, grid_jobs, is_grid, search_problems, swept
+from .sweeping import Job, corners, grid_jobs, is_grid, is_ours, search_problems, swept
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -120,14 +119,14 @@ def _check_sweep(
     overrides = [*(f"{key}={value}" for key, value in in_yaml.items()), *overrides]
     _refuse([*_grammar_problems(overrides)])
     chosen = base.hydra.runtime.choices
+    if chosen["hydra/launcher"] == "slurm":
+        _refuse(list(slurm_problems()))
     elsewhere = chosen["hydra/launcher"] not in ("basic", "local", "joblib")
     if is_grid(base):
         jobs = grid_jobs(overrides, base)
         return _checked([job.overrides for job in jobs], conf, typed, in_yaml), jobs, elsewhere
-    if str(base.hydra.sweeper._target_).endswith(".Sweeper"):
-        _refuse(
-            list(search_problems(str(OmegaConf.select(base, "sweep.sampler")), swept(overrides)))
-        )
+    if is_ours(base):
+        _refuse(list(search_problems(str(base.sweep.get("sampler")), swept(overrides))))
     return _checked(corners(overrides), conf, typed, in_yaml), [], elsewhere
 
 

@@ -5,14 +5,16 @@ A job is a command line, python train.py …, in a process of its own: one that 
 with it, and a GPU is its own.
 """
 
+import importlib.util
 import logging
 import os
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ Process = subprocess.Popen[bytes]
 
 OUTPUT = "output.log"
 PART_OF_A_SWEEP = "PART_OF_A_SWEEP"  # in the environment of a job: others tell what came of it
+OF_THE_SWEEP = ("hydra.mode", "hydra.sweep", "hydra/sweep", "hydra.launcher", "hydra/launcher")
 SLURM_ID = "slurm.id"
 LOOK_EVERY = 0.1  # seconds
 SLURM_EVERY = 2.0  # seconds; squeue is the cluster's, and shared
@@ -53,8 +56,9 @@ class _Launcher(Launcher):
     def command(self, overrides: Sequence[str], directory: Path) -> list[str]:
         """The arguments of train.py for one job."""
         subdir = f"hydra.sweep.subdir='{directory.name}'"
-        others = [o for o in overrides if not o.startswith("hydra")]
-        return ["--multirun", *others, "hydra/launcher=basic", subdir]
+        theirs = [o for o in self.composed.hydra.overrides.hydra if not o.startswith(OF_THE_SWEEP)]
+        job = [o for o in overrides if not o.startswith("hydra.sweep.subdir=")]
+        return ["--multirun", *job, *theirs, "hydra/launcher=basic", subdir]
 
 
 def returned(directory: Path, status: int | str, output: Path) -> JobReturn:
@@ -309,6 +313,17 @@ class Slurm(_Launcher):
         return returned(directory, "ended by Slurm (time, memory or scancel)", paths.stderr)
 
 
+def slurm_problems() -> Iterator[str]:
+    """What keeps hydra/launcher=slurm from working here."""
+    if not importlib.util.find_spec("submitit"):
+        yield "hydra/launcher=slurm: the package submitit is missing\npip install -e '.[slurm]'"
+    if not shutil.which("squeue"):
+        yield (
+            "hydra/launcher=slurm: there is no Slurm here (no squeue)\n"
+            "give the command on a machine of the cluster, or hydra/launcher=local"
+        )
+
+
 def slurm_id(directory: Path) -> str:
     """The Slurm job that works in a directory, or did."""
     file = directory / SLURM_ID
@@ -316,15 +331,9 @@ def slurm_id(directory: Path) -> str:
 
 
 def queued() -> set[str]:
-    """The ids of this user's jobs that wait or run. Raises UserError where there is no Slurm."""
+    """The ids of this user's jobs that wait or run. Raises UserError if Slurm does not answer."""
     command = ["squeue", "--me", "--noheader", "--array", "--format=%i"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True)
-    except FileNotFoundError:
-        raise UserError(
-            "hydra/launcher=slurm: there is no Slurm here (no squeue)\n"
-            "give the command on a machine of the cluster, or hydra/launcher=local"
-        ) from None
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         said = done.stderr.strip().splitlines()[-1:]
         raise UserError(f"hydra/launcher=slurm: {' '.join(said)}")

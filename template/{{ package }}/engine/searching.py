@@ -13,6 +13,7 @@ from ..config.sweep import Sweep
 from . import runs
 from .aliases import split_override
 from .errors import UserError
+from .resuming import differences
 from .sweeping import meaning, place, run_jobs, swept
 
 log = logging.getLogger(__name__)
@@ -50,9 +51,10 @@ def search(
             others.append(trial.params)
             study.enqueue_trial(trial.params)
     failed: dict[Path, str] = {}
+    in_vain = 0
     while True:
         complete = len(study.get_trials(states=[TrialState.COMPLETE], deepcopy=False))
-        count = min(settings.parallel, settings.n_trials - complete - len(failed))
+        count = min(settings.parallel, settings.n_trials - complete - in_vain)
         if count <= 0 or (failed and settings.on_error == "stop"):
             return failed
         # those that an earlier command did not end are first
@@ -61,11 +63,13 @@ def search(
         wanted = [[*fixed, *(f"{key}={t.params[key]}" for key in space)] for t in trials]
         jobs = place(wanted, sweep_dir, set(space))
         log.info("trials %s of %d", ", ".join(str(t.number + 1) for t in trials), settings.n_trials)
-        failed |= run_jobs(launcher, jobs, checker, settings.on_error == "stop")
+        untried = [job for job in jobs if job.directory not in failed]
+        failed |= run_jobs(launcher, untried, checker, settings.on_error == "stop")
         for trial, job in zip(trials, jobs, strict=True):
             value = runs.read_record(job.directory).get("objective")
             if job.directory in failed or value is None:
                 failed.setdefault(job.directory, "no objective")
+                in_vain += 1
                 study.tell(trial.number, state=TrialState.FAIL)
             else:
                 study.tell(trial.number, value)
@@ -95,10 +99,7 @@ def open_study(
             "give another name"
         ) from None
     if then not in (None, now):
-        changed = [
-            f"{key}: then {then[key]}, now {now[key]}" for key in now if then[key] != now[key]
-        ]
-        listed = "\n".join(changed)
+        listed = "\n".join(differences(then, now))
         raise UserError(f"{file} is the study of another search:\n{listed}\ngive another name")
     samplers: Any = optuna.samplers
     # another seed each time it goes on, or it would draw what it has drawn before

@@ -96,8 +96,12 @@ def is_grid(composed: DictConfig) -> bool:
     """Whether the jobs are known from the start; those of a search are not."""
     if PART_OF_A_SWEEP in os.environ or composed.mode != "train":
         return True
-    is_ours = str(composed.hydra.sweeper._target_).endswith(".Sweeper")
-    return is_ours and OmegaConf.select(composed, "sweep.sampler") == "grid"
+    return is_ours(composed) and composed.sweep.get("sampler") == "grid"
+
+
+def is_ours(composed: DictConfig) -> bool:
+    """Whether the sweeper is the one of this file, not one of another package."""
+    return str(composed.hydra.sweeper._target_).endswith("_sweeps.Sweeper")
 
 
 def grid_jobs(overrides: list[str], composed: DictConfig) -> list[Job]:
@@ -231,10 +235,7 @@ def run_jobs(launcher: Launcher, jobs: list[Job], checker: Any, stop: bool) -> d
     for first in range(0, len(waiting), size):
         batch = waiting[first : first + size]
         if failed and stop:
-            log.info(
-                "left out after the failure: %s",
-                ", ".join(j.directory.name for j in waiting[first:]),
-            )
+            log.info("%d jobs are left out after the failure", len(waiting) - first)
             break
         if in_this_process and PART_OF_A_SWEEP not in os.environ:
             log.info("job %d of %d: %s", first + 1, len(waiting), batch[0].directory.name)
