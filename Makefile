@@ -23,7 +23,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 test: install lint ## every test, the slow ones too
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n 2 --dist loadfile
 
 test-quick: install ## without the slow ones
 	$(PYTHON) -m pytest -m 'not slow'

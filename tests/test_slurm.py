@@ -25,7 +25,7 @@ slurm:
   cpus: 1
 """
 # longer than the half minute after which Slurm first looks at time limits
-LONGER = f"{SMALL} training.iter_num=2500 training.run.eval_every=2500 training.run.log_every=500"
+LONGER = f"{SMALL} training.iter_num=1700 training.run.eval_every=1700 training.run.log_every=500"
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +189,7 @@ def test_time_limits_lose_nothing(sbatch: Sbatch, there: Project) -> None:
         assert len(about["earlier"]) >= 1, "it was stopped on the way"
         assert {entry["state"] for entry in about["earlier"]} == {"stopped"}
     assert said.count("back in Slurm's queue; the same job goes on") >= 1
-    assert re.search(r"continues after iteration \d+ of 2500", said)
+    assert re.search(r"continues after iteration \d+ of 1700", said)
     there.run(f"python train.py {LONGER} name=undisturbed", OMP_NUM_THREADS="1")
     undisturbed = weights(there.path / "runs/undisturbed")
     assert weights(there.path / "runs" / f"slurm-{job}") == undisturbed

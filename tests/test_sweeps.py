@@ -39,9 +39,9 @@ def wait_for(condition: "object", seconds: float = 60) -> None:
 
 
 def test_a_grid_tells_how_its_jobs_compare(project: Project) -> None:
-    command = f"python train.py --multirun {SMALL} {LOSS} name=grid training.lr=1e-4,1e30,2e-3"
+    command = f"python train.py --multirun {SMALL} {LOSS} name=compared training.lr=1e-4,1e30,2e-3"
     done = project.run(command, status=1)
-    sweep = project.path / "runs/grid"
+    sweep = project.path / "runs/compared"
     rows = table(sweep)
     assert [row["job"] for row in rows] == ["lr=0.002", "lr=0.0001", "lr=1e+30"], "the best first"
     assert [row["state"] for row in rows] == ["finished", "finished", "failed"]

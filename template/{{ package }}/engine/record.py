@@ -62,7 +62,7 @@ def begin_record(cfg: Config, run_dir: Path) -> None:
         "command": os.environ.get(runs.COMMAND, shlex.join(sys.orig_argv)),
         "reproduce": " && ".join(steps),
         "overrides": overrides,
-        "seeds": {key: value for key, value in flatten(values).items() if "seed" in key},
+        "seeds": {k: v for k, v in flatten(values).items() if "seed" in k and k[:6] != "sweep."},
         "git": git,
         "hardware": _hardware(),
         "python": platform.python_version(),
