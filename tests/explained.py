@@ -90,7 +90,7 @@ def depth(line: str) -> int:
 def check(overrides: list[str], chance: random.Random) -> Iterator[str]:
     cfg = composing.compose(CONF, overrides)
     typed = {override: override for override in overrides}
-    entries = {e.key: e for e in explaining.entries(cfg, CONF, overrides, typed, "")}
+    entries = {e.key: e for e in explaining.entries(cfg, CONF, overrides, typed)}
     flat = dict(explaining.leaves(OmegaConf.to_container(cfg, resolve=False)))
     if entries.keys() != flat.keys():
         yield f"keys differ: {entries.keys() ^ flat.keys()}"

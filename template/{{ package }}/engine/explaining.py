@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -51,14 +52,16 @@ def explain(
 
     Raises UserError for a key that is not there.
     """
-    known = list(entries(cfg, conf, overrides, typed, key or ""))
+    as_json = cfg.get("format") == "json"
+    depth = None if as_json else 2  # each layer takes a composing; one key is told in full
+    known = list(entries(cfg, conf, overrides, typed, key or "", depth))
     chosen = [e for e in known if not key or e.key == key or e.key.startswith(f"{key}.")]
     if not chosen:
         keys = [entry.key for entry in known]
         sections = {k.rpartition(".")[0] for k in keys} - {""}
         near = nearest(str(key), [*keys, *sections])
         raise UserError(f"key = {key}: no such key in this config{near}")
-    if cfg.get("format") == "json":
+    if as_json:
         rows = {
             e.key: {
                 "value": e.value,
@@ -75,11 +78,19 @@ def explain(
 
 
 def entries(
-    cfg: DictConfig, conf: Path, overrides: list[str], typed: dict[str, str], key: str
+    cfg: DictConfig,
+    conf: Path,
+    overrides: list[str],
+    typed: dict[str, str],
+    key: str = "",
+    depth: int | None = None,
 ) -> Iterator[Entry]:
-    """Every key of a composed config; the history of `key` is exact even in a file used twice."""
+    """Every key of a composed config, with the last `depth` places that set it, or all.
+
+    Those of `key` are all of them, and exact even where one file serves two keys.
+    """
     values = _file_values(conf)
-    found = list(layers(conf, overrides))
+    found = list(islice(layers(conf, overrides), depth))
     for path, raw in leaves(OmegaConf.to_container(cfg, resolve=False)):
         mine = layers(conf, overrides, only=path) if path == key else found
         places = dict.fromkeys(layer[path] for layer in mine if path in layer)
