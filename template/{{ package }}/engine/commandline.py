@@ -31,6 +31,8 @@ from .sweeping import Job, corners, grid_jobs, is_grid, is_ours, search_problems
 if TYPE_CHECKING:
     from ..config import Config
 
+EXPLAIN = [("mode", value) for value in ("=explain", "='explain'", '="explain"')]
+
 
 def prepare(argv: list[str], conf: Path) -> list[str]:
     """Check a command line against conf/ and return it as Hydra is to see it. Raises UserError."""
@@ -63,7 +65,7 @@ def prepare(argv: list[str], conf: Path) -> list[str]:
             _checked([overrides], conf, typed)
         return flags + overrides
 
-    if "mode=explain" in overrides:
+    if any(split_override(o)[1:] in EXPLAIN for o in overrides):
         _explain(overrides, conf, typed)
         raise SystemExit(0)
     recorded = _recorded(overrides)
