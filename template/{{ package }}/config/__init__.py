@@ -30,11 +30,13 @@ Text = Annotated[str, Field(min_length=1)]
 class Config(Section):
     """A whole run, as conf/config.yaml and the command line compose it."""
 
-    mode: Harmless[Literal["train", "evaluate", "recognize", "check"]]
+    mode: Harmless[Literal["train", "evaluate", "recognize", "check", "explain"]]
     name: Harmless[Annotated[str, BeforeValidator(_text), AfterValidator(_folder_name)]]
     runs_dir: Harmless[Text]
     checkpoint: Harmless[Text | None]
     input: Harmless[Text | None]
+    key: Harmless[Text | None]
+    format: Harmless[Literal["text", "json"]]
     resume: Harmless[Literal["auto", "force", "never"]]
     init: Text | None
     sweep: Harmless[Sweep]

@@ -80,7 +80,7 @@ class Checker:
             if problem:
                 told.append(problem)
             else:
-                kept.append(self._forced(override))
+                kept.append(self.forced(override))
         try:
             cfg = compose(self.conf, kept)
         except ERRORS as second:
@@ -99,10 +99,11 @@ class Checker:
         chosen = value[1:].strip("'\"").removesuffix(".yaml")
         if chosen in options or (group / f"{chosen}.yaml").is_file() or chosen[0] in "[{":
             return None
-        expected = f"expected one of {', '.join(options)}" + _nearest(chosen, options)
+        expected = f"expected one of {', '.join(options)}" + nearest(chosen, options)
         return f"{override}: no such option of the group {key}\n{expected}"
 
-    def _forced(self, override: str) -> str:
+    def forced(self, override: str) -> str:
+        """The override with which Hydra accepts a key that is not there."""
         prefix, key, value = split_override(override)
         if is_group(self.conf, key) or prefix == "~" or key.startswith("hydra.") or not value:
             return override
@@ -257,7 +258,8 @@ def _suggest(keys: list[str], cfg: DictConfig, values: dict[str, Any]) -> str:
     return f"; {'.'.join(parents) or 'the config'} has: {', '.join(siblings)}"
 
 
-def _nearest(word: str, words: list[str]) -> str:
+def nearest(word: str, words: list[str]) -> str:
+    """`; did you mean …?`, where there is anything like it."""
     near = difflib.get_close_matches(word, words, 1)
     return f"; did you mean {near[0]}?" if near else ""
 

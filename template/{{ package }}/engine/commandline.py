@@ -31,6 +31,8 @@ from .sweeping import Job, corners, grid_jobs, is_grid, is_ours, search_problems
 if TYPE_CHECKING:
     from ..config import Config
 
+EXPLAIN = [("mode", value) for value in ("=explain", "='explain'", '="explain"')]
+
 
 def prepare(argv: list[str], conf: Path) -> list[str]:
     """Check a command line against conf/ and return it as Hydra is to see it. Raises UserError."""
@@ -63,6 +65,9 @@ def prepare(argv: list[str], conf: Path) -> list[str]:
             _checked([overrides], conf, typed)
         return flags + overrides
 
+    if any(split_override(o)[1:] in EXPLAIN for o in overrides):
+        _explain(overrides, conf, typed)
+        raise SystemExit(0)
     recorded = _recorded(overrides)
     overrides = recorded + overrides
     jobs: list[Job] = []
@@ -100,6 +105,27 @@ def prepare(argv: list[str], conf: Path) -> list[str]:
     for line in _changes(first):
         print(f"unlike the run: {line}", flush=True)
     return flags + overrides
+
+
+def _explain(overrides: list[str], conf: Path, typed: dict[str, str]) -> None:
+    """Print every value and where it comes from, of a config that is refused as well."""
+    from .checking import Checker
+    from .checking import typed as config_of
+    from .explaining import explain
+
+    checker = Checker(conf, typed)
+    forced = [checker.forced(override) for override in overrides]
+    try:
+        cfg = compose(conf, forced)
+    except ERRORS:
+        checker.check(overrides)  # says what is wrong: without files there is nothing to explain
+        raise
+    key = cfg.get("key")
+    explain(cfg, conf, forced, typed, Aliases(conf).targets.get(str(key), key))
+    try:
+        config_of(cfg)
+    except UserError:
+        checker.check(overrides)  # says so with places
 
 
 def _check_sweep(

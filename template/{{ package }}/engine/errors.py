@@ -1,6 +1,7 @@
 # Kept by the template; an update merges what you change here.
 """Mistakes of the user's: a few lines on standard error and exit status 2, never a traceback."""
 
+import os
 import sys
 import traceback
 from collections.abc import Iterator
@@ -44,6 +45,9 @@ def told_plainly(one_of_many: bool = False, at_most: int = 20) -> Iterator[None]
     except UserError as error:
         _tell(error.problems, at_most)
         raise (JobFailed(str(error)) if one_of_many else SystemExit(2)) from None
+    except BrokenPipeError:  # … | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None
     except Exception as error:
         if "DataLoader worker" in str(error):
             # torch raises this wherever the main thread happens to be

@@ -5,6 +5,7 @@ Hydra does all the merging, so the answer follows its rules whatever the default
 """
 
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +24,46 @@ def origins(conf: Path, overrides: list[str], typed: dict[str, str]) -> dict[str
 
     `typed` gives an expanded override as the user wrote it.
     """
+    places = next(layers(conf, overrides))
+    return {key: told(place, overrides, typed) for key, place in places.items()}
+
+
+def layers(conf: Path, overrides: list[str], only: str = "") -> Iterator[dict[str, str]]:
+    """The place of every leaf, then of what it has overridden, and so on down to the first.
+
+    Composes once for each, without the places of those before; with `only`, without those of that
+    key, which is exact where one file serves two keys. Raises composing.ERRORS at the first.
+    """
+    spent: set[str] = set()
+    texts = {file: file.read_text("utf-8") for file in conf.rglob("*.yaml")}
+    nodes = {file: yaml.compose(text, Loader=LOADER) for file, text in texts.items()}
     with tempfile.TemporaryDirectory() as folder:
-        for file in conf.rglob("*.yaml"):
-            copy = Path(folder) / file.relative_to(conf)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            copy.write_text(_places(file, conf), "utf-8")
-        marked = [_mark(conf, override, i) for i, override in enumerate(overrides)]
-        cfg = compose(Path(folder), marked)
-    flat: dict[str, str] = {}
-    _flatten(OmegaConf.to_container(cfg, resolve=False), "", flat)
-    for key, place in flat.items():
-        if place.startswith(COMMAND_LINE):
-            override = overrides[int(place.removeprefix(COMMAND_LINE))]
-            flat[key] = f"the command line: {typed.get(override, override)}"
-    return flat
+        changed = list(texts)
+        while True:
+            for file in changed:
+                copy = Path(folder) / file.relative_to(conf)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                name = str(file.relative_to(conf.parent))
+                copy.write_text(_places(texts[file], nodes[file], name, spent), "utf-8")
+            marked = [_mark(conf, o, i) for i, o in enumerate(overrides)]
+            kept = [o for o in marked if o.rpartition("=")[2].strip("'") not in spent]
+            flat: dict[str, str] = {}
+            _flatten(OmegaConf.to_container(compose(Path(folder), kept), resolve=False), "", flat)
+            yield flat
+            new = {place for key, place in flat.items() if only in ("", key)} - spent
+            if not new:
+                return
+            spent |= new
+            names = {place.partition(":")[0] for place in new}
+            changed = [f for f in texts if str(f.relative_to(conf.parent)) in names]
+
+
+def told(place: str, overrides: list[str], typed: dict[str, str]) -> str:
+    """A place as people read it."""
+    if not place.startswith(COMMAND_LINE):
+        return place.rpartition(":")[0]  # the line is enough, the column keeps leaves apart
+    override = overrides[int(place.removeprefix(COMMAND_LINE))]
+    return f"the command line: {typed.get(override, override)}"
 
 
 def origin(key: str, places: dict[str, str]) -> str | None:
@@ -59,24 +86,27 @@ def _mark(conf: Path, override: str, index: int) -> str:
     return f"++{key}='{COMMAND_LINE}{index}'"
 
 
-def _places(file: Path, conf: Path) -> str:
-    text = file.read_text("utf-8")
-    name = str(file.relative_to(conf.parent))
-    node = yaml.compose(text, Loader=LOADER)
-    if node is None or name.startswith(f"{conf.name}/hydra/"):
+def _places(text: str, node: yaml.Node | None, name: str, without: set[str]) -> str:
+    """The text of a file with places for values; Hydra's own files stay as they are."""
+    if node is None or name.split("/")[1] == "hydra":
         return text
     header = "".join(line + "\n" for line in text.splitlines() if line.startswith("# @package"))
-    return header + yaml.dump(_place(node, name, top=True), Dumper=DUMPER, sort_keys=False)
+    placed = _place(node, name, without, top=True)
+    return header + yaml.dump(placed, Dumper=DUMPER, sort_keys=False)
 
 
-def _place(node: yaml.Node, name: str, top: bool = False) -> Any:
-    if isinstance(node, yaml.MappingNode):
-        placed = {}
-        for key, value in node.value:
-            keep = top and key.value in ("defaults", "hydra")
-            placed[key.value] = _plain(value) if keep else _place(value, name)
-        return placed
-    return f"{name}:{node.start_mark.line + 1}"
+def _place(node: yaml.Node, name: str, without: set[str], top: bool = False) -> Any:
+    """file:line:column in place of each leaf; nothing in place of those that are left out."""
+    if not isinstance(node, yaml.MappingNode) or not (node.value or top):
+        place = f"{name}:{node.start_mark.line + 1}:{node.start_mark.column + 1}"
+        return None if place in without else place
+    placed = {}
+    for key, value in node.value:
+        keep = top and key.value in ("defaults", "hydra")
+        inside = _plain(value) if keep else _place(value, name, without)
+        if inside is not None:
+            placed[key.value] = inside
+    return placed
 
 
 def _plain(node: yaml.Node) -> Any:
