@@ -22,8 +22,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m pip install --quiet --group test
 	touch $@
 
+# two workers on two cores: more threads would only wait for each other
+test: export OMP_NUM_THREADS ?= 1
 test: install lint ## every test, the slow ones too
-	$(PYTHON) -m pytest -n 2 --dist loadfile
+	$(PYTHON) -m pytest -n 2 --dist loadgroup
 
 test-quick: install ## without the slow ones
 	$(PYTHON) -m pytest -m 'not slow'

@@ -16,6 +16,17 @@ Finished = subprocess.CompletedProcess[str]
 Render = Callable[..., Path]
 
 
+# with two workers, tests of these files go to whichever is free; those of other files stay together
+SPLIT = ("environments", "explain", "processes", "project", "survival", "sweeps")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        name = item.path.stem.removeprefix("test_")
+        if name not in SPLIT:
+            item.add_marker(pytest.mark.xdist_group(name))
+
+
 class Project:
     """A rendered project; its commands run with the interpreter of these tests, or another."""
 

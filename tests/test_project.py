@@ -389,7 +389,7 @@ def test_help_teaches_the_project(project: Project) -> None:
         "--multirun",
     ):
         assert words in page
-    assert "explain" not in page
+    assert "mode=explain" in page
 
 
 def test_commands_that_show_do_not_import_torch(project: Project) -> None:

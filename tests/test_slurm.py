@@ -144,7 +144,7 @@ def test_an_array(sbatch: Sbatch, there: Project) -> None:
 def test_two_nodes(sbatch: Sbatch, there: Project) -> None:
     more = "model=dryrun training=dryrun training.iter_num=40"
     # both nodes are this machine, whose name is not theirs
-    variables = {"RUN_DEVICES": "1", "RUN_FIRST_NODE": "localhost"}
+    variables = {"RUN_DEVICES": "1", "RUN_FIRST_NODE": "localhost", "OMP_NUM_THREADS": "1"}
     job = sbatch(f"{LITTLE_NODES} scripts/train_multinode.sbatch {more}", **variables)
     sbatch.wait_for(job, "iteration 10/")
     sbatch.slurm(f"scancel --signal=USR1 {job}")
@@ -156,7 +156,7 @@ def test_two_nodes(sbatch: Sbatch, there: Project) -> None:
     assert "Traceback" not in said
     run = there.path / "runs" / f"slurm-{job}"
     assert record(run)["state"] == "finished"
-    there.run(f"python train.py {more} training.devices=2 name=two-devices", OMP_NUM_THREADS="2")
+    there.run(f"python train.py {more} training.devices=2 name=two-devices", OMP_NUM_THREADS="1")
     assert weights(run) == weights(there.path / "runs/two-devices")
 
 
