@@ -111,6 +111,7 @@ def main() -> None:
         ("a mistyped key", [*train, "training.optim.lrr=1"], show, "empty app `--cfg job`", 2.5),
         ("a wrong type", [*train, "training.lr=fast"], show, "empty app `--cfg job`", 2.5),
         ("a negative rate", [*train, "training.lr=-1"], show, "empty app `--cfg job`", 2.5),
+        ("`mode=explain`", [*train, "mode=explain"], show, "empty app `--cfg job`", 3.0),
         ("`mode=check`", [*train, "mode=check"], torch, '`python -c "import torch"`', 3.0),
         ("a dryrun, whole process", [*train, *small], torch, '`python -c "import torch"`', 4.0),
     ):

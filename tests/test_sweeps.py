@@ -309,6 +309,14 @@ WRONG = {
         "training.devices=1,99",
         ["training.run.devices = 99: expected at most"],
     ),
+    "no job at once": (
+        "hydra/launcher=local hydra.launcher.at_once=0 training.lr=1e-4,1e-3",
+        ["hydra.launcher.at_once = 0: expected a number of jobs, 1 or more, or auto"],
+    ),
+    "a logarithm of nothing": (
+        "sweep.sampler=tpe training.weight_decay=tag(log,interval(0,1))",
+        ["tag(log,interval(0,1)): a logarithmic scale is for an interval above 0"],
+    ),
     "no Slurm": (
         "hydra/launcher=slurm training.lr=1e-4,1e-3",
         ["hydra/launcher=slurm: "],  # the package, the cluster or its answer, as the machine may be

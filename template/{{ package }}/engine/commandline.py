@@ -24,7 +24,7 @@ from .aliases import Aliases, split_override
 from .composing import ERRORS, compose, name_this_run, register
 from .credentials import credential_problems
 from .errors import UserError
-from .launching import PART_OF_A_SWEEP, slurm_problems
+from .launching import PART_OF_A_SWEEP, local_problems, slurm_problems
 from .manifest import find_checkpoint
 from .sweeping import Job, corners, grid_jobs, is_grid, is_ours, search_problems, swept
 
@@ -147,6 +147,8 @@ def _check_sweep(
     chosen = base.hydra.runtime.choices
     if chosen["hydra/launcher"] == "slurm":
         _refuse(list(slurm_problems()))
+    if chosen["hydra/launcher"] == "local":
+        _refuse(list(local_problems(base.hydra.launcher.at_once)))
     elsewhere = chosen["hydra/launcher"] not in ("basic", "local", "joblib")
     if is_grid(base):
         jobs = grid_jobs(overrides, base)

@@ -313,6 +313,12 @@ class Slurm(_Launcher):
         return returned(directory, "ended by Slurm (time, memory or scancel)", paths.stderr)
 
 
+def local_problems(at_once: object) -> Iterator[str]:
+    """What keeps hydra/launcher=local from working."""
+    if at_once != "auto" and not (isinstance(at_once, int) and at_once > 0):
+        yield f"hydra.launcher.at_once = {at_once}: expected a number of jobs, 1 or more, or auto"
+
+
 def slurm_problems() -> Iterator[str]:
     """What keeps hydra/launcher=slurm from working here."""
     if not importlib.util.find_spec("submitit"):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobStatus
 from hydra.plugins.launcher import Launcher
@@ -94,7 +94,7 @@ class Sweeper(HydraSweeper):
 
 def is_grid(composed: DictConfig) -> bool:
     """Whether the jobs are known from the start; those of a search are not."""
-    if PART_OF_A_SWEEP in os.environ or composed.mode != "train":
+    if PART_OF_A_SWEEP in os.environ or composed.mode not in ("train", "check"):
         return True
     return is_ours(composed) and composed.sweep.get("sampler") == "grid"
 
@@ -154,6 +154,15 @@ def search_problems(sampler: str, space: dict[str, Override]) -> Iterator[str]:
                 "pip install -e '.[sweep]'"
             )
             return
+    for override in space.values():
+        value: Any = override.value()
+        if "log" not in getattr(value, "tags", ()):
+            continue
+        if not isinstance(value, IntervalSweep) or not (value.start or 0) > 0:
+            yield (
+                f"{override.input_line}: a logarithmic scale is for an interval above 0, "
+                "such as tag(log, interval(1e-5, 1e-2))"
+            )
     if not space:
         yield (
             f"sweep.sampler = {sampler}: nothing to search; give a key a range, such as\n"
