@@ -88,6 +88,27 @@ def test_a_grid_that_grows_knows_its_jobs(project: Project) -> None:
     assert {row["model"] for row in table(project.path / "runs/grows")} == {"tiny", "dryrun"}
 
 
+def test_a_run_and_a_sweep_do_not_share_a_name(project: Project) -> None:
+    grid = f"python train.py --multirun {SMALL} training.lr=1e-4,3e-4"
+    project.run(f"python train.py {SMALL} name=single")
+    assert "is a single run" in project.run(f"{grid} name=single", status=2).stderr
+    project.run(f"{grid} name=many")
+    refused = project.run(f"python train.py {SMALL} name=many", status=2).stderr
+    assert "holds the jobs of a sweep" in refused
+    for job in ("lr=0.0001", "lr=0.0003"):
+        assert "iteration 4/4" in (project.path / "runs/many" / job / "train.log").read_text()
+    never = project.run(f"{grid} name=many resume=never", status=2).stderr
+    assert never.count("has checkpoints, and resume=never") == 2
+
+
+def test_a_sweep_is_for_one_machine(project: Project) -> None:
+    grid = f"python train.py --multirun {SMALL} name=nodes training.lr=1e-4,3e-4"
+    said = project.run(grid, status=2, RUN_NODES="2").stderr
+    assert "training.processes.nodes = 2: a sweep's jobs use one machine each" in said
+    said = project.run(f"python train.py {SMALL}", status=2, RUN_DEVICES="foo").stderr
+    assert "the environment's RUN_DEVICES=foo" in said
+
+
 def test_jobs_of_the_same_name_keep_apart(project: Project) -> None:
     for seed in (1, 2):
         grid = f"python train.py --multirun {SMALL} name=apart training.seed={seed}"
@@ -308,6 +329,27 @@ WRONG = {
     "too many devices": (
         "training.devices=1,99",
         ["training.run.devices = 99: expected at most"],
+    ),
+    "several names": (
+        "name=aa,bb training.lr=1e-4,1e-3",
+        ["name=aa,bb: all jobs of a sweep share it; expected one value of name"],
+    ),
+    "a reversed interval": (
+        "sweep.sampler=tpe training.lr=interval(1e-2,1e-5)",
+        ["interval(1e-2,1e-5): expected interval(LOW, HIGH), the lower one first"],
+    ),
+    "an empty range": ("training.lr=range(1,1)", ["range(1,1): no value in it"]),
+    "another tag": (
+        "sweep.sampler=tpe training.lr=tag(lg,interval(1e-5,1e-2))",
+        ["no such tag as lg; expected log"],
+    ),
+    "nothing to explain": (
+        "mode=explain training.lr=1e-4,1e-3",
+        ["mode=explain explains one config: leave out --multirun"],
+    ),
+    "another launcher": (
+        "hydra/launcher=foo training.lr=1e-4,1e-3",
+        ["expected one of local, slurm, basic"],
     ),
     "no job at once": (
         "hydra/launcher=local hydra.launcher.at_once=0 training.lr=1e-4,1e-3",

@@ -163,6 +163,8 @@ def nonfinite(iteration: int, loss: float, norm: float, cfg: Config, run_dir: Pa
     """What is known about an iteration whose loss or gradient is no number, and the way out."""
     run = cfg.training.run
     lr = learning_rate(iteration, cfg.training.optim, run.iter_num)
+    newest = newest_checkpoint(run_dir)
+    forced = ", with resume=force" if newest else ""
     if run.on_nonfinite == "skip":
         skipping = f"more than training.run.skip_at_most ({run.skip_at_most}) in a row are left out"
     else:
@@ -171,8 +173,8 @@ def nonfinite(iteration: int, loss: float, norm: float, cfg: Config, run_dir: Pa
         f"the loss is {loss:.3g} at iteration {iteration}, its gradient's norm {norm:.3g}\n"
         f"at a learning rate of {lr:.3g}; the items of its batch:\n"
         f"{', '.join(items_of_batch(cfg, iteration))}\n{skipping}\n"
-        "a lower training.lr or a longer training.warmup_steps may help, with resume=force\n"
-        f"the last sound checkpoint: {newest_checkpoint(run_dir) or 'none yet'}"
+        f"a lower training.lr or a longer training.warmup_steps may help{forced}\n"
+        f"the last sound checkpoint: {newest or 'none yet'}"
     )
 
 

@@ -4,6 +4,8 @@
 import copy
 import difflib
 import functools
+import os
+import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -96,6 +98,7 @@ class Checker:
             return None
         group = self.conf / key.split("@")[0].replace(".", "/")
         options = sorted(path.stem for path in group.glob("*.yaml"))
+        options += ["basic"] if key == "hydra/launcher" else []  # Hydra's own
         chosen = value[1:].strip("'\"").removesuffix(".yaml")
         if chosen in options or (group / f"{chosen}.yaml").is_file() or chosen[0] in "[{":
             return None
@@ -127,7 +130,16 @@ class Checker:
                 place = f"the command line: {given[key]}"
             else:
                 place = origin(key, places())
-            yield f"{key}{text}" + (f"\nfrom {place}" if place else "")
+            yield f"{key}{text}" + (f"\nfrom {place}{self._variables(place)}" if place else "")
+
+    def _variables(self, place: str) -> str:
+        """The environment's variables that a line of conf/ reads, where they are set."""
+        file, _, line = place.rpartition(":")
+        if not line.isdigit():
+            return ""
+        text = (self.conf.parent / file).read_text("utf-8").splitlines()[int(line) - 1]
+        set_now = [v for v in re.findall(r"oc\.env:(\w+)", text) if v in os.environ]
+        return "".join(f", the environment's {name}={os.environ[name]}" for name in set_now)
 
 
 def is_plain_value(override: Override) -> bool:

@@ -26,7 +26,16 @@ from .credentials import credential_problems
 from .errors import UserError
 from .launching import PART_OF_A_SWEEP, local_problems, slurm_problems
 from .manifest import find_checkpoint
-from .sweeping import Job, corners, grid_jobs, is_grid, is_ours, search_problems, swept
+from .sweeping import (
+    Job,
+    corners,
+    grid_jobs,
+    is_grid,
+    is_ours,
+    search_problems,
+    sweep_problems,
+    swept,
+)
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -66,6 +75,8 @@ def prepare(argv: list[str], conf: Path) -> list[str]:
         return flags + overrides
 
     if any(split_override(o)[1:] in EXPLAIN for o in overrides):
+        if args.multirun:
+            raise UserError("mode=explain explains one config: leave out --multirun")
         _explain(overrides, conf, typed)
         raise SystemExit(0)
     recorded = _recorded(overrides)
@@ -137,6 +148,7 @@ def _check_sweep(
         plain = [o for o in overrides if split_override(o)[1] not in given]
         base = compose(conf, plain, own_section=True)
     except ERRORS:
+        _refuse(list(sweep_problems(overrides, searches=False)))
         _checked(corners(overrides), conf, typed)  # says what is wrong
         raise
     params = base.hydra.sweeper.get("params") or {}
@@ -144,6 +156,12 @@ def _check_sweep(
     in_yaml = {str(key): str(value) for key, value in params.items() if str(key) not in keys}
     overrides = [*(f"{key}={value}" for key, value in in_yaml.items()), *overrides]
     _refuse([*_grammar_problems(overrides)])
+    _refuse(list(sweep_problems(overrides, searches=not is_grid(base))))
+    if base.mode == "train" and int(base.training.processes.nodes) > 1:
+        raise UserError(
+            f"training.processes.nodes = {base.training.processes.nodes}: a sweep's jobs use one "
+            "machine each; expected 1, which RUN_NODES sets, or no --multirun"
+        )
     chosen = base.hydra.runtime.choices
     if chosen["hydra/launcher"] == "slurm":
         _refuse(list(slurm_problems()))
@@ -169,6 +187,8 @@ def _claim_run(cfg: "Config", run: Path) -> None:
 
     if run.exists() and not run.is_dir():
         raise UserError(f"name = {cfg.name}: {run} is a file; give another name")
+    if any(run.glob(f"*/.hydra/{runs.OVERRIDES}")):
+        raise UserError(f"name = {cfg.name}: {run} holds the jobs of a sweep; give another name")
     existed = run.exists()
     if existed:
         _check_writable(run, f"name = {cfg.name}")

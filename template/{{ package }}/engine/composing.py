@@ -20,6 +20,7 @@ from . import runs
 
 PROJECT = Path(__file__).parents[2]
 CONF = PROJECT / "conf"
+JOB_NAME = "train"  # Hydra's name for train.py, and its log's: composing sets it anew
 
 # what a wrong conf/ makes Hydra raise
 ERRORS = (HydraException, OmegaConfBaseException, YAMLError, UnicodeDecodeError)
@@ -50,7 +51,7 @@ def compose(conf: Path, overrides: list[str], own_section: bool = False) -> Dict
     running = GlobalHydra.instance().hydra  # inside a sweep: Hydra allows one at a time
     GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(conf.resolve()), **VERSION_BASE):
+        with initialize_config_dir(str(conf.resolve()), job_name=JOB_NAME, **VERSION_BASE):
             return hydra.compose("config", overrides, return_hydra_config=own_section)
     finally:
         GlobalHydra.instance().hydra = running

@@ -40,13 +40,20 @@ def check_resume(cfg: Config, run: Path) -> None:
 
 def resume_problems(cfg: Config, run: Path) -> list[str]:
     """What keeps a job of a sweep from going on in its directory, unless it is finished."""
-    if not list_checkpoints(run) or is_finished(cfg, run):
+    if is_a_run(run.parent):
+        return [f"name = {cfg.name}: {run.parent} is a single run; give the sweep another name"]
+    if not list_checkpoints(run) or (cfg.resume != "never" and is_finished(cfg, run)):
         return []
     try:
         check_resume(cfg, run)
     except UserError as error:
         return list(error.problems)
     return []
+
+
+def is_a_run(folder: Path) -> bool:
+    """Whether a folder is a run's own directory, not that of a sweep."""
+    return (folder / runs.OVERRIDES).is_file()
 
 
 def what_learns_differently(cfg: Config, checkpoint: Path) -> list[str]:

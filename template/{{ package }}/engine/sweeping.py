@@ -126,7 +126,7 @@ def grid(overrides: list[str]) -> list[list[str]]:
         if not override.is_discrete_sweep():
             raise UserError(
                 f"{override.input_line}: a grid has no intervals; name the values of {key}, "
-                "or search: sweep=optuna"
+                "or search (sweep=optuna, or sweep.sampler=tpe)"
             )
     for values in choices(overrides).values():
         jobs = [[*job, value] for job in jobs for value in values]
@@ -142,6 +142,22 @@ def corners(overrides: list[str]) -> list[list[str]]:
         for i, of_key in enumerate(values)
         for value in of_key[1:]
     ]
+
+
+def sweep_problems(overrides: list[str], searches: bool) -> Iterator[str]:
+    """What is wrong with the values of a sweep, whatever its keys mean."""
+    for key, override in swept(overrides).items():
+        given, value = override.input_line, override.value()
+        if not runs.is_the_jobs(key):
+            yield f"{given}: all jobs of a sweep share it; expected one value of {key}"
+        elif override.is_discrete_sweep():
+            if not list(override.sweep_iterator()):
+                yield f"{given}: no value in it; expected a range with its end above its start"
+        elif isinstance(value, IntervalSweep) and not (value.start or 0) < (value.end or 0):
+            yield f"{given}: expected interval(LOW, HIGH), the lower one first"
+        tags = set(getattr(value, "tags", ()) or ())
+        if searches and tags - {"log"}:
+            yield f"{given}: no such tag as {', '.join(sorted(tags - {'log'}))}; expected log"
 
 
 def search_problems(sampler: str, space: dict[str, Override]) -> Iterator[str]:
