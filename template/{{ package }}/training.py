@@ -12,7 +12,7 @@ from .config.training import Objective, Optim
 from .data import eval_loader, items_of_batch, train_loader
 from .engine.batches import seed_all
 from .engine.checkpoints import Checkpoints, Progress, load_model
-from .engine.devices import autocast, move, pick_device, set_determinism
+from .engine.devices import autocast, memory_in_use, move, pick_device, set_determinism
 from .engine.errors import Stopped, UserError
 from .engine.manifest import find_checkpoint, newest_checkpoint
 from .engine.metrics import MetricsFile, ProgressBar, Recent
@@ -129,6 +129,7 @@ def train(cfg: Config, run_dir: Path, stop: Stop) -> float:
                     "lr": lr,
                     "grad_norm": norm.item(),
                     "iterations_per_second": bar.rate(now),
+                    **memory_in_use(device),
                 }
                 recent.clear()
                 metrics.write(now, "train", values)

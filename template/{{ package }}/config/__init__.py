@@ -7,6 +7,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from ..engine.schema import Harmless, Section, conflict
 from .data import Data, check_against_model
 from .model import Model
+from .report import Report
 from .sweep import Slurm, Sweep
 from .tracker import Tracker
 from .training import Training
@@ -24,21 +25,28 @@ def _text(value: object) -> object:
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
+def _list(value: object) -> object:
+    return value if value is None or isinstance(value, list) else [_text(value)]
+
+
 Text = Annotated[str, Field(min_length=1)]
+Paths = Annotated[list[Text], Field(min_length=1)]
 
 
 class Config(Section):
     """A whole run, as conf/config.yaml and the command line compose it."""
 
-    mode: Harmless[Literal["train", "evaluate", "recognize", "check", "explain"]]
+    mode: Harmless[Literal["train", "evaluate", "recognize", "check", "explain", "report"]]
     name: Harmless[Annotated[str, BeforeValidator(_text), AfterValidator(_folder_name)]]
     runs_dir: Harmless[Text]
     checkpoint: Harmless[Text | None]
-    input: Harmless[Text | None]
+    input: Harmless[Annotated[Paths | None, BeforeValidator(_list)]]
+    """One path, or a list of them."""
     key: Harmless[Text | None]
     format: Harmless[Literal["text", "json"]]
     resume: Harmless[Literal["auto", "force", "never"]]
     init: Text | None
+    report: Harmless[Report]
     sweep: Harmless[Sweep]
     slurm: Harmless[Slurm]
     requeue: Harmless[bool]
@@ -53,6 +61,6 @@ class Config(Section):
         if self.mode in ("evaluate", "recognize") and self.checkpoint is None:
             raise conflict("checkpoint", f"runs/NAME, which mode={self.mode} needs")
         if self.mode == "recognize" and self.input is None:
-            raise conflict("input", "an audio file or a folder, which mode=recognize needs")
+            raise conflict("input", "a file or a folder, which mode=recognize needs")
         check_against_model(self.data, self.model)
         return self

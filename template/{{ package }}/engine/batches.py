@@ -116,7 +116,18 @@ class Loader(DataLoader[T_co]):
     def __iter__(self) -> Any:
         """Start the workers, if there are any."""
         with kept_from_children() if self.num_workers else nullcontext():
-            return super().__iter__()
+            batches = super().__iter__()
+        return _unless_killed(batches) if self.num_workers else batches
+
+
+def _unless_killed(batches: Iterator[T_co]) -> Iterator[T_co]:
+    try:
+        yield from batches
+    except (ConnectionError, EOFError) as error:
+        if "in DataLoader worker process" in str(error):
+            raise  # the dataset's own
+        # it was killed while it handed over a batch, and torch has not noticed yet
+        raise RuntimeError("DataLoader worker (pid unknown) exited unexpectedly") from error
 
 
 def seed_all(*numbers: int) -> None:

@@ -87,6 +87,13 @@ def prepare(argv: list[str], conf: Path) -> list[str]:
         configs, jobs, elsewhere = _check_sweep(overrides, conf, typed)
     else:
         configs = _checked([overrides], conf, typed)
+    if configs[0].mode == "report":
+        if args.multirun:
+            raise UserError("mode=report compares runs that are there: leave out --multirun")
+        from .reporting import report as compare
+
+        compare(configs[0])
+        raise SystemExit(0)
     from .preflight import file_problems, machine_problems, report
     from .resuming import resume_problems
 

@@ -25,6 +25,13 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def memory_in_use(device: torch.device) -> dict[str, float]:
+    """The most that a GPU has held for this process so far; a CPU's share is not its own."""
+    if device.type != "cuda":
+        return {}
+    return {"gpu_memory_gb": torch.cuda.max_memory_allocated(device) / 1e9}
+
+
 def cores_here() -> int:
     """How many cores this process may use: a cluster allots some of the machine's."""
     if hasattr(os, "sched_getaffinity"):

@@ -2,6 +2,7 @@
 """Mistakes of the user's: a few lines on standard error and exit status 2, never a traceback."""
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Iterator
@@ -49,8 +50,9 @@ def told_plainly(one_of_many: bool = False, at_most: int = 20) -> Iterator[None]
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(141) from None
     except Exception as error:
-        if "DataLoader worker" in str(error):
-            # torch raises this wherever the main thread happens to be
+        if "DataLoader worker (pid" in str(error):
+            # torch raises this wherever the main thread happens to be: once is enough
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             problem = f"{str(error).splitlines()[0]}\n{WORKER_DIED}"
             _tell((problem,), at_most)
             raise (JobFailed(problem) if one_of_many else SystemExit(2)) from None

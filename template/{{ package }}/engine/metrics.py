@@ -102,6 +102,7 @@ class ProgressBar:
         self.device = device
         self.first: float | None = None
         self.last = (start, time.perf_counter())
+        self.found: dict[str, float] = {}  # by the latest evaluation
         hidden = None if is_main() else True  # None: where there is no terminal
         self.bar = tqdm(total=total, initial=start, desc="train", unit="it", disable=hidden)
         self.redirect = logging_redirect_tqdm()
@@ -139,7 +140,9 @@ class ProgressBar:
     def show(self, iteration: int, values: dict[str, float]) -> None:
         """The latest values."""
         if not self.bar.disable:
-            self.bar.set_postfix({name: f"{value:.3g}" for name, value in values.items()})
+            shown_here = {k: v for k, v in values.items() if k in ("loss", "lr")}
+            named = shown_here | {f"valid_{name}": value for name, value in self.found.items()}
+            self.bar.set_postfix({name: f"{value:.3g}" for name, value in named.items()})
             return
         left = duration((self.total - iteration) / values["iterations_per_second"])
         shown = " · ".join(f"{name} {value:.4g}" for name, value in values.items())
@@ -147,8 +150,10 @@ class ProgressBar:
 
     def tell(self, iteration: int, values: dict[str, float]) -> None:
         """What an evaluation found."""
+        self.found = values
         shown = " · ".join(f"{name} {value:.4g}" for name, value in values.items())
         log.info("evaluation at iteration %d: %s", iteration, shown)
+        self.last = (iteration, time.perf_counter())  # its time says nothing of training's rate
 
 
 def duration(seconds: float) -> str:

@@ -3,6 +3,8 @@
 
 import logging
 import math
+import re
+import shlex
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -27,6 +29,7 @@ def run(cfg: Config, run_dir: Path) -> float:
         with Stop() as stop:
             # torch is imported here, so that a signal in its seconds is answered as well
             from ..training import train
+            from .curves import draw_curves
             from .preflight import check_machine
             from .processes import launch
             from .record import recorded
@@ -39,6 +42,8 @@ def run(cfg: Config, run_dir: Path) -> float:
                 objective = launch(train, cfg, run_dir, stop)
                 if note:
                     note(objective=objective if math.isfinite(objective) else None)
+                    draw_curves(run_dir)
+                    tell_the_way_on(cfg, run_dir)
                 return objective
     except Stopped as stopped:
         stopped.go_on = runs.go_on_command(cfg.name) if is_first else ""
@@ -49,3 +54,15 @@ def run(cfg: Config, run_dir: Path) -> float:
     finally:
         if is_first:
             runs.unlock(run_dir)
+
+
+def tell_the_way_on(cfg: Config, run_dir: Path) -> None:
+    """Where everything is, and what people type next; a sweep has a table for its jobs instead."""
+    if run_dir.name != cfg.name:
+        return
+    plain = re.fullmatch(r"[\w./-]+", str(run_dir))
+    checkpoint = f"checkpoint={run_dir}" if plain else shlex.quote(f'checkpoint="{run_dir}"')
+    log.info("in %s: curves.png, metrics.jsonl, record.json, checkpoints", run_dir)
+    log.info("next: python train.py mode=evaluate %s", checkpoint)
+    log.info("      python train.py mode=recognize %s input=FILE_OR_FOLDER", checkpoint)
+    log.info("      python train.py mode=report")

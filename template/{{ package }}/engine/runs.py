@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import yaml
 
-from .aliases import split_override
+from .aliases import LOADER, split_override
 from .errors import UserError
 from .manifest import CHECKPOINTS
 
@@ -133,7 +133,7 @@ def read_config(run: Path) -> dict[str, Any]:
 def read_yaml(file: Path) -> Any:
     """What a run wrote as YAML; None if it did not. Raises UserError if it is damaged."""
     try:
-        return yaml.safe_load(file.read_text("utf-8")) if file.is_file() else None
+        return yaml.load(file.read_text("utf-8"), LOADER) if file.is_file() else None
     except (yaml.YAMLError, UnicodeDecodeError):
         raise UserError(f"{file}: damaged, no longer the YAML that the run wrote") from None
 

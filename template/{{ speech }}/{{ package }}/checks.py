@@ -63,7 +63,11 @@ def length_problem(recording: Recording, encoder: Encoder) -> str | None:
 
 def check_input(cfg: Config) -> list[str]:
     """Problems of what mode=recognize is to read."""
-    path = Path(cfg.input or "")
+    return [problem for path in cfg.input or [] for problem in input_problems(Path(path))]
+
+
+def input_problems(path: Path) -> list[str]:
+    """Problems of one file or folder."""
     if not path.is_dir():
         problem = audio_problem(path)
         expected = "expected a wav, flac, ogg or mp3 file"

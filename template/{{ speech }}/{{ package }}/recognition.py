@@ -18,14 +18,14 @@ log = logging.getLogger(__name__)
 
 @torch.inference_mode()
 def recognize(cfg: Config, checkpoint: Path, output_dir: Path) -> None:
-    """Print what is heard in cfg.input, a file or a folder; write it to recognized.jsonl."""
+    """Print what is heard in the files and folders of cfg.input; write it to recognized.jsonl."""
     encoder = cfg.model.encoder
     frames_per_second = encoder.sample_rate / encoder.hop_samples / encoder.subsampling
     device = pick_device(cfg.training.run.device)
     model = load_model(build_model(cfg), checkpoint).to(device).eval()
 
-    source = Path(cfg.input or "")
-    files = audio_files(source) if source.is_dir() else [source]
+    sources = map(Path, cfg.input or [])
+    files = [file for s in sources for file in (audio_files(s) if s.is_dir() else [s])]
     width = max(len(str(path)) for path in files)
     output = output_dir / "recognized.jsonl"
     with output.open("w", encoding="utf-8") as lines:

@@ -1,0 +1,319 @@
+# Kept by the template; an update merges what you change here.
+"""mode=report: a page that compares runs. It is made of the files in their directories alone."""
+
+import base64
+import csv
+import html
+import json
+import math
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import numpy as np
+
+from ..config import Config
+from . import runs
+from .aliases import split_override
+from .errors import UserError
+from .explaining import leaves
+from .schema import harmless_keys
+
+PAGE, TABLE = "report.html", "report.csv"
+NOT_COMPARED = {
+    *("mode", "name", "runs_dir", "checkpoint", "input", "key", "format", "resume", "requeue"),
+    *("sweep", "slurm", "report", "training.processes"),
+}
+Curve = tuple[np.ndarray, np.ndarray]
+"""Steps and values."""
+
+
+@dataclass
+class Run:
+    """What the files of one run say."""
+
+    directory: Path
+    name: str
+    values: dict[str, Any] = field(default_factory=dict)
+    overrides: dict[str, Any] = field(default_factory=dict)
+    record: dict[str, Any] = field(default_factory=dict)
+    curves: dict[str, Curve] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+
+    @property
+    def metric(self) -> str:
+        """The curve that the run is judged by."""
+        return f"valid/{self.values.get('training.objective.metric', 'loss')}"
+
+    @property
+    def best(self) -> float | None:
+        """The best value of its objective."""
+        values = self.curves.get(self.metric, (None, np.empty(0)))[1]
+        values = values[np.isfinite(values)]
+        if not values.size:
+            return None
+        maximize = self.values.get("training.objective.goal") == "maximize"
+        return float(values.max() if maximize else values.min())
+
+
+def report(cfg: Config) -> None:
+    """Write report.html and report.csv beside the runs. Raises UserError if there are none."""
+    places = [Path(path) for path in cfg.input or [cfg.runs_dir]]
+    problems = [
+        f"input = {place}: no runs in it\n"
+        "expected a run's directory, a sweep's, or one that holds some, such as runs"
+        for place in places
+        if not any(find_runs(place))
+    ]
+    if problems:
+        raise UserError(*problems)
+    found = {run.resolve(): run for place in places for run in find_runs(place)}
+    known = [read_run(run, Path(cfg.runs_dir)) for run in found.values()]
+    folder = places[0] if len(places) == 1 else Path(cfg.runs_dir)
+    columns, rows = table(known, harmless_keys(cfg))
+    try:
+        with (folder / TABLE).open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(columns)
+            writer.writerows(rows)
+        (folder / PAGE).write_text(page(known, columns, rows, cfg.report.points), "utf-8")
+    except OSError as error:
+        raise UserError(
+            f"runs_dir = {cfg.runs_dir}: cannot write in {folder} ({error.strerror})\n"
+            "the report is kept beside the runs: expected a folder that you may write to"
+        ) from None
+    for remark in (remark for run in known for remark in run.remarks):
+        print(f"warning: {remark}", file=sys.stderr)
+    print(f"{len(known)} {'run' if len(known) == 1 else 'runs'}")
+    print(f"page   {folder / PAGE}")
+    print(f"table  {folder / TABLE}")
+
+
+def find_runs(place: Path) -> Iterator[Path]:
+    """The run directories that are meant: this one, or those in it, the jobs of sweeps too."""
+    if _is_run(place):
+        yield place
+        return
+    for path in sorted(place.iterdir()) if place.is_dir() else []:
+        if _is_run(path):
+            yield path
+        elif path.is_dir():
+            yield from (job for job in sorted(path.iterdir()) if _is_run(job))
+
+
+def _is_run(path: Path) -> bool:
+    return any((path / name).is_file() for name in (runs.CONFIG, runs.RECORD, "metrics.jsonl"))
+
+
+def read_run(directory: Path, runs_dir: Path) -> Run:
+    """What can be read of a run; what cannot is remarked."""
+    name = directory.relative_to(runs_dir) if directory.is_relative_to(runs_dir) else directory
+    run = Run(directory, str(name), record=runs.read_record(directory))
+    try:
+        config = runs.read_config(directory)
+        run.values = dict(leaves(config)) if config else {}
+        given = map(split_override, runs.overrides(directory))
+        run.overrides = {k: _number(v[1:]) for _, k, v in given if runs.is_the_jobs(k)}
+    except UserError as error:
+        run.remarks.append(str(error))
+    if not run.values:
+        run.remarks.append(f"{directory}: no config.yaml, so its keys are not compared")
+    run.curves = read_curves(directory / "metrics.jsonl", run.remarks)
+    return run
+
+
+def read_curves(file: Path, remarks: list[str]) -> dict[str, Curve]:
+    """The curves of a metrics.jsonl by split/name; lines that are damaged are left out."""
+    points: dict[str, tuple[list[int], list[float]]] = {}
+    damaged = 0
+    try:
+        lines = file.read_bytes().splitlines()
+    except OSError:
+        remarks.append(f"{file.parent}: no metrics yet")
+        return {}
+    for line in lines:
+        try:
+            row = json.loads(line)
+            step, split = int(row.pop("step")), str(row.pop("split"))
+            values = {k: math.nan if v is None else float(v) for k, v in row.items()}
+        except (ValueError, KeyError, TypeError, AttributeError):
+            damaged += 1
+            continue
+        for name, value in values.items():
+            steps, column = points.setdefault(f"{split}/{name}", ([], []))
+            steps.append(step)
+            column.append(value)
+    if damaged:
+        remarks.append(f"{file}: {damaged} damaged of {len(lines)} lines, left out")
+    return {key: (np.array(steps), np.array(column)) for key, (steps, column) in points.items()}
+
+
+def table(known: Sequence[Run], harmless: set[str]) -> tuple[list[str], list[list[Any]]]:
+    """Columns and rows: each run, its state, how well it did, and the keys that differ.
+
+    Those that are harmless, which change nothing of what is learned, come last.
+    """
+    metrics = dict.fromkeys(key for run in known for key in run.curves)
+    metrics = dict.fromkeys(key for key in metrics if key[:6] == "valid/" or key == "train/loss")
+    differ = differing(known)
+    keys = [key for key in differ if not _is_under(key, harmless)]
+    others = [key for key in differ if _is_under(key, harmless)]
+    objectives = {run.metric for run in known if run.values} or {"valid/loss"}
+    best = f"best {objectives.pop()}" if len(objectives) == 1 else "best"
+    columns = ["run", "state", best, *keys, *metrics, "iteration", "seconds", "commit", "began"]
+    columns += others
+    rows = []
+    for run in known:
+        last = [run.curves[m][1][-1].item() if m in run.curves else None for m in metrics]
+        iteration = max((int(steps[-1]) for steps, _ in run.curves.values()), default=0)
+        began = min((e["began"] for e in _entries(run.record) if "began" in e), default=None)
+        about = [iteration, seconds(run), commit(run.record), began]
+        values = [run.values.get(key) for key in keys]
+        more = [run.values.get(key) for key in others]
+        rows.append([run.name, state(run), run.best, *values, *last, *about, *more])
+    return columns, rows
+
+
+def differing(known: Sequence[Run]) -> list[str]:
+    """The keys that do not have one value in all configs; a key that one lacks is one."""
+    read = [run.values for run in known if run.values]
+    keys = dict.fromkeys(key for values in read for key in values)
+    return [
+        key
+        for key in keys
+        if not _is_under(key, NOT_COMPARED) and len({repr(values.get(key)) for values in read}) > 1
+    ]
+
+
+def _is_under(key: str, sections: set[str]) -> bool:
+    parts = key.split(".")
+    return any(".".join(parts[:depth]) in sections for depth in range(1, len(parts) + 1))
+
+
+def state(run: Run) -> str:
+    """How it ended; a record that says `running` without a process that does is of a killed one."""
+    said = str(run.record.get("state", "unknown"))
+    if said != "running":
+        return said
+    try:
+        runs.check_unlocked(run.directory)
+    except UserError:
+        return "running"
+    except OSError:
+        pass
+    return "killed"
+
+
+def seconds(run: Run) -> float | None:
+    """How long it has trained, over all the times that it went on."""
+    total = 0.0
+    for entry in _entries(run.record):
+        try:
+            began = datetime.fromisoformat(entry["began"]).timestamp()
+            if "ended" in entry:
+                total += datetime.fromisoformat(entry["ended"]).timestamp() - began
+            elif entry is run.record:  # killed, or running
+                total += max(0.0, (run.directory / "metrics.jsonl").stat().st_mtime - began)
+        except (KeyError, TypeError, ValueError, OSError):
+            continue
+    return round(total) if run.record else None
+
+
+def _entries(record: dict[str, Any]) -> list[dict[str, Any]]:
+    return [entry for entry in (record, *record.get("earlier", [])) if entry]
+
+
+def commit(record: dict[str, Any]) -> str | None:
+    """The commit that it was made of, with + if there was more."""
+    git = record.get("git") or {}
+    return (
+        git["commit"][:8] + ("+" if git.get("uncommitted") else "") if git.get("commit") else None
+    )
+
+
+def page(known: Sequence[Run], columns: list[str], rows: list[list[Any]], points: int) -> str:
+    """The page, with everything in it: it opens without a network."""
+    from plotly.offline import get_plotlyjs
+
+    curves = sum(len(run.curves) for run in known)
+    share = max(2, points // max(1, curves))
+    longest = max((len(steps) for run in known for steps, _ in run.curves.values()), default=0)
+    data = {
+        "columns": columns,
+        "rows": [[None if _is_nan(value) else value for value in row] for row in rows],
+        "curves": [{k: drawn(curve, share) for k, curve in run.curves.items()} for run in known],
+        "metric": known[0].metric,
+        "lowFirst": known[0].values.get("training.objective.goal") != "maximize",
+        "thinned": share if longest > share else 0,
+        "sweeps": list(sweeps(known)),
+        "remarks": [remark for run in known for remark in run.remarks],
+        "made": datetime.now().strftime("%Y-%m-%d %H:%M"),
+    }
+    # a run may be called </script>
+    text = json.dumps(data, ensure_ascii=False, default=str).replace("<", "\\u003c")
+    template = Template((Path(__file__).parent / "report.html").read_text("utf-8"))
+    title = html.escape(f"{len(known)} runs of {Path.cwd().name}")
+    return template.substitute(title=title, plotly=get_plotlyjs(), data=text)
+
+
+def thinned(values: np.ndarray, points: int) -> list[int]:
+    """Which values of a curve are drawn: of a long one the lowest and highest of each stretch."""
+    if len(values) > points:
+        edges = np.linspace(0, len(values), max(1, points // 2) + 1).astype(int)
+        low = np.where(np.isnan(values), np.inf, values)
+        high = np.where(np.isnan(values), -np.inf, values)
+        kept: set[int] = {0, len(values) - 1}
+        for first, end in pairwise(edges.tolist()):
+            kept |= {first + int(low[first:end].argmin()), first + int(high[first:end].argmax())}
+        return sorted(kept)
+    return list(range(len(values)))
+
+
+def drawn(curve: Curve, points: int) -> dict[str, Any]:
+    """A curve as plotly reads it."""
+    steps, values = curve
+    kept = thinned(values, points)
+    return {"x": _packed(steps[kept], np.int32, "i4"), "y": _packed(values[kept], np.float32, "f4")}
+
+
+def _packed(numbers: np.ndarray, kind: Any, name: str) -> dict[str, str]:
+    return {"dtype": name, "bdata": base64.b64encode(numbers.astype(kind).tobytes()).decode()}
+
+
+def sweeps(known: Iterable[Run]) -> Iterator[dict[str, Any]]:
+    """Of each sweep, the objective of its jobs against each key that is swept."""
+    jobs: dict[Path, list[Run]] = {}
+    for run in known:
+        if run.best is not None:
+            jobs.setdefault(run.directory.parent, []).append(run)
+    for sweep, of_sweep in jobs.items():
+        if not (sweep / "sweep.csv").is_file() and not (sweep / "optuna.db").is_file():
+            continue
+        keys = dict.fromkeys(key for run in of_sweep for key in run.overrides)
+        for key in keys:
+            values = [run.overrides.get(key) for run in of_sweep]
+            if len(set(map(repr, values))) > 1:
+                yield {
+                    "sweep": sweep.name,
+                    "key": key,
+                    "metric": of_sweep[0].metric,
+                    "x": values,
+                    "y": [run.best for run in of_sweep],
+                    "names": [run.name for run in of_sweep],
+                }
+
+
+def _number(text: str) -> Any:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)

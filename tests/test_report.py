@@ -1,0 +1,288 @@
+"""mode=report in a real browser, curves.png, the bar and the last words of a run."""
+
+import base64
+import csv
+import json
+import os
+import pty
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import termios
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webdriver import WebDriver
+from selenium.webdriver.support.ui import Select, WebDriverWait
+
+from .conftest import Project
+
+DRYRUN = "python train.py model=dryrun training=dryrun"
+HOSTILE = 'it\'s "a" <script>document.title=1;<!-- b'
+
+
+@pytest.fixture(scope="module")
+def runs(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sweep of four jobs, a plain run, one that failed, and some that are not whole."""
+    runs = tmp_path_factory.mktemp("runs")
+    rates = "training.lr=1e-4,1e-2 training.weight_decay=0,0.1"
+    project.run(f"{DRYRUN} runs_dir={runs} --multirun name=sweep {rates}")
+    project.run(f"{DRYRUN} runs_dir={runs} name=plain training.lr=2e-3 training.num_workers=1")
+    project.run(f"{DRYRUN} runs_dir={runs} name=failed training.lr=1e30", status=2)
+
+    hostile = runs / HOSTILE
+    hostile.mkdir()
+    rows = [(i, i if i != 4321 else 1e6) for i in range(20_000)]
+    lines = [json.dumps({"step": i, "split": "train", "loss": v}) for i, v in rows]
+    lines += ['{"step": 7, "split": "valid", "loss": null, "cer": 0.5}', '{"step": 20000, "spl']
+    (hostile / "metrics.jsonl").write_text("\n".join(lines))
+    (runs / "begun").mkdir()
+    (runs / "begun" / "config.yaml").write_text((runs / "plain" / "config.yaml").read_text())
+    (runs / "odd").mkdir()
+    (runs / "odd" / "config.yaml").write_text("model: [")
+    (runs / "odd" / "metrics.jsonl").write_text('[1]\n"x"\n{"step": 1, "split": "valid"}\n\xff\n')
+    return runs
+
+
+@pytest.fixture(scope="module")
+def said(project: Project, runs: Path) -> str:
+    """What the report of all these runs prints."""
+    done = project.run(f"python train.py mode=report runs_dir={runs}")
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[WebDriver]:
+    driver_path = shutil.which("chromedriver")
+    if driver_path is None and "BROWSER_EXPECTED" not in os.environ:
+        pytest.skip("needs Chromium: apt-get install chromium chromium-driver")
+    options = webdriver.ChromeOptions()
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    service = webdriver.ChromeService(driver_path)
+    driver = webdriver.Chrome(options=options, service=service)
+    yield driver
+    driver.quit()
+
+
+def show(browser: WebDriver, page: Path, width: int = 1366, dark: bool = False) -> None:
+    size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 600}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+    browser.get(page.as_uri())
+    WebDriverWait(browser, 20).until(lambda b: curves(b) > 0)
+
+
+def curves(browser: WebDriver) -> int:
+    return len(browser.find_elements(By.CSS_SELECTOR, "#curves .scatterlayer .trace"))
+
+
+def column(browser: WebDriver, name: str) -> list[str]:
+    """The shown cells of a column of the table, from top to bottom."""
+    heads = [h.text.rstrip(" ▲▼") for h in browser.find_elements(By.CSS_SELECTOR, "#head th")]
+    cells = f"#rows tr:not([hidden]) > :nth-child({heads.index(name) + 1})"
+    return [cell.text.strip() for cell in browser.find_elements(By.CSS_SELECTOR, cells)]
+
+
+def click(browser: WebDriver, name: str) -> None:
+    heads = browser.find_elements(By.CSS_SELECTOR, "#head button")
+    next(head for head in heads if head.text.rstrip(" ▲▼") == name).click()
+
+
+def data_of(page: Path) -> Any:
+    found = re.search(r'id="data">(.*?)</script>', page.read_text("utf-8"), re.DOTALL)
+    assert found
+    return json.loads(found[1])
+
+
+@pytest.mark.usefixtures("said")
+def test_the_table_sorts_and_filters(browser: WebDriver, runs: Path) -> None:
+    show(browser, runs / "report.html")
+    names = column(browser, "run")
+    assert len(names) == 9
+    assert "sweep/lr=0.01,weight_decay=0" in names
+    best = [float(text) for text in column(browser, "best valid/cer") if text]
+    assert best == sorted(best)
+    assert len(best) == 5
+    click(browser, "lr")
+    up = column(browser, "lr")
+    assert up[:3] == ["1e-4", "1e-4", "0.002"]
+    assert up[-2:] == ["", ""]  # what is missing comes last
+    click(browser, "lr")
+    down = [float(text) for text in column(browser, "lr") if text]
+    assert down == sorted(down, reverse=True)
+    assert column(browser, "lr")[-2:] == ["", ""]
+    browser.find_element(By.ID, "filter").send_keys("SWEEP/")
+    assert len(column(browser, "run")) == 4
+
+
+@pytest.mark.usefixtures("said")
+def test_curves_are_switched_off_and_on(browser: WebDriver, runs: Path) -> None:
+    show(browser, runs / "report.html")
+    Select(browser.find_element(By.ID, "metric")).select_by_visible_text("train/loss")
+    before = curves(browser)
+    assert before == 7
+    row = next(r for r in browser.find_elements(By.CSS_SELECTOR, "#rows tr") if "plain" in r.text)
+    row.find_element(By.TAG_NAME, "input").click()
+    assert curves(browser) == before - 1
+    browser.find_element(By.ID, "none").click()
+    assert curves(browser) == 0
+    browser.find_element(By.ID, "all").click()
+    assert curves(browser) == before
+    assert len(browser.find_elements(By.CSS_SELECTOR, "#sweeps .scatterlayer .trace")) == 2
+
+
+@pytest.mark.usefixtures("said")
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", [1366, 390])
+def test_it_fits_a_laptop_and_a_phone(
+    browser: WebDriver, runs: Path, width: int, dark: bool
+) -> None:
+    show(browser, runs / "report.html", width, dark)
+    wide = browser.execute_script("return document.documentElement.scrollWidth")
+    assert wide <= width
+    paint = "return getComputedStyle(document.body).backgroundColor"
+    channels = re.findall(r"\d+", browser.execute_script(paint))
+    assert (max(map(int, channels[:3])) < 60) == dark
+    mark = browser.find_element(By.CSS_SELECTOR, "#curves .xtick text")
+    text = re.findall(r"\d+", mark.value_of_css_property("fill"))
+    assert (min(map(int, text[:3])) > 150) == dark
+
+
+@pytest.mark.usefixtures("said")
+def test_it_opens_without_a_network(browser: WebDriver, runs: Path) -> None:
+    browser.get_log("performance")  # type: ignore[attr-defined]
+    browser.get_log("browser")  # type: ignore[attr-defined]
+    show(browser, runs / "report.html")
+    events = [json.loads(e["message"])["message"] for e in browser.get_log("performance")]  # type: ignore[attr-defined]
+    asked = [
+        e["params"]["request"]["url"] for e in events if e["method"].endswith("requestWillBeSent")
+    ]
+    assert asked
+    assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
+    assert browser.get_log("browser") == []  # type: ignore[attr-defined]
+
+
+@pytest.mark.usefixtures("said")
+def test_a_hostile_name_is_only_a_name(browser: WebDriver, runs: Path) -> None:
+    show(browser, runs / "report.html")
+    assert HOSTILE in column(browser, "run")
+    assert browser.title.startswith("9 runs of")
+
+
+def test_what_is_not_whole_is_read_as_far_as_it_goes(said: str, runs: Path) -> None:
+    assert f"{HOSTILE}/metrics.jsonl: 1 damaged of 20002 lines, left out" in said
+    assert "odd/metrics.jsonl: 3 damaged of 4 lines, left out" in said
+    assert "odd/config.yaml: damaged" in said
+    assert "begun: no metrics yet" in said
+    assert "no config.yaml" in said
+    assert len(data_of(runs / "report.html")["remarks"]) >= 5
+
+
+@pytest.mark.usefixtures("said")
+def test_the_csv_has_keys_states_and_metrics(runs: Path) -> None:
+    with (runs / "report.csv").open(newline="", encoding="utf-8") as file:
+        rows = {row["run"]: row for row in csv.DictReader(file)}
+    assert len(rows) == 9
+    assert rows["plain"]["training.optim.lr"] == "0.002"
+    assert rows["plain"]["state"] == "finished"
+    assert rows["failed"]["state"] == "failed"
+    assert rows["begun"]["state"] == "unknown"
+    assert rows[HOSTILE]["valid/cer"] == "0.5"
+    columns = list(rows["plain"])
+    assert "training.run.seed" not in columns  # the same in all
+    # it changes nothing of what is learned, so it does not stand between the others
+    assert columns.index("training.loader.num_workers") > columns.index("began")
+    metrics = (runs / "plain" / "metrics.jsonl").read_text().splitlines()
+    valid = [json.loads(line)["cer"] for line in metrics if '"valid"' in line]
+    assert float(rows["plain"]["best valid/cer"]) == min(valid)
+    assert float(rows["plain"]["valid/cer"]) == valid[-1]
+
+
+def test_a_thinned_curve_keeps_its_spikes(project: Project, runs: Path) -> None:
+    project.run(f"python train.py mode=report runs_dir={runs} report.points=4000")
+    data = data_of(runs / "report.html")
+    assert data["thinned"] < 400
+    names = [row[0] for row in data["rows"]]
+    curve = data["curves"][names.index(HOSTILE)]["train/loss"]
+    y = np.frombuffer(base64.b64decode(curve["y"]["bdata"]), np.float32)
+    x = np.frombuffer(base64.b64decode(curve["x"]["bdata"]), np.int32)
+    assert len(y) <= data["thinned"] + 2
+    assert y.max() == 1e6
+    assert x[y.argmax()] == 4321
+    assert (x[0], x[-1]) == (0, 19_999)
+
+
+def test_some_runs_alone(project: Project, runs: Path) -> None:
+    done = project.run(f"python train.py mode=report runs_dir={runs} input={runs}/sweep")
+    assert done.stdout.startswith("4 runs\n")
+    assert (runs / "sweep" / "report.html").is_file()
+    several = f"input=[{runs}/sweep,{runs}/plain,{runs}/sweep]"
+    done = project.run(f"python train.py mode=report runs_dir={runs} '{several}'")
+    assert done.stdout.startswith("5 runs\n")
+    sweep = Project(project.path).run(f"python train.py mode=check runs_dir={runs} name=new")
+    assert "as it should be" in sweep.stdout  # reports are no runs
+
+
+def test_a_killed_run_does_not_show_as_running(project: Project, tmp_path: Path) -> None:
+    project.run(f"{DRYRUN} runs_dir={tmp_path} name=killed")
+    record = tmp_path / "killed" / "record.json"
+    record.write_text(record.read_text().replace('"finished"', '"running"'))
+    project.run(f"python train.py mode=report runs_dir={tmp_path}")
+    assert ",killed," in (tmp_path / "report.csv").read_text().splitlines()[1]
+
+
+def test_no_runs_are_told(project: Project, tmp_path: Path) -> None:
+    for command in (f"runs_dir={tmp_path}", f"input={tmp_path}/none", f"input={tmp_path}"):
+        done = project.run(f"python train.py mode=report {command}", status=2)
+        assert "no runs in it" in done.stderr
+        assert "expected a run's directory" in done.stderr
+    assert not list(tmp_path.iterdir())
+    done = project.run("python train.py --multirun mode=report", status=2)
+    assert "leave out --multirun" in done.stderr
+
+
+def test_a_run_ends_with_curves_and_commands(project: Project, tmp_path: Path) -> None:
+    name = "it is (here)=1"
+    done = project.run(
+        f"{DRYRUN} runs_dir={tmp_path} '\"name={name}\"'".replace('"name=', 'name="')
+    )
+    with Image.open(tmp_path / name / "curves.png") as picture:
+        assert picture.width > 1000
+        assert len(picture.convert("RGB").getcolors(1 << 20) or []) > 10
+    (line,) = [line for line in done.stdout.splitlines() if "mode=evaluate" in line]
+    project.run(line.removeprefix("next: "))
+    assert "mode=report" in done.stdout
+    # a picture that cannot be drawn costs nobody a run
+    (tmp_path / "odd" / "curves.png").mkdir(parents=True)
+    done = project.run(f"{DRYRUN} runs_dir={tmp_path} name=odd")
+    assert "curves.png could not be drawn" in done.stdout
+
+
+def test_the_bar_shows_the_evaluation(project: Project, tmp_path: Path) -> None:
+    main, side = pty.openpty()
+    termios.tcsetwinsize(side, (24, 160))
+    command = [*shlex.split(DRYRUN)[1:], f"runs_dir={tmp_path}", "name=bar"]
+    process = subprocess.Popen(
+        [sys.executable, *command], cwd=project.path, stdout=side, stderr=side, close_fds=True
+    )
+    os.close(side)
+    shown = b""
+    while True:
+        try:
+            shown += os.read(main, 4096)
+        except OSError:  # the other end is closed
+            break
+    assert process.wait() == 0
+    bar = shown.decode()
+    assert re.search(r"train: .*4/4 .*it/s.*loss=.*valid_cer=", bar), bar
