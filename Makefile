@@ -9,7 +9,7 @@ DEMO_PYTHON := .venv/bin/python
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install test test-quick demo bench lint clean
+.PHONY: help install test test-quick demo bench schema lint clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /	/' | expand -t 14
@@ -40,6 +40,13 @@ demo: install ## a project in build/demo: rendered, installed, trained, and read
 
 bench: install ## the figures that README.md claims, into benchmarks/RESULTS.md
 	$(PYTHON) -m benchmarks
+
+schema: install ## the schemas in template/, after a change in its types
+	rm -rf build/schema
+	$(PYTHON) -m copier copy --quiet --defaults --vcs-ref HEAD --data package=p . build/schema
+	cd build/schema && $(CURDIR)/$(PYTHON) -m p.engine.schemas
+	cd template && find . -path '*/.vscode/schemas/*.json' -exec sh -c \
+		'cp ../build/schema/.vscode/schemas/$$(basename "$$1") "$$1"' sh {} \;
 
 lint: install ## format, lint and types of this repository
 	$(PYTHON) -m ruff format --check .

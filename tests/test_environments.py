@@ -63,6 +63,10 @@ def test_two_commands_do_everything_on_a_fresh_machine(render: Render) -> None:
     told = own.run(search, status=2).stderr
     assert "the package optuna is missing" in told
     assert "pip install -e '.[sweep]'" in told
+    told = own.run("python train.py tracker=wandb", status=2).stderr
+    assert "the package wandb is missing" in told
+    assert "pip install -e '.[wandb]'" in told
+    assert "page   runs/report.html" in own.run("python train.py mode=report").stdout
 
 
 def test_the_next_hydra_runs_the_same_project(
@@ -90,3 +94,4 @@ def test_the_next_hydra_runs_the_same_project(
     search = "--multirun sweep=optuna sweep.n_trials=2 hydra/launcher=local"
     done = project.run(f"python train.py {search} model=dryrun training=dryrun")
     assert "best: runs/" in done.stdout
+    assert "page   runs/report.html" in project.run("python train.py mode=report").stdout

@@ -215,7 +215,8 @@ def test_another_objective_starts_a_new_best(project: Project) -> None:
     project.run(f"python train.py {SMALL} name=judged")
     other = "training.objective.metric=loss training.iter_num=6 resume=force"
     done = project.run(f"python train.py {SMALL} name=judged {other}")
-    assert float(done.stdout.rpartition("best loss ")[2]) > 5, "the CER was about 1"
+    best = done.stdout.rpartition("best loss ")[2].split()[0]
+    assert float(best) > 5, "the CER was about 1"
     done = project.run("python train.py mode=evaluate checkpoint=runs/judged")
     (metrics,) = (project.path / "runs/judged").glob("evaluate/*/metrics.json")
     assert json.loads(metrics.read_text())["checkpoint"].endswith("iteration-000000006")
@@ -299,7 +300,6 @@ BAD = {
     "no devices": ("training.devices=0", ["training.run.devices = 0: expected a number", "auto"]),
     "an uneven batch": ("training.run.accumulate=3", ["loader.batch_size = 16", "multiple"]),
     "a metric that is none": ("training.objective.metric=bleu", ["bleu", "loss, cer"]),
-    "a missing package": ("tracker=wandb", ["wandb", "pip install"]),
     "an interpolation": ("'training.lr=${training.nix}'", ["training.nix"]),
     "a slash in the name": ("name=a/b", ["name = a/b", "slash"]),
     "no value": ("training.lr", ["KEY=VALUE"]),

@@ -40,7 +40,9 @@ class Config(Section):
     name: Harmless[Annotated[str, BeforeValidator(_text), AfterValidator(_folder_name)]]
     runs_dir: Harmless[Text]
     checkpoint: Harmless[Text | None]
-    input: Harmless[Annotated[Paths | None, BeforeValidator(_list)]]
+    input: Harmless[
+        Annotated[Paths | None, BeforeValidator(_list, json_schema_input_type=Text | Paths | None)]
+    ]
     """One path, or a list of them."""
     key: Harmless[Text | None]
     format: Harmless[Literal["text", "json"]]

@@ -1,0 +1,107 @@
+"""What it costs to be seen: logging, trackers, and a report of many runs."""
+
+import json
+import math
+import random
+import subprocess
+import time
+from pathlib import Path
+
+import yaml
+
+TRACKERS = ("none", "tensorboard", "wandb", "mlflow")
+
+# runs train.py and says which share of the loop's time was spent on telling how it goes
+SHARE = """\
+import runpy
+import sys
+import time
+
+from {package}.engine.metrics import MetricsFile, ProgressBar
+from {package}.engine.tracking import Tracker, _Client
+
+spent = []
+
+
+def timed(kind, name):
+    inner = getattr(kind, name)
+
+    def outer(*arguments):
+        start = time.perf_counter()
+        inner(*arguments)
+        spent.append(time.perf_counter() - start)
+
+    setattr(kind, name, outer)
+
+
+timed(MetricsFile, "write")
+timed(Tracker, "log")
+timed(_Client, "log")
+timed(ProgressBar, "show")
+timed(ProgressBar, "tell")
+enter, leave = ProgressBar.__enter__, ProgressBar.__exit__
+began = []
+
+
+def begin(bar):
+    began.append(time.perf_counter())
+    return enter(bar)
+
+
+def end(bar, *arguments):
+    print("share", sum(spent) / (time.perf_counter() - began[0]))
+    leave(bar, *arguments)
+
+
+ProgressBar.__enter__, ProgressBar.__exit__ = begin, end
+runpy.run_path("train.py", run_name="__main__")
+"""
+
+
+def rows(project: Path, python: str) -> list[str]:
+    """Lines of the second table of RESULTS.md."""
+    (package,) = [path.parent.parent.name for path in project.glob("*/engine/tracking.py")]
+    script = project / "share.py"
+    script.write_text(SHARE.format(package=package))
+    found = []
+    for tracker in TRACKERS:
+        command = [python, "share.py", "model=tiny", f"tracker={tracker}", f"name=logs-{tracker}"]
+        command += ["training.iter_num=500", "training.eval_every=500", "training.warmup_steps=10"]
+        command += ["training.num_workers=0", "training.run.eval_batches=2"]
+        command += ["tracker.mode=offline"] if tracker == "wandb" else []
+        done = subprocess.run(command, cwd=project, check=True, capture_output=True, text=True)
+        share = float(done.stdout.rpartition("share ")[2].split()[0])
+        what = f"logging every 50 iterations, tiny model, tracker={tracker}, of the loop's time"
+        found.append(f"| {what} | {share:.2%} | 1 % |")
+    return found + report(project, python)
+
+
+def report(project: Path, python: str, runs: int = 300, points: int = 5000) -> list[str]:
+    """How long the page of many long runs takes, and how large it is."""
+    example = project / "runs" / "logs-none"
+    config = yaml.safe_load((example / "config.yaml").read_text())
+    chance = random.Random(0)
+    sweep = project / "runs" / "many"
+    for i in range(runs):
+        job = sweep / f"seed={i}"
+        job.mkdir(parents=True)
+        config["training"]["run"]["seed"] = i
+        (job / "config.yaml").write_text(yaml.safe_dump(config))
+        (job / "record.json").write_text((example / "record.json").read_text())
+        (job / "overrides.yaml").write_text(f"- training.run.seed={i}\n")
+        lines = []
+        for step in range(1, points + 1):
+            loss = 3 * math.exp(-step / 800) + chance.gauss(0.3, 0.05)
+            values = {"loss": loss, "lr": 1e-3, "grad_norm": 2 * loss, "iterations_per_second": 9.0}
+            lines.append(json.dumps({"step": 50 * step, "split": "train", **values}) + "\n")
+            if step % 100 == 0:
+                lines.append(json.dumps({"step": 50 * step, "split": "valid", "loss": loss}) + "\n")
+        (job / "metrics.jsonl").write_text("".join(lines))
+    (sweep / "sweep.csv").touch()
+    start = time.perf_counter()
+    command = [python, "train.py", "mode=report", "input=runs/many"]
+    subprocess.run(command, cwd=project, check=True, capture_output=True)
+    took = time.perf_counter() - start
+    size = (sweep / "report.html").stat().st_size / 1e6
+    what = f"a report of {runs} runs of {points:,} points"
+    return [f"| {what} | {took:.1f} s | 20 s |", f"| its page | {size:.1f} MB | 10 MB |"]

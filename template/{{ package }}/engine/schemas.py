@@ -1,0 +1,71 @@
+# Kept by the template; an update merges what you change here.
+"""make schema: JSON Schemas of conf/, from the types, so that editors complete and check YAML."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from ..config import Config
+from .aliases import Aliases
+
+FOLDER = Path(".vscode", "schemas")
+GROUPS = ("model", "training", "data", "tracker")
+
+# what stands for a value: an interpolation, or Hydra's mark of a value that must be given
+LATER = {"type": "string", "pattern": r"\$\{|^\?\?\?$"}
+
+
+def schemas(conf: Path) -> dict[str, str]:
+    """The text of each schema by its file's name; config.json is of files that set any group."""
+    aliases = Aliases(conf).targets
+    found: dict[str, Any] = {"config": Config}
+    found |= {name: Config.model_fields[name].annotation for name in GROUPS}
+    texts = {}
+    for name, kind in found.items():
+        schema = _partial(TypeAdapter(kind).json_schema())
+        more: dict[str, Any] = {"defaults": {"type": "array"}}
+        if name == "config":
+            more["hydra"] = {"type": "object"}
+        for alias, target in aliases.items():
+            if alias.startswith(f"{name}."):
+                more[alias.partition(".")[2]] = {"const": f"${{.{target.partition('.')[2]}}}"}
+        for section in _top_levels(schema):
+            section["properties"] |= more
+        schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+        texts[f"{name}.json"] = json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+    return texts
+
+
+def _partial(node: Any) -> Any:
+    """The same schema for a file that may state a part of it, and interpolate any value."""
+    if isinstance(node, list):
+        return [_partial(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    # a file without its kind may fit several types
+    node = {"anyOf" if key == "oneOf" else key: value for key, value in node.items()}
+    for key in ("required", "discriminator", "title"):
+        if not isinstance(node.get(key), dict) or key == "discriminator":
+            node.pop(key, None)
+    partial = {key: _partial(value) for key, value in node.items() if key != "properties"}
+    if properties := node.get("properties"):
+        partial["properties"] = {
+            key: {"anyOf": [_partial(value), LATER]} for key, value in properties.items()
+        }
+    return partial
+
+
+def _top_levels(schema: dict[str, Any]) -> list[dict[str, Any]]:
+    """The sections that a file's top level may be, one for each kind."""
+    if "properties" in schema:
+        return [schema]
+    names = [option["$ref"].rpartition("/")[2] for option in schema.get("anyOf", [schema])]
+    return [schema["$defs"][name] for name in names]
+
+
+if __name__ == "__main__":
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for file, text in schemas(Path("conf")).items():
+        (FOLDER / file).write_text(text, "utf-8")

@@ -1,0 +1,107 @@
+"""The JSON Schemas that editors use, asked through check-jsonschema."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from .conftest import Project, Render
+
+SCHEMA = {"experiment": "config", "sweep": "config"}
+
+MISTAKES = {
+    "a misspelt key": ("training", "optim:\n  lrr: 1e-4\n"),
+    "a key in the wrong section": ("training", "optim:\n  batch_size: 16\n"),
+    "a text for a number": ("training", "optim:\n  lr: fast\n"),
+    "a negative rate": ("training", "optim:\n  lr: -1e-4\n"),
+    "a rate of zero": ("training", "optim:\n  lr: 0\n"),
+    "no such scheduler": ("training", "optim:\n  scheduler:\n    name: cosin\n"),
+    "one beta": ("training", "optim:\n  betas: [0.9]\n"),
+    "a beta of one": ("training", "optim:\n  betas: [0.9, 1.0]\n"),
+    "half an iteration": ("training", "run:\n  iter_num: 0.5\n"),
+    "no such precision": ("training", "run:\n  precision: fp8\n"),
+    "a number for a switch": ("training", "run:\n  compile: 1\n"),
+    "an alias that points elsewhere": ("training", "lr: ${.run.seed}\n"),
+    "a value for an alias": ("training", "lr: 3e-4\n"),
+    "a list for a section": ("training", "run: [1, 2]\n"),
+    "no such section": ("training", "optimizer:\n  lr: 1e-4\n"),
+    "no such kind": ("tracker", "kind: comet\n"),
+    "another tracker's key": ("tracker", "kind: mlflow\nproject: mine\n"),
+    "a misspelt key of a model": ("model", "encoder:\n  dims: 4\n"),
+    "layers as text": ("model", "encoder:\n  layers: many\n"),
+    "no such data": ("data", "kind: imagenet\n"),
+    "a misspelt section of an experiment": ("experiment", "trainin:\n  run:\n    seed: 1\n"),
+    "a deep mistake of an experiment": ("experiment", "training:\n  run:\n    sede: 1\n"),
+    "an alias in an experiment": ("experiment", "training:\n  lr: 1e-4\n"),
+    "no such sampler": ("sweep", "sweep:\n  sampler: bayes\n"),
+}
+SOUND = {
+    "a difference": ("training", "defaults:\n  - default\noptim:\n  lr: 1e-3\n"),
+    "an interpolation": ("training", "run:\n  seed: ${oc.env:SEED}\n"),
+    "a part of a kind": ("tracker", "defaults:\n  - wandb\nmode: offline\n"),
+    "a value still to give": ("data", "defaults:\n  - manifest\ntrain: ???\n"),
+    "an alias": ("training", "lr: ${.optim.lr}\n"),
+    "an experiment": ("experiment", "# @package _global_\ntraining:\n  optim:\n    lr: 1e-3\n"),
+    "a list of inputs": ("experiment", "input: [a.wav, b.wav]\n"),
+    "one input": ("experiment", "input: a.wav\n"),
+}
+
+
+def refused(project: Path, group: str, files: Iterable[Path]) -> dict[str, str]:
+    """Files that the schema of a group refuses, and what is said of them."""
+    schema = project / ".vscode" / "schemas" / f"{SCHEMA.get(group, group)}.json"
+    command = ["-m", "check_jsonschema", "--schemafile", str(schema), "-o", "json"]
+    done = subprocess.run(
+        [sys.executable, *command, *map(str, files)], capture_output=True, text=True
+    )
+    found = json.loads(done.stdout)
+    assert found.get("parse_errors", []) == [], done.stdout
+    return {error["filename"]: error["message"] for error in found.get("errors", [])}
+
+
+@pytest.mark.parametrize("group", ["model", "training", "data", "tracker", "experiment", "sweep"])
+def test_shipped_files_fit_and_mistakes_do_not(render: Render, tmp_path: Path, group: str) -> None:
+    project = render(slurm=True)
+    shipped = sorted((project / "conf" / group).glob("*.yaml"))
+    assert shipped
+    shipped += [project / "conf" / "config.yaml"] if group == "experiment" else []
+    wrong: list[Path] = []
+    right: list[Path] = []
+    for files, examples in ((wrong, MISTAKES), (right, SOUND)):
+        for name, (of_group, text) in examples.items():
+            if of_group == group:
+                files.append(tmp_path / f"{name}.yaml")
+                files[-1].write_text(text)
+    said = refused(project, group, [*shipped, *wrong, *right])
+    assert set(said) == set(map(str, wrong)), said
+
+
+def test_editors_are_told_of_the_schemas(render: Render) -> None:
+    project = render(slurm=True)
+    settings = json.loads((project / ".vscode" / "settings.json").read_text())
+    named: dict[str, str] = {}
+    for schema, patterns in settings["yaml.schemas"].items():
+        for pattern in [patterns] if isinstance(patterns, str) else patterns:
+            for file in project.glob(pattern):
+                named[str(file)] = str(project / schema)
+    files = [f for f in (project / "conf").rglob("*.yaml") if "hydra" not in f.parts[-3:]]
+    for file in files:
+        comment = file.read_text().splitlines()[0].partition("$schema=")[2]
+        assert str((file.parent / comment).resolve()) == str(Path(named[str(file)]).resolve())
+
+
+def test_a_stale_schema_is_told(render: Render, tmp_path: Path) -> None:
+    project = Project(render(slurm=True, project_name="Schemas"))
+    types = project.path / "schemas" / "config" / "training.py"
+    types.write_text(types.read_text().replace('["adamw", "sgd"]', '["adamw", "sgd", "lion"]'))
+    test = "python -m pytest -q tests/test_config.py -k schemas"
+    told = project.run(test, status=1).stdout
+    assert "stale, renewed by make schema: config.json, training.json" in told
+    project.run("python -m schemas.engine.schemas")
+    project.run(test)
+    lion = tmp_path / "lion.yaml"
+    lion.write_text("optim:\n  name: lion\n")
+    assert refused(project.path, "training", [lion]) == {}
