@@ -89,7 +89,7 @@ def test_editors_are_told_of_the_schemas(render: Render) -> None:
                 named[str(file)] = str(project / schema)
     files = [f for f in (project / "conf").rglob("*.yaml") if "hydra" not in f.parts[-3:]]
     for file in files:
-        comment = file.read_text().splitlines()[0].partition("$schema=")[2]
+        comment = file.read_text().partition("$schema=")[2].splitlines()[0]
         assert str((file.parent / comment).resolve()) == str(Path(named[str(file)]).resolve())
 
 
