@@ -12,10 +12,11 @@ from typing import Any, NoReturn
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
+from hydra.errors import MissingConfigException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
-from yaml.error import MarkedYAMLError
+from yaml.error import MarkedYAMLError, YAMLError
 
 from ..config import Config
 from . import credentials
@@ -24,6 +25,9 @@ from .composing import ERRORS, compose, is_group
 from .errors import UserError
 from .origins import origin, origins
 from .runs import shorter
+
+NEED_A_HEADER = ("experiment", "local")
+HEADER = "a file of this group sets keys of others, so it begins with\n# @package _global_"
 
 Problem = tuple[str, str]  # key, what is wrong with it
 
@@ -87,10 +91,10 @@ class Checker:
             cfg = compose(self.conf, kept)
         except ERRORS as second:
             error = error if not told else second
-            raise UserError(*(told or [_first_lines(error)])) from None
+            raise UserError(*(told or [composing_problem(error, self.conf)])) from None
         _, problems = _validate(cfg)
         told += self._told(problems, kept)
-        raise UserError(*(told or [_first_lines(error)])) from None
+        raise UserError(*(told or [composing_problem(error, self.conf)])) from None
 
     def _group_problem(self, override: str) -> str | None:
         prefix, key, value = split_override(override)
@@ -214,6 +218,8 @@ def _describe(detail: Any, values: dict[str, Any], cfg: DictConfig) -> Problem:
         keys += str(context["key"]).split(".")
         value = OmegaConf.select(OmegaConf.create(values), ".".join(keys))
     key = ".".join(keys)
+    if key in NEED_A_HEADER:
+        return key, f" = {_show(value)}: {HEADER}"
     if detail["type"] == "extra_forbidden":
         return key, f" = {_show(value)}: no such key" + _suggest(keys, cfg, values)
     if detail["type"].startswith("union_tag"):
@@ -289,10 +295,45 @@ def _show(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "…"
 
 
-def _first_lines(error: Exception) -> str:
+def composing_problem(error: Exception, conf: Path) -> str:
+    """Why Hydra could not compose, with the file."""
     if isinstance(error, MarkedYAMLError) and error.problem_mark:
         mark = error.problem_mark
         file = shorter(Path(mark.name))
         return f"{file}:{mark.line + 1}:{mark.column + 1}: not valid YAML: {error.problem}"
-    lines = [line for line in str(error).splitlines() if line.strip() and "hydra.cc" not in line]
+    text = str(error)
+    where = re.match(r"In '(.+?)': ", text)
+    file = shorter(conf / f"{where[1]}.yaml") if where else shorter(conf)
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        options = sorted(path.stem for path in (conf / group).glob("*.yaml"))
+        pattern = re.compile(rf"\b{re.escape(name)}$", re.MULTILINE)
+        naming = [path for path in conf.rglob("*.yaml") if pattern.search(_text(path))]
+        file = shorter(naming[0]) if len(naming) == 1 else file  # Hydra blames the primary config
+        expected = f"expected one of {', '.join(options)}{nearest(name, options)}"
+        return f"{file}: its defaults name {error.missing_cfg_file}, which is not there\n{expected}"
+    if where and where[1].split("/")[0] in NEED_A_HEADER and f"@{where[1].split('/')[0]}." in text:
+        return f"{file}: {HEADER}"
+    if not text.strip() or isinstance(error, UnicodeDecodeError):
+        return "\n".join(_broken_files(conf)) or type(error).__name__
+    lines = [line for line in text.splitlines() if line.strip() and "hydra.cc" not in line]
     return "\n".join(lines[:6])
+
+
+def _text(file: Path) -> str:
+    return file.read_text("utf-8", errors="replace")
+
+
+def _broken_files(conf: Path) -> Iterator[str]:
+    """The files that OmegaConf cannot read, where Hydra's error does not say which."""
+    for file in sorted(conf.rglob("*.yaml")):
+        try:
+            OmegaConf.load(file)
+        except UnicodeDecodeError:
+            yield f"{shorter(file)}: not UTF-8 text"
+        except YAMLError as error:
+            yield f"{shorter(file)}: not valid YAML: {str(error).splitlines()[0]}"
+        except OmegaConfBaseException as error:
+            yield f"{shorter(file)}: {str(error).splitlines()[0]}"
+        except OSError:
+            continue  # nothing but a scalar in it

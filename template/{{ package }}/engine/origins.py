@@ -4,6 +4,7 @@
 Hydra does all the merging, so the answer follows its rules whatever the defaults lists say.
 """
 
+import contextlib
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,8 +36,13 @@ def layers(conf: Path, overrides: list[str], only: str = "") -> Iterator[dict[st
     key, which is exact where one file serves two keys. Raises composing.ERRORS at the first.
     """
     spent: set[str] = set()
-    texts = {file: file.read_text("utf-8") for file in conf.rglob("*.yaml")}
-    nodes = {file: yaml.compose(text, Loader=LOADER) for file, text in texts.items()}
+    texts: dict[Path, str] = {}
+    nodes: dict[Path, yaml.Node | None] = {}
+    for file in conf.rglob("*.yaml"):
+        with contextlib.suppress(UnicodeDecodeError, yaml.YAMLError):  # broken, but not in use
+            text = file.read_text("utf-8")
+            nodes[file] = yaml.compose(text, Loader=LOADER)
+            texts[file] = text
     with tempfile.TemporaryDirectory() as folder:
         changed = list(texts)
         while True:
