@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from ..engine.schema import Section
 
@@ -19,6 +19,7 @@ class TensorBoard(Section):
     """Event files in the run's directory."""
 
     kind: Literal["tensorboard"]
+    retry_seconds: NonNegativeFloat
 
 
 class WeightsAndBiases(Section):
@@ -28,6 +29,9 @@ class WeightsAndBiases(Section):
     project: Text
     entity: Text | None
     mode: Literal["online", "offline"]
+    init_seconds: PositiveFloat
+    finish_seconds: NonNegativeFloat
+    retry_seconds: NonNegativeFloat
 
 
 class MLflow(Section):
@@ -36,6 +40,9 @@ class MLflow(Section):
     kind: Literal["mlflow"]
     uri: Text
     experiment: Text
+    timeout_seconds: PositiveInt
+    retries: NonNegativeInt
+    retry_seconds: NonNegativeFloat
 
 
 Tracker = Annotated[

@@ -1,13 +1,18 @@
 # Kept by the template; an update merges what you change here.
 """What must hold before a run: data, tracker, checkpoint, device, disk, git; and mode=check."""
 
+import configparser
 import importlib.util
 import netrc
 import os
 import shutil
+import socket
 import sys
 from collections.abc import Iterator
+from importlib.metadata import entry_points
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from ..checks import METRICS, check_data, check_input
 from ..config import Config
@@ -67,20 +72,73 @@ def tracker_problems(cfg: Config) -> Iterator[str]:
             "tracker = wandb: no key for it\n"
             "set WANDB_API_KEY, or `wandb login`, or tracker.mode=offline, or tracker=none"
         )
-    elif isinstance(tracker, MLflow) and tracker.uri.startswith(SQLITE):
-        folder = Path(tracker.uri.removeprefix(SQLITE)).absolute().parent
-        if not os.access(folder, os.W_OK):
-            yield f"tracker.uri = {tracker.uri}: expected a file in a folder that you may write to"
+    elif isinstance(tracker, MLflow):
+        yield from _mlflow_problems(tracker)
 
 
 def _wandb_key() -> bool:
-    if os.environ.get("WANDB_API_KEY"):
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
-    host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").split("//")[-1].split("/")[0]
+    home = Path.home()
+    noted = configparser.RawConfigParser()  # where `wandb login --host` keeps the server's name
     try:
-        return netrc.netrc().authenticators(host) is not None
-    except (OSError, netrc.NetrcParseError):
+        noted.read(Path(os.environ.get("WANDB_CONFIG_DIR", home / ".config" / "wandb"), "settings"))
+        url = noted.get("default", "base_url", fallback="https://api.wandb.ai")
+        host = os.environ.get("WANDB_BASE_URL", url).split("//")[-1].split("/")[0]
+        files = [Path(os.environ.get("NETRC", home / ".netrc")).expanduser(), home / "_netrc"]
+        file = next(file for file in files if file.exists())
+        return netrc.netrc(file).authenticators(host) is not None
+    except (OSError, StopIteration, netrc.NetrcParseError, configparser.Error):
         return False
+
+
+def _mlflow_problems(tracker: MLflow) -> Iterator[str]:
+    told = f"tracker.uri = {tracker.uri}"
+    ways = "(mlflow server --port 5000), or a file: tracker.uri=sqlite:///mlflow.db"
+    try:
+        uri = urlsplit(tracker.uri)
+        port = uri.port or (443 if uri.scheme == "https" else 80)
+    except ValueError:
+        yield f"{told}: expected http://HOST:PORT of a server {ways}"
+        return
+    if uri.password:
+        yield (
+            "tracker.uri: a password does not belong in a config, which every run writes to disk\n"
+            "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment instead"
+        )
+    elif uri.scheme == "sqlite":
+        file = Path(tracker.uri.removeprefix(SQLITE).partition("?")[0]).absolute()
+        if not tracker.uri.startswith(SQLITE) or not os.access(file.parent, os.W_OK):
+            yield f"{told}: expected sqlite:///FILE, in a folder that you may write to"
+        elif file.exists() and not _is_sqlite(file):
+            yield f"{told}: expected a new file or one of SQLite's; this is something else"
+    elif uri.scheme in ("http", "https"):
+        if not uri.hostname:
+            yield f"{told}: expected http://HOST:PORT of a server {ways}"
+        elif uri.scheme in getproxies() and not proxy_bypass(uri.hostname):
+            return  # the proxy reaches it, or nobody does
+        else:
+            try:
+                socket.create_connection((uri.hostname, port), tracker.timeout_seconds).close()
+            except (OSError, UnicodeError) as error:
+                yield (
+                    f"{told}: no server answers there ({error})\nstart one {ways}, or tracker=none"
+                )
+    elif uri.scheme.partition("+")[0] not in _mlflow_schemes():
+        yield f"{told}: expected http://HOST:PORT of a server {ways}"
+
+
+def _is_sqlite(file: Path) -> bool:
+    # MLflow itself would try a file that is none for minutes
+    if not file.is_file():
+        return False
+    with file.open("rb") as opened:
+        return opened.read(16) in (b"", b"SQLite format 3\0")
+
+
+def _mlflow_schemes() -> set[str]:
+    own = {"", "file", "postgresql", "mysql", "mssql", "databricks", "uc"}
+    return own | {entry.name for entry in entry_points(group="mlflow.tracking_store")}
 
 
 def machine_problems(cfg: Config, run: Path) -> Iterator[str]:
