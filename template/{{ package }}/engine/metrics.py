@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Self
@@ -104,7 +105,10 @@ class ProgressBar:
         self.last = (start, time.perf_counter())
         self.found: dict[str, float] = {}  # by the latest evaluation
         hidden = None if is_main() else True  # None: where there is no terminal
-        self.bar = tqdm(total=total, initial=start, desc="train", unit="it", disable=hidden)
+        columns = shutil.get_terminal_size().columns  # some terminals say 0, where tqdm is silent
+        self.bar = tqdm(
+            total=total, initial=start, desc="train", unit="it", disable=hidden, ncols=columns
+        )
         self.redirect = logging_redirect_tqdm()
 
     def __enter__(self) -> Self:
@@ -140,8 +144,8 @@ class ProgressBar:
     def show(self, iteration: int, values: dict[str, float]) -> None:
         """The latest values."""
         if not self.bar.disable:
-            shown_here = {k: v for k, v in values.items() if k in ("loss", "lr")}
-            named = shown_here | {f"valid_{name}": value for name, value in self.found.items()}
+            # a terminal's line is short: the loss, and what evaluation alone knows
+            named = self.found | {"loss": values["loss"]}
             self.bar.set_postfix({name: f"{value:.3g}" for name, value in named.items()})
             return
         left = duration((self.total - iteration) / values["iterations_per_second"])

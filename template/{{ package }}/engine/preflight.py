@@ -137,7 +137,7 @@ def _is_sqlite(file: Path) -> bool:
 
 
 def _mlflow_schemes() -> set[str]:
-    own = {"", "file", "postgresql", "mysql", "mssql", "databricks", "uc"}
+    own = {"postgresql", "mysql", "mssql", "databricks", "uc"}
     return own | {entry.name for entry in entry_points(group="mlflow.tracking_store")}
 
 

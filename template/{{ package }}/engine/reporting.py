@@ -25,6 +25,7 @@ from .explaining import leaves
 from .schema import harmless_keys
 
 PAGE, TABLE = "report.html", "report.csv"
+METRIC = "training.objective.metric"
 NOT_COMPARED = {
     *("mode", "name", "runs_dir", "checkpoint", "input", "key", "format", "resume", "requeue"),
     *("sweep", "slurm", "report", "training.processes"),
@@ -48,11 +49,14 @@ class Run:
     @property
     def metric(self) -> str:
         """The curve that the run is judged by."""
-        return f"valid/{self.values.get('training.objective.metric', 'loss')}"
+        return f"valid/{self.values.get(METRIC, 'loss')}"
 
     @property
     def best(self) -> float | None:
-        """The best value of its objective."""
+        """The best value of its objective; without a config, the one that its record has."""
+        if not self.values:
+            noted = self.record.get("objective")
+            return noted if isinstance(noted, float) else None
         values = self.curves.get(self.metric, (None, np.empty(0)))[1]
         values = values[np.isfinite(values)]
         if not values.size:
@@ -65,7 +69,7 @@ def report(cfg: Config) -> None:
     """Write report.html and report.csv beside the runs. Raises UserError if there are none."""
     places = [Path(path) for path in cfg.input or [cfg.runs_dir]]
     problems = [
-        f"input = {place}: no runs in it\n"
+        f"input = {place}: {'no runs in it' if place.exists() else 'no such directory'}\n"
         "expected a run's directory, a sweep's, or one that holds some, such as runs"
         for place in places
         if not any(find_runs(place))
@@ -81,7 +85,8 @@ def report(cfg: Config) -> None:
             writer = csv.writer(file)
             writer.writerow(columns)
             writer.writerows(rows)
-        (folder / PAGE).write_text(page(known, columns, rows, cfg.report.points), "utf-8")
+        title = f"{len(known)} runs in {', '.join(map(str, places))}"
+        (folder / PAGE).write_text(page(title, known, columns, rows, cfg.report.points), "utf-8")
     except OSError as error:
         raise UserError(
             f"runs_dir = {cfg.runs_dir}: cannot write in {folder} ({error.strerror})\n"
@@ -121,8 +126,10 @@ def read_run(directory: Path, runs_dir: Path) -> Run:
         run.overrides = {k: _number(v[1:]) for _, k, v in given if runs.is_the_jobs(k)}
     except UserError as error:
         run.remarks.append(str(error))
-    if not run.values:
+    if not (directory / runs.CONFIG).is_file():
         run.remarks.append(f"{directory}: no config.yaml, so its keys are not compared")
+    if not run.record and (directory / runs.RECORD).is_file():
+        run.remarks.append(f"{directory / runs.RECORD}: damaged")
     run.curves = read_curves(directory / "metrics.jsonl", run.remarks)
     return run
 
@@ -161,8 +168,8 @@ def table(known: Sequence[Run], harmless: set[str]) -> tuple[list[str], list[lis
     metrics = dict.fromkeys(key for run in known for key in run.curves)
     metrics = dict.fromkeys(key for key in metrics if key[:6] == "valid/" or key == "train/loss")
     differ = differing(known)
-    keys = [key for key in differ if not _is_under(key, harmless)]
-    others = [key for key in differ if _is_under(key, harmless)]
+    keys = [key for key in differ if key == METRIC or not _is_under(key, harmless)]
+    others = [key for key in differ if key not in keys]
     objectives = {run.metric for run in known if run.values} or {"valid/loss"}
     best = f"best {objectives.pop()}" if len(objectives) == 1 else "best"
     columns = ["run", "state", best, *keys, *metrics, "iteration", "seconds", "commit", "began"]
@@ -236,19 +243,22 @@ def commit(record: dict[str, Any]) -> str | None:
     )
 
 
-def page(known: Sequence[Run], columns: list[str], rows: list[list[Any]], points: int) -> str:
+def page(
+    title: str, known: Sequence[Run], columns: list[str], rows: list[list[Any]], points: int
+) -> str:
     """The page, with everything in it: it opens without a network."""
     from plotly.offline import get_plotlyjs
 
     curves = sum(len(run.curves) for run in known)
     share = max(2, points // max(1, curves))
+    judged = next((run for run in known if run.values), known[0])
     longest = max((len(steps) for run in known for steps, _ in run.curves.values()), default=0)
     data = {
         "columns": columns,
-        "rows": [[None if _is_nan(value) else value for value in row] for row in rows],
+        "rows": [["NaN" if _is_nan(value) else value for value in row] for row in rows],
         "curves": [{k: drawn(curve, share) for k, curve in run.curves.items()} for run in known],
-        "metric": known[0].metric,
-        "lowFirst": known[0].values.get("training.objective.goal") != "maximize",
+        "metric": judged.metric,
+        "lowFirst": judged.values.get("training.objective.goal") != "maximize",
         "thinned": share if longest > share else 0,
         "sweeps": list(sweeps(known)),
         "remarks": [remark for run in known for remark in run.remarks],
@@ -257,8 +267,7 @@ def page(known: Sequence[Run], columns: list[str], rows: list[list[Any]], points
     # a run may be called </script>
     text = json.dumps(data, ensure_ascii=False, default=str).replace("<", "\\u003c")
     template = Template((Path(__file__).parent / "report.html").read_text("utf-8"))
-    title = html.escape(f"{len(known)} runs of {Path.cwd().name}")
-    return template.substitute(title=title, plotly=get_plotlyjs(), data=text)
+    return template.substitute(title=html.escape(title), plotly=get_plotlyjs(), data=text)
 
 
 def thinned(values: np.ndarray, points: int) -> list[int]:

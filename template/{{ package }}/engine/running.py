@@ -3,6 +3,7 @@
 
 import logging
 import math
+import os
 import re
 import shlex
 from contextlib import nullcontext
@@ -65,4 +66,9 @@ def tell_the_way_on(cfg: Config, run_dir: Path) -> None:
     log.info("in %s: curves.png, metrics.jsonl, record.json, checkpoints", run_dir)
     log.info("next: python train.py mode=evaluate %s", checkpoint)
     log.info("      python train.py mode=recognize %s input=FILE_OR_FOLDER", checkpoint)
-    log.info("      python train.py mode=report")
+    elsewhere = re.search(r"'?runs_dir=\S+", os.environ.get(runs.COMMAND, ""))
+    log.info("      python train.py mode=report%s", f" {elsewhere[0]}" if elsewhere else "")
+    if cfg.tracker.kind == "tensorboard":
+        log.info("      tensorboard --logdir %s", shlex.quote(cfg.runs_dir))
+    if cfg.tracker.kind == "mlflow" and cfg.tracker.uri.startswith("sqlite:"):
+        log.info("      mlflow ui --backend-store-uri %s", shlex.quote(cfg.tracker.uri))

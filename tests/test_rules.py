@@ -1,0 +1,184 @@
+"""The config rules find what is planted, line for line, and leave its look-alikes alone."""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from .conftest import Project, Render
+
+PLANTED = Path(__file__).parent / "planted"
+IN_CODE = ("repeated_values", "command_lines", "checkpoints", "scripts", "options")
+MARK = "  #!"
+
+# each root's findings on a line of its own; of roots that hold conf/ alone, those of its aliases
+ASK = """
+import json, sys
+from pathlib import Path
+from demo.engine import rules, rules_config
+for root in map(Path, sys.argv[1:]):
+    if (root / "train.py").exists():
+        found = rules.findings(root)
+    else:
+        conf = rules_config.Conf(root)
+        found = [*rules_config.alias_findings(conf), *rules_config.alias_advice(conf)]
+    print(json.dumps([[f.file, f.line, f.rule, str(f)] for f in found]))
+"""
+
+
+@dataclass(frozen=True)
+class Planted:
+    """A file with its marked lines."""
+
+    file: str
+    text: str
+
+    @property
+    def marked(self) -> list[int]:
+        lines = self.text.splitlines()
+        return [number for number, line in enumerate(lines, start=1) if line.endswith(MARK)]
+
+    def plant(self, root: Path, after: bool = False) -> int:
+        """Write the file, or after what it has; return how many lines stand above."""
+        path = root / self.file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        above = path.read_text("utf-8") if after and path.exists() else ""
+        path.write_text(above + self.text.replace(MARK, ""), "utf-8")
+        return len(above.splitlines())
+
+
+def corpus(name: str) -> list[Planted]:
+    text = (PLANTED / f"{name}.txt").read_text("utf-8")
+    files = [part.split("\n", 1) for part in text.split("--- ")[1:]]
+    return [Planted(file, text) for file, text in files]
+
+
+def ask(project: Project, *roots: Path) -> list[list[tuple[str, int, str, str]]]:
+    command = [sys.executable, "-c", ASK, *map(str, roots)]
+    result = subprocess.run(command, cwd=project.path, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return [[tuple(f) for f in json.loads(line)] for line in result.stdout.splitlines()]
+
+
+def copied(project: Project, to: Path) -> Path:
+    left_out = shutil.ignore_patterns("runs", ".*", "__pycache__")
+    return shutil.copytree(project.path, to, ignore=left_out)
+
+
+@pytest.fixture(scope="module")
+def project(render: Render) -> Project:
+    """With scripts, and called as the corpus calls it."""
+    return Project(render(slurm=True, project_name="demo"))
+
+
+@pytest.fixture(scope="module")
+def reported(
+    project: Project, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, dict[int, str]]:
+    """By file and line, what is said of a project with all of the corpus but the aliases."""
+    root = copied(project, tmp_path_factory.mktemp("planted") / "demo")
+    conf = root / "conf" / "model" / "base.yaml"
+    text = conf.read_text("utf-8").replace("sample_rate: 16000", "sample_rate: 24000")
+    conf.write_text(text.replace("layers: 16", "layers: 12"), "utf-8")
+    full = root / "conf" / "training" / "fullrun.yaml"
+    full.write_text(full.read_text("utf-8") + "\noptim:\n  grad_clip: 5.0\n", "utf-8")
+    for name in IN_CODE:
+        for planted in corpus(name):
+            planted.plant(root)
+    found: dict[str, dict[int, str]] = defaultdict(dict)
+    for file, line, rule, text in ask(project, root)[0]:
+        if rule != "advice":
+            found[file][line] = text
+    return found
+
+
+@pytest.mark.parametrize(
+    ("rule", "planted"),
+    [pytest.param(name, p, id=f"{name}-{p.file}") for name in IN_CODE for p in corpus(name)],
+)
+def test_what_is_planted_is_found(
+    reported: dict[str, dict[int, str]], rule: str, planted: Planted
+) -> None:
+    found = reported[planted.file]
+    assert sorted(found) == planted.marked, "\n".join(found.values())
+
+
+def test_nothing_else_is_found(reported: dict[str, dict[int, str]]) -> None:
+    files = {planted.file for name in IN_CODE for planted in corpus(name)}
+    assert {file: found for file, found in reported.items() if found and file not in files} == {}
+
+
+def test_aliases(project: Project, tmp_path: Path) -> None:
+    """Each in a conf/ of its own: one wrong alias may keep the others from being read."""
+    cases, roots, above = corpus("aliases"), [], []
+    for number, planted in enumerate(cases):
+        roots.append(tmp_path / str(number))
+        shutil.copytree(project.path / "conf", roots[-1] / "conf")
+        above.append(planted.plant(roots[-1], after=True))
+    for planted, skipped, found in zip(cases, above, ask(project, *roots), strict=True):
+        lines = {(file, line) for file, line, rule, _ in found if rule == "alias"}
+        expected = {(planted.file, skipped + line) for line in planted.marked}
+        assert lines == expected, planted
+
+
+def test_an_alias_is_advised_for_what_experiments_set(project: Project, tmp_path: Path) -> None:
+    root = tmp_path / "project"
+    shutil.copytree(project.path / "conf", root / "conf")
+    text = "# @package _global_\nmodel:\n  encoder:\n    dim: 8\ntraining:\n  optim: {lr: 1}\n"
+    Planted("conf/experiment/narrow.yaml", text).plant(root)
+    [(file, line, rule, said)] = ask(project, root)[0]
+    assert (file, line, rule) == ("conf/experiment/narrow.yaml", 4, "advice")
+    assert "dim: ${.encoder.dim}" in said
+
+
+def test_a_new_project_keeps_its_rules_and_is_told_so_soon(project: Project) -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "demo.engine.rules"]
+    begun = time.monotonic()
+    result = subprocess.run(command, cwd=project.path, capture_output=True, text=True)
+    assert (result.returncode, result.stdout) == (0, "")
+    assert "torch" not in {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
+    assert time.monotonic() - begun < 10  # 2 s on an idle machine
+
+
+def test_a_breach_is_told_with_its_place_and_the_way_out(project: Project, tmp_path: Path) -> None:
+    root = copied(project, tmp_path / "demo")
+    Planted("demo/audio_rate.py", "TARGET_SAMPLE_RATE = 8000\n").plant(root)
+    command = [sys.executable, "-m", "demo.engine.rules"]
+    result = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert result.returncode == 1
+    what, way_out = result.stdout.splitlines()
+    assert what.startswith(
+        "demo/audio_rate.py:1: repeated value: TARGET_SAMPLE_RATE = 8000 repeats "
+        "model.encoder.sample_rate (conf/model/tiny.yaml:"
+    )
+    assert way_out.strip().startswith("read cfg.model.encoder.sample_rate")
+    assert "Traceback" not in result.stderr
+
+
+def test_a_key_that_nothing_reads_is_found(project: Project, tmp_path: Path) -> None:
+    root = copied(project, tmp_path / "demo")
+    conf, types = root / "conf" / "model" / "base.yaml", root / "demo" / "config" / "model.py"
+    above = conf.read_text("utf-8")
+    conf.write_text(f"{above}  unused: 3\n  meant: 3 # config-ok: the next version\n", "utf-8")
+    text = types.read_text("utf-8")
+    typed = "    hop_samples: PositiveInt\n"
+    types.write_text(text.replace(typed, f"{typed}    unused: int\n    meant: int\n"), "utf-8")
+    command = [sys.executable, "-m", "pytest", "-q", "tests/test_rules.py"]
+    result = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert "1 failed, 1 passed" in result.stdout, result.stdout
+    line = len(above.splitlines()) + 1
+    place = f"conf/model/base.yaml:{line}: unread key: no code reads model.encoder.unused"
+    assert place in result.stdout
+    assert result.stdout.count("unread key: no code reads") == result.stdout.count(place)
+
+
+def test_the_corpus_is_large_enough() -> None:
+    cases = [planted for name in (*IN_CODE, "aliases") for planted in corpus(name)]
+    assert sum(len(planted.marked) for planted in cases) >= 36
+    assert sum(not planted.marked for planted in cases) >= 24
