@@ -164,7 +164,7 @@ def retire(template: Path, source: str, rendered: str) -> None:
 
 
 def removed_file(template: Path) -> None:
-    retire(template, ".pre-commit-config.yaml", ".pre-commit-config.yaml")
+    retire(template, ".pre-commit-config.yaml.jinja", ".pre-commit-config.yaml")
 
 
 def removed_preset(template: Path) -> None:

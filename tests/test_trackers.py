@@ -238,19 +238,19 @@ def test_jobs_of_a_sweep_are_runs_of_their_own_in_mlflow(
 def test_a_stopped_run_goes_on_in_the_same_mlflow_run(
     project: Project, mlflow: MLflowServer
 ) -> None:
-    command = f"{LONGER} {mlflow.tracker} name=paused"
-    stop_after(project, command, "runs/paused")
-    before = mlflow.run("paused")
+    command = f"{LONGER} {mlflow.tracker} name=halted"
+    stop_after(project, command, "runs/halted")
+    before = mlflow.run("halted")
     assert before["info"]["status"] == "KILLED"
     project.run(command)
-    after = mlflow.run("paused")
+    after = mlflow.run("halted")
     assert after["info"]["run_id"] == before["info"]["run_id"]
     assert after["info"]["status"] == "FINISHED"
-    steps = [step for step, _ in mlflow.history("paused", "train/loss")]
+    steps = [step for step, _ in mlflow.history("halted", "train/loss")]
     assert steps == list(range(5, 151, 5)), "each once"
     # what is learned may change by force; MLflow's params may not
     project.run(f"{command} training.iter_num=155 training.lr=1e-5 resume=force")
-    forced = mlflow.run("paused")
+    forced = mlflow.run("halted")
     assert forced["info"]["run_id"] == before["info"]["run_id"]
     tags = {tag["key"]: tag["value"] for tag in forced["data"]["tags"]}
     assert "training.optim.lr: then 0.0001, now 1e-05" in tags["changed"]
@@ -288,8 +288,8 @@ def test_a_run_outlives_its_mlflow_server(project: Project, tmp_path: Path) -> N
 
         # one that takes requests and never answers costs the time of one, not of every value
         hasty = "tracker.timeout_seconds=1 tracker.retries=0"
-        run = begin(project, f"{command} {hasty} name=alone")
-        until(lambda: len(logged(project, "runs/alone")) >= 2 or run.poll() is not None)
+        run = begin(project, f"{command} {hasty} name=serverless")
+        until(lambda: len(logged(project, "runs/serverless")) >= 2 or run.poll() is not None)
         os.killpg(server.process.pid, signal.SIGSTOP)
         hangs = time.monotonic()
         said = end(run, 0)
@@ -298,8 +298,8 @@ def test_a_run_outlives_its_mlflow_server(project: Project, tmp_path: Path) -> N
         server.stop()
     assert said.count("takes no values") == 1
     assert "metrics.jsonl has it" in said
-    assert [row["step"] for row in logged(project, "runs/alone")] == list(range(5, 151, 5))
-    record = json.loads((project.path / "runs" / "alone" / "record.json").read_text())
+    assert [row["step"] for row in logged(project, "runs/serverless")] == list(range(5, 151, 5))
+    record = json.loads((project.path / "runs" / "serverless" / "record.json").read_text())
     assert record["state"] == "finished"
 
 
@@ -328,14 +328,14 @@ def test_a_store_that_mlflow_cannot_use(project: Project, uri: str, told: list[s
 def test_mlflow_needs_no_server(project: Project, mlflow: MLflowServer, tmp_path: Path) -> None:
     """Jobs may begin together, and one that goes on with another store is a new run there."""
     local = f"tracker=mlflow tracker.uri=sqlite:///{tmp_path}/a.db"
-    jobs = [begin(project, f"{SMALL} {local} name={name}") for name in ("local", "beside")]
+    jobs = [begin(project, f"{SMALL} {local} name={name}") for name in ("local-m", "beside")]
     for job in jobs:
         assert "a new one there" not in end(job, 0)
     assert (tmp_path / "a.db").stat().st_size > 0
     more = "training.iter_num=6 resume=force"
-    done = project.run(f"{SMALL} {mlflow.tracker} name=local {more}")
+    done = project.run(f"{SMALL} {mlflow.tracker} name=local-m {more}")
     assert "a new one there" in done.stdout
-    assert [step for step, _ in mlflow.history("local", "train/loss")] == [5, 6]
+    assert [step for step, _ in mlflow.history("local-m", "train/loss")] == [5, 6]
     assert not (project.path / "mlflow.db").exists()
 
 
