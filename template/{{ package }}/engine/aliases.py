@@ -29,7 +29,7 @@ class Aliases:
     def __init__(self, conf: Path) -> None:
         self.targets: dict[str, str] = {}
         self.problems: list[str] = []
-        files = list(_read(conf))
+        files = list(read_files(conf))
         sections = {path[:-1] for _, _, leaves in files for path, _, _ in leaves}
         for _, group, leaves in files:
             for path, value, _ in leaves:
@@ -108,7 +108,7 @@ def _text(value: yaml.Node) -> str:
     return str(value.value) if isinstance(value, yaml.ScalarNode) else ""
 
 
-def _read(conf: Path) -> Iterator[tuple[Path, tuple[str, ...], list[Leaf]]]:
+def read_files(conf: Path) -> Iterator[tuple[Path, tuple[str, ...], list[Leaf]]]:
     """Each YAML file with its group and its keys as (path from the config's root, value, line)."""
     for file in sorted(conf.rglob("*.yaml")):
         text = file.read_text("utf-8", errors="replace")

@@ -21,7 +21,7 @@ from yaml.error import MarkedYAMLError, YAMLError
 from ..config import Config
 from . import credentials
 from .aliases import ALIAS, split_override
-from .composing import ERRORS, compose, is_group
+from .composing import ERRORS, compose, is_group, leaves
 from .errors import UserError
 from .origins import origin, origins
 from .runs import shorter
@@ -154,8 +154,8 @@ def is_plain_value(override: Override) -> bool:
 
 def _validate(cfg: DictConfig) -> tuple[Config | None, list[Problem]]:
     problems: list[Problem] = []
-    values = _resolve(cfg, "", problems)
-    if secret := [key for key, _ in _leaves(values) if credentials.NAME.fullmatch(key)]:
+    values = resolved(cfg, "", problems)
+    if secret := [key for key, _ in leaves(values) if credentials.NAME.fullmatch(key)]:
         return None, [(key, credentials.refusal(key).removeprefix(key)) for key in secret]
     config = None
     try:
@@ -174,7 +174,7 @@ def _validate(cfg: DictConfig) -> tuple[Config | None, list[Problem]]:
     return (None if problems else config), problems
 
 
-def _resolve(node: DictConfig, path: str, problems: list[Problem]) -> dict[str, Any]:
+def resolved(node: DictConfig, path: str, problems: list[Problem]) -> dict[str, Any]:
     """Plain values, without the aliases; interpolations that lead nowhere become problems."""
     values = {}
     unresolved: Any = OmegaConf.to_container(node, resolve=False)
@@ -190,7 +190,7 @@ def _resolve(node: DictConfig, path: str, problems: list[Problem]) -> dict[str, 
             problems.append((here, f" = {raw}: {str(error).splitlines()[0]}"))
             continue
         if isinstance(value, DictConfig):
-            value = _resolve(value, here + ".", problems)
+            value = resolved(value, here + ".", problems)
         elif isinstance(value, ListConfig):
             try:
                 value = OmegaConf.to_container(value, resolve=True)
@@ -269,7 +269,7 @@ def _suggest(keys: list[str], cfg: DictConfig, values: dict[str, Any]) -> str:
     siblings = [str(key) for key in section if str(key) != last] if section is not None else []
     if near := difflib.get_close_matches(last, siblings, 1):
         return f"; did you mean {'.'.join((*parents, near[0]))}?"
-    everywhere = [key for key, _ in _leaves(values) if key != ".".join(keys)]
+    everywhere = [key for key, _ in leaves(values) if key != ".".join(keys)]
     same_name = [key for key in everywhere if key.rpartition(".")[2] == last]
     if near := same_name or difflib.get_close_matches(".".join(keys), everywhere, 1, 0.8):
         return f"; did you mean {near[0]}?"
@@ -280,14 +280,6 @@ def nearest(word: str, words: list[str]) -> str:
     """`; did you mean …?`, where there is anything like it."""
     near = difflib.get_close_matches(word, words, 1)
     return f"; did you mean {near[0]}?" if near else ""
-
-
-def _leaves(values: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{path}{key}.")
-        else:
-            yield f"{path}{key}", value
 
 
 def _show(value: Any) -> str:

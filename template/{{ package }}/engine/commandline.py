@@ -90,9 +90,9 @@ def prepare(argv: list[str], conf: Path) -> list[str]:
     if configs[0].mode == "report":
         if args.multirun:
             raise UserError("mode=report compares runs that are there: leave out --multirun")
-        from .reporting import report as compare
+        from .reporting import compare_runs
 
-        compare(configs[0])
+        compare_runs(configs[0])
         raise SystemExit(0)
     from .preflight import file_problems, machine_problems, report
     from .resuming import resume_problems

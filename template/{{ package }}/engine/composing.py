@@ -5,6 +5,7 @@ import functools
 import os
 import secrets
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,3 +61,12 @@ def compose(conf: Path, overrides: list[str], own_section: bool = False) -> Dict
 def is_group(conf: Path, key: str) -> bool:
     """Whether an override of this key chooses a file: model=tiny does, model.encoder.dim=8 not."""
     return (conf / key.split("@")[0].replace(".", "/")).is_dir()
+
+
+def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Each value with its key, in the order of the config; lists and empty sections are values."""
+    if isinstance(node, dict) and node:
+        for key, value in node.items():
+            yield from leaves(value, f"{path}.{key}" if path else str(key))
+    else:
+        yield path, node

@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from .aliases import ALIAS, LOADER, split_override
 from .checking import nearest
+from .composing import leaves
 from .errors import UserError
 from .origins import COMMAND_LINE, layers, told
 
@@ -111,15 +112,6 @@ def _resolved(cfg: DictConfig, path: str, raw: Any) -> Any:
     except OmegaConfBaseException as error:
         return f"nothing ({str(error).splitlines()[0]})"
     return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
-
-
-def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Each value with its key, in the order of the config; lists and empty sections are values."""
-    if isinstance(node, dict) and node:
-        for key, value in node.items():
-            yield from leaves(value, f"{path}.{key}" if path else str(key))
-    else:
-        yield path, node
 
 
 def _file_values(conf: Path) -> dict[str, str]:

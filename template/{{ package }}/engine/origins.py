@@ -14,7 +14,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from .aliases import LOADER, split_override
-from .composing import compose, is_group
+from .composing import compose, is_group, leaves
 
 COMMAND_LINE = "override "
 DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -53,8 +53,8 @@ def layers(conf: Path, overrides: list[str], only: str = "") -> Iterator[dict[st
                 copy.write_text(_places(texts[file], nodes[file], name, spent), "utf-8")
             marked = [_mark(conf, o, i) for i, o in enumerate(overrides)]
             kept = [o for o in marked if o.rpartition("=")[2].strip("'") not in spent]
-            flat: dict[str, str] = {}
-            _flatten(OmegaConf.to_container(compose(Path(folder), kept), resolve=False), "", flat)
+            placed = OmegaConf.to_container(compose(Path(folder), kept), resolve=False)
+            flat = {key: str(place) for key, place in leaves(placed) if place != {}}
             yield flat
             new = {place for key, place in flat.items() if only in ("", key)} - spent
             if not new:
@@ -117,11 +117,3 @@ def _place(node: yaml.Node, name: str, without: set[str], top: bool = False) -> 
 
 def _plain(node: yaml.Node) -> Any:
     return yaml.load(yaml.serialize(node, Dumper=DUMPER), Loader=LOADER)
-
-
-def _flatten(value: Any, path: str, flat: dict[str, str]) -> None:
-    if isinstance(value, dict):
-        for key, child in value.items():
-            _flatten(child, f"{path}.{key}" if path else str(key), flat)
-    else:
-        flat[path] = str(value)

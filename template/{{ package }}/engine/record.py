@@ -21,12 +21,11 @@ import yaml
 
 from ..config import Config
 from . import runs
-from .composing import PROJECT
+from .composing import PROJECT, leaves
 from .errors import Stopped, UserError
 from .manifest import newest_checkpoint, read_manifest
 from .processes import is_main
 from .resuming import differences
-from .tracking import flatten
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +61,7 @@ def begin_record(cfg: Config, run_dir: Path) -> None:
         "command": os.environ.get(runs.COMMAND, shlex.join(sys.orig_argv)),
         "reproduce": " && ".join(steps),
         "overrides": overrides,
-        "seeds": {k: v for k, v in flatten(values).items() if "seed" in k and k[:6] != "sweep."},
+        "seeds": {k: v for k, v in leaves(values) if "seed" in k and k[:6] != "sweep."},
         "git": git,
         "hardware": _hardware(),
         "python": platform.python_version(),

@@ -20,8 +20,8 @@ import numpy as np
 from ..config import Config
 from . import runs
 from .aliases import split_override
+from .composing import leaves
 from .errors import UserError
-from .explaining import leaves
 from .schema import harmless_keys
 
 PAGE, TABLE = "report.html", "report.csv"
@@ -65,7 +65,7 @@ class Run:
         return float(values.max() if maximize else values.min())
 
 
-def report(cfg: Config) -> None:
+def compare_runs(cfg: Config) -> None:
     """Write report.html and report.csv beside the runs. Raises UserError if there are none."""
     places = [Path(path) for path in cfg.input or [cfg.runs_dir]]
     problems = [

@@ -12,8 +12,8 @@ import yaml
 from pydantic import ValidationError
 
 from ..config import Config
-from .aliases import ALIAS, Aliases, _read
-from .checking import Checker, Problem, _resolve
+from .aliases import ALIAS, Aliases, read_files
+from .checking import Checker, Problem, resolved
 from .composing import ERRORS, compose
 from .errors import UserError
 
@@ -129,7 +129,7 @@ class Conf:
         self.values: dict[object, list[Value]] = {}
         self.experiments: list[Value] = []
         self.aliases: list[tuple[Value, Key]] = []
-        for file, group, leaves in _read(self.conf):
+        for file, group, leaves in read_files(self.conf):
             place = file.relative_to(root).as_posix()
             if place.startswith("conf/hydra/"):
                 continue
@@ -283,7 +283,7 @@ def _composed(conf: Conf, file: Path, overrides: list[str]) -> tuple[Values, lis
     """The config's values, or what is wrong with them."""
     problems: list[Problem] = []
     try:
-        values = _resolve(compose(conf.conf, overrides), "", problems)
+        values = resolved(compose(conf.conf, overrides), "", problems)
         if not problems and _is_valid(values):
             return values, []
     except ERRORS:

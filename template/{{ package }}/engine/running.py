@@ -66,8 +66,9 @@ def tell_the_way_on(cfg: Config, run_dir: Path) -> None:
     log.info("in %s: curves.png, metrics.jsonl, record.json, checkpoints", run_dir)
     log.info("next: python train.py mode=evaluate %s", checkpoint)
     log.info("      python train.py mode=recognize %s input=FILE_OR_FOLDER", checkpoint)
-    elsewhere = re.search(r"'?runs_dir=\S+", os.environ.get(runs.COMMAND, ""))
-    log.info("      python train.py mode=report%s", f" {elsewhere[0]}" if elsewhere else "")
+    given = shlex.split(os.environ.get(runs.COMMAND, ""))
+    elsewhere = [argument for argument in given if argument.startswith("runs_dir=")]
+    log.info("      %s", shlex.join(["python", "train.py", "mode=report", *elsewhere]))
     if cfg.tracker.kind == "tensorboard":
         log.info("      tensorboard --logdir %s", shlex.quote(cfg.runs_dir))
     if cfg.tracker.kind == "mlflow" and cfg.tracker.uri.startswith("sqlite:"):

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from ..config import Config
 from ..config.tracker import MLflow, TensorBoard, WeightsAndBiases
 from . import runs
+from .composing import leaves
 from .errors import Stopped, UserError
 from .preflight import SQLITE
 from .processes import is_main
@@ -150,7 +151,7 @@ class _TensorBoard(_Client):
         # TensorBoard heeds the first session that it finds, and this run goes on
         for earlier in self.folder.glob(f"*{SESSION}"):
             earlier.unlink()
-        flat = flatten(values)
+        flat = dict(leaves(values))
         rows = [f"| {key} | {_cell(value)} |" for key, value in flat.items()]
         record = textwrap.indent(json.dumps(runs.read_record(run_dir), indent=2), "    ")
         session = SessionStartInfo(start_time_secs=time.time())
@@ -279,7 +280,7 @@ class _MLflow(_Client):
         self.client.update_run(self.run_id, status="RUNNING")
         # a run that goes on has params already, and MLflow lets none of them change
         known = self.client.get_run(self.run_id).data.params
-        flat = {_mlflow_name(key): str(value) for key, value in flatten(values).items()}
+        flat = {_mlflow_name(key): str(value) for key, value in leaves(values)}
         record = runs.read_record(run_dir)
         tags = {
             "sweep": sweep_name(values, run_dir),
@@ -370,17 +371,6 @@ def run_name(values: dict[str, Any], run_dir: Path) -> str:
 def sweep_name(values: dict[str, Any], run_dir: Path) -> str | None:
     """NAME for a job of a sweep; None for a run that stands alone."""
     return run_name(values, run_dir).rpartition("/")[0] or None
-
-
-def flatten(values: dict[str, Any], path: str = "") -> dict[str, Any]:
-    """{"training": {"optim": {"lr": 1}}} as {"training.optim.lr": 1}."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat |= flatten(value, f"{path}{key}.")
-        else:
-            flat[f"{path}{key}"] = value
-    return flat
 
 
 def _remember(file: Path, start: int, new_id: Callable[[], str]) -> str:
