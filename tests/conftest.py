@@ -20,6 +20,7 @@ Render = Callable[..., Path]
 SPLIT = ("environments", "explain", "processes", "project", "survival", "sweeps")
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in its own
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         name = item.path.stem.removeprefix("test_")

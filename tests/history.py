@@ -34,6 +34,8 @@ def commit(folder: Path, message: str) -> None:
 def copier_command(folder: Path, origin: Path, *arguments: str) -> Finished:
     """The real command; gh: leads to `origin`, since nothing here may need a network."""
     address = {
+        # Copier keeps what it has cloned by its address, and tests at one time have several origins
+        "COPIER_CACHE_DIR": f"{origin}.cache",
         "GIT_CONFIG_COUNT": "1",
         "GIT_CONFIG_KEY_0": f"url.file://{origin}.insteadOf",
         "GIT_CONFIG_VALUE_0": "https://github.com/org/hydra-ml-template.git",

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import yaml
 
-from .conftest import Project
+from .conftest import Project, Render
 
 SMALL = "python train.py model=dryrun training=dryrun"
 LONGER = f"{SMALL} training.iter_num=150 training.run.log_every=5 training.run.eval_every=150"
@@ -43,6 +43,12 @@ def silent() -> Iterator[None]:
         for name in ("WANDB_API_KEY", "WANDB_MODE", "MLFLOW_TRACKING_URI"):
             patch.delenv(name, raising=False)
         yield
+
+
+@pytest.fixture(scope="module")
+def project(render: Render) -> Project:
+    """A project of these tests' own: names of runs that others use would be in the way."""
+    return Project(render(description="Tracked"))
 
 
 def until(condition: Callable[[], Any], seconds: float = 60) -> Any:
