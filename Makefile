@@ -25,7 +25,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 # two workers on two cores: more threads would only wait for each other
 test: export OMP_NUM_THREADS ?= 1
 test: install lint ## every test, the slow ones too
-	$(PYTHON) -m pytest -n 2 --dist loadgroup
+	$(PYTHON) -m pytest -n 2
 
 test-quick: install ## without the slow ones
 	$(PYTHON) -m pytest -m 'not slow'

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).parent.parent
 Finished = subprocess.CompletedProcess[str]
@@ -20,12 +21,16 @@ Render = Callable[..., Path]
 SPLIT = ("environments", "explain", "processes", "project", "survival", "sweeps")
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in its own
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        name = item.path.stem.removeprefix("test_")
-        if name not in SPLIT:
-            item.add_marker(pytest.mark.xdist_group(name))
+class FilesTogether(LoadScopeScheduling):  # type: ignore[misc]
+    """What goes to a worker at once; xdist's own groups are lost with pytest 9."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return nodeid if Path(file).stem.removeprefix("test_") in SPLIT else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesTogether:
+    return FilesTogether(config, log)
 
 
 class Project:
