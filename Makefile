@@ -2,6 +2,8 @@
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
+TASKS := speech vision
+TASK := speech
 DEMO := build/demo
 DEMO_PYTHON := .venv/bin/python
 
@@ -30,23 +32,28 @@ test: install lint ## every test, the slow ones too
 test-quick: install ## without the slow ones
 	$(PYTHON) -m pytest -m 'not slow'
 
-demo: install ## a project in build/demo: rendered, installed, trained, and reading audio files
+demo: install ## a project in build/demo: rendered, installed, trained, recognizing; or TASK=vision
 	rm -rf $(DEMO)
-	$(PYTHON) -m copier copy --quiet --defaults --vcs-ref HEAD --data project_name=Demo . $(DEMO)
+	$(PYTHON) -m copier copy --quiet --defaults --vcs-ref HEAD --data project_name=Demo --data task=$(TASK) . $(DEMO)
 	cd $(DEMO) && env -u VIRTUAL_ENV -u CONDA_PREFIX -u CONDA_DEFAULT_ENV $(MAKE) --no-print-directory dryrun
 	cd $(DEMO) && $(DEMO_PYTHON) train.py model=tiny training=fastrun name=demo
 	cd $(DEMO) && $(DEMO_PYTHON) train.py mode=evaluate checkpoint=runs/demo
-	cd $(DEMO) && $(DEMO_PYTHON) train.py mode=recognize checkpoint=runs/demo input=$(CURDIR)/tests/audio
+	cd $(DEMO) && $(DEMO_PYTHON) train.py mode=recognize checkpoint=runs/demo input=$(CURDIR)/tests/examples/$(TASK)
 
 bench: install ## the figures that README.md claims, into benchmarks/RESULTS.md
 	$(PYTHON) -m benchmarks
 
 schema: install ## the schemas in template/, after a change in its types
-	rm -rf build/schema
-	$(PYTHON) -m copier copy --quiet --defaults --vcs-ref HEAD --data package=p . build/schema
-	cd build/schema && $(CURDIR)/$(PYTHON) -m p.engine.schemas
-	cd template && find . -path '*/.vscode/schemas/*.json' -exec sh -c \
-		'cp ../build/schema/.vscode/schemas/$$(basename "$$1") "$$1"' sh {} \;
+	for task in $(TASKS); do \
+		rm -rf build/schema; \
+		$(PYTHON) -m copier copy -q --defaults --vcs-ref HEAD -d package=p -d task=$$task . build/schema || exit; \
+		(cd build/schema && $(CURDIR)/$(PYTHON) -m p.engine.schemas) || exit; \
+		for file in build/schema/.vscode/schemas/*.json; do \
+			name=.vscode/schemas/$$(basename $$file); \
+			if test -e template/$$name; then cp $$file template/$$name; \
+			else cp $$file "template/{{ $$task }}/$$name"; fi; \
+		done; \
+	done
 
 lint: install ## format, lint and types of this repository
 	$(PYTHON) -m ruff format --check .

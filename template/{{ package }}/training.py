@@ -9,11 +9,11 @@ from torch import nn
 
 from .config import Config
 from .config.training import Objective, Optim
-from .data import eval_loader, items_of_batch, train_loader
 from .engine.batches import seed_all
 from .engine.checkpoints import Checkpoints, Progress, load_model
 from .engine.devices import autocast, memory_in_use, move, pick_device, set_determinism
 from .engine.errors import Stopped, UserError
+from .engine.loaders import eval_loader, items_of_batch, train_loader
 from .engine.manifest import find_checkpoint, newest_checkpoint
 from .engine.metrics import MetricsFile, ProgressBar, Recent
 from .engine.processes import agree, parallel, share, synchronized

@@ -11,9 +11,10 @@ from torch import nn
 from tqdm import tqdm
 
 from .config import Config
-from .data import Batch, eval_loader
+from .data import Batch
 from .engine.checkpoints import load_model
 from .engine.devices import autocast, move, pick_device
+from .engine.loaders import eval_loader
 from .engine.processes import gather
 from .model import build_model, ctc_loss, decode
 

@@ -1,0 +1,103 @@
+"""Types of conf/data; `kind` tells the datasets apart."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    model_validator,
+)
+
+from ..engine.schema import Harmless, Range, Section, conflict
+from .model import Model
+
+Split = Literal["train", "valid", "test"]
+Text = Annotated[str, Field(min_length=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def _no_class_twice(classes: list[str]) -> list[str]:
+    if len(set(classes)) < len(classes):
+        raise ValueError("each class once")
+    return classes
+
+
+def _above_zero(bounds: list[float]) -> list[float]:
+    if bounds[0] <= 0:
+        raise ValueError("above 0")
+    return bounds
+
+
+Classes = Annotated[list[Text], Field(min_length=2), AfterValidator(_no_class_twice)]
+Factors = Annotated[Range, AfterValidator(_above_zero)]
+
+
+class Augment(Section):
+    """How pictures are varied for training."""
+
+    degrees: Range
+    area: Factors
+    """Share of the picture that a crop keeps."""
+    aspect: Factors
+    """Width by height of that crop."""
+    flip: Share
+    brightness: Factors
+    contrast: Factors
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.area[1] > 1:
+            raise conflict("area", "at most 1, the whole picture")
+        return self
+
+
+class Sheet(Section):
+    """The contact sheet of mode=recognize."""
+
+    pictures: PositiveInt
+    columns: PositiveInt
+    pixels: Annotated[int, Field(ge=16)]
+    """Width of one picture."""
+
+
+class Items(Section):
+    """How many pictures each split has."""
+
+    train: PositiveInt
+    valid: PositiveInt
+    test: PositiveInt
+
+
+class Digits(Section):
+    """conf/data/digits.yaml: scikit-learn's handwritten digits."""
+
+    kind: Literal["digits"]
+    seed: NonNegativeInt
+    items: Items
+    held_out: Harmless[Split]
+    classes: Annotated[Classes, Field(min_length=10, max_length=10)]
+    augment: Augment
+    sheet: Harmless[Sheet]
+
+
+class ImageFolder(Section):
+    """conf/data/image_folder.yaml: the user's own pictures."""
+
+    kind: Literal["image_folder"]
+    train: Text
+    valid: Text
+    test: Text
+    held_out: Harmless[Split]
+    classes: Classes
+    check_files: Harmless[PositiveInt | None]
+    augment: Augment
+    sheet: Harmless[Sheet]
+
+
+Data = Annotated[Digits | ImageFolder, Field(discriminator="kind")]
+
+
+def check_against_model(data: Data, model: Model) -> None:
+    """Any picture is fitted to any model: nothing to refuse."""

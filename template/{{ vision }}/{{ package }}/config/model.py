@@ -1,0 +1,70 @@
+"""Types of conf/model; `kind` tells the networks apart."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from ..engine.schema import Section, conflict
+
+Dropout = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Image(Section):
+    """What the network sees of a picture."""
+
+    size: PositiveInt
+    """Pixels, both ways."""
+    channels: Literal[1, 3]
+    """1 sees greys, 3 sees colours."""
+    mean: float
+    std: PositiveFloat
+
+
+class Conv(Section):
+    """conf/model/base.yaml: a residual network."""
+
+    kind: Literal["conv"]
+    image: Image
+    stem_stride: PositiveInt
+    dims: Annotated[list[PositiveInt], Field(min_length=1)]
+    """Channels of each stage."""
+    blocks: Annotated[list[PositiveInt], Field(min_length=1)]
+    """Residual blocks of each stage."""
+    norm_groups: PositiveInt
+    dropout: Dropout
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.stem_stride & (self.stem_stride - 1):
+            raise conflict("stem_stride", "a power of two: 1, 2, 4, 8")
+        if len(self.blocks) != len(self.dims):
+            raise conflict("blocks", f"{len(self.dims)} numbers, one for each of dims")
+        for dim in self.dims:
+            if dim % self.norm_groups:
+                raise conflict("dims", f"multiples of norm_groups ({self.norm_groups})")
+        return self
+
+
+class ViT(Section):
+    """conf/model/vit_base.yaml: a vision transformer."""
+
+    kind: Literal["vit"]
+    image: Image
+    patch: PositiveInt
+    """Pixels, both ways."""
+    dim: PositiveInt
+    layers: PositiveInt
+    heads: PositiveInt
+    feedforward_ratio: PositiveInt
+    dropout: Dropout
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.image.size % self.patch:
+            raise conflict("patch", f"a divisor of image.size ({self.image.size})")
+        if self.dim % self.heads:
+            raise conflict("dim", f"a multiple of heads ({self.heads})")
+        return self
+
+
+Model = Annotated[Conv | ViT, Field(discriminator="kind")]

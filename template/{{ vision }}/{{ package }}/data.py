@@ -1,0 +1,40 @@
+"""Datasets and batches."""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from .config import Config
+from .config.data import Digits, Split
+from .digits import DigitItems, like_the_data
+from .engine.batches import Items
+from .pictures import FolderItems, Pixels, to_pixels
+
+Item = tuple[Pixels, int]
+Batch = dict[str, Tensor]
+
+
+def open_items(cfg: Config, split: Split) -> Items[Item]:
+    """A sequence of (pixels, class) pairs; those of train are varied."""
+    augment = cfg.data.augment if split == "train" else None
+    prepare = partial(to_pixels, image=cfg.model.image, augment=augment)
+    if isinstance(cfg.data, Digits):
+        return DigitItems(cfg.data, split, prepare)
+    return FolderItems(Path(getattr(cfg.data, split)), cfg.data.classes, prepare)
+
+
+def collate(items: list[Item], cfg: Config) -> Batch:
+    """Pictures [items, channels, size, size], 8 bits, and the numbers of their classes [items]."""
+    pixels, classes = zip(*items, strict=True)
+    return {"pictures": torch.from_numpy(np.stack(pixels)), "classes": torch.tensor(classes)}
+
+
+def prepare_to_recognize(picture: Image.Image, cfg: Config) -> Pixels:
+    """Any picture as one of the dataset's, [channels, size, size]."""
+    if isinstance(cfg.data, Digits):
+        picture = like_the_data(picture)
+    return to_pixels(picture, cfg.model.image, augment=None)

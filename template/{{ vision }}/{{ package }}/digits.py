@@ -1,0 +1,74 @@
+"""scikit-learn's handwritten digits, and other pictures made like them."""
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from .config.data import Digits, Split
+from .pictures import Pixels
+
+SPLITS: tuple[Split, ...] = ("test", "valid", "train")  # a longer train leaves the others alone
+
+
+def read_digits() -> tuple[Pixels, Pixels]:
+    """All pictures [items, 8, 8], ink bright, and which digit each shows, [items]."""
+    # scikit-learn's own function takes a second, for its import
+    package = find_spec("sklearn")
+    folder = Path(str(package.origin if package else "")).parent
+    file = folder / "datasets" / "data" / "digits.csv.gz"
+    table = np.loadtxt(file, delimiter=",", dtype=np.uint8)
+    values, digits = table[:, :-1].reshape(-1, 8, 8), table[:, -1]
+    return (values.astype(float) * 255 / 16).astype(np.uint8), digits  # ink is counted from 0 to 16
+
+
+class DigitItems:
+    """The items of one split: (pixels, class) pairs."""
+
+    def __init__(
+        self, data: Digits, split: Split, prepare: Callable[[Image.Image], Pixels]
+    ) -> None:
+        pictures, digits = read_digits()
+        order = np.random.default_rng(data.seed).permutation(len(digits))
+        counts = [getattr(data.items, name) for name in SPLITS]
+        place = SPLITS.index(split)
+        self.numbers = order[sum(counts[:place]) :][: counts[place]]
+        self.pictures, self.digits = pictures, digits
+        self.prepare = prepare
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def name(self, index: int) -> str:
+        """What to call an item in a message."""
+        return f"digit {self.numbers[index]}"
+
+    def __getitem__(self, index: int) -> tuple[Pixels, int]:
+        """Pixels [channels, size, size], and the number of the class."""
+        number = self.numbers[index]
+        picture = Image.fromarray(self.pictures[number])
+        return self.prepare(picture), int(self.digits[number])
+
+
+def like_the_data(picture: Image.Image) -> Image.Image:
+    """A picture of one digit, made as those of the data were: 8 × 8 pixels, the ink bright.
+
+    Its ink, bright or dark, is cropped, centred in a square of 32 × 32 and counted in blocks of 4.
+    """
+    grey = np.asarray(picture.convert("L"), dtype=float)
+    border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
+    contrast = np.abs(grey - np.median(border))
+    ink = contrast > contrast.max() / 2
+    if not ink.any():  # an even picture: no ink at all
+        return Image.new("L", (8, 8))
+    rows, columns = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
+    box = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
+    cropped = Image.fromarray(ink.astype(np.uint8) * 255).crop(box)
+    scale = 32 / max(cropped.size)
+    width, height = (max(1, round(side * scale)) for side in cropped.size)
+    square = Image.new("L", (32, 32))
+    resized = cropped.resize((width, height), Image.Resampling.BOX)
+    square.paste(resized, ((32 - width) // 2, (32 - height) // 2))
+    return square.resize((8, 8), Image.Resampling.BOX)

@@ -1,0 +1,68 @@
+"""mode=recognize: tell the class of pictures."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from .config import Config
+from .data import prepare_to_recognize
+from .engine.checkpoints import load_model
+from .engine.devices import autocast, pick_device
+from .model import build_model
+from .pictures import Unreadable, oddity, picture_files, read_picture
+from .sheet import Cell, draw_sheet
+
+log = logging.getLogger(__name__)
+
+
+@torch.inference_mode()
+def recognize(cfg: Config, checkpoint: Path, output_dir: Path) -> None:
+    """Print what the files and folders of cfg.input show; write recognized.jsonl and .png.
+
+    A picture in a folder that bears a class's name is taken to be of that class.
+    """
+    device = pick_device(cfg.training.run.device)
+    model = load_model(build_model(cfg), checkpoint).to(device).eval()
+    classes, sheet = cfg.data.classes, cfg.data.sheet
+
+    sources = map(Path, cfg.input or [])
+    files = [file for s in sources for file in (picture_files(s) if s.is_dir() else [s])]
+    width = max(len(str(path)) for path in files)
+    output = output_dir / "recognized.jsonl"
+    cells: list[Cell] = []
+    with output.open("w", encoding="utf-8") as lines:
+        for path in files:
+            # the check before the run has refused a folder with nothing to read in it
+            try:
+                picture = read_picture(path)
+            except Unreadable as problem:
+                log.warning("skipped: %s: %s", path, problem)
+                continue
+            if note := oddity(path):
+                log.warning("note: %s", note)
+            pixels = torch.from_numpy(np.stack([prepare_to_recognize(picture, cfg)])).to(device)
+            with autocast(device, cfg.training.run.precision):
+                probabilities = model(pixels)[0].float().softmax(dim=0)
+            best = int(probabilities.argmax())
+            probability = round(float(probabilities[best]), 4)
+            entry: dict[str, Any] = {"picture": str(path), "class": classes[best]}
+            entry["probability"] = probability
+            truth = path.absolute().parent.name
+            right = classes[best] == truth if truth in classes else None
+            if right is not None:
+                entry["is"] = truth
+            lines.write(json.dumps(entry, ensure_ascii=False) + "\n")
+            mark = {None: "", True: "", False: f"  wrong: {truth}"}[right]
+            log.info("%-*s  %s  %.1f %%%s", width, path, classes[best], 100 * probability, mark)
+            picture.thumbnail((sheet.pixels, sheet.pixels), Image.Resampling.BILINEAR)
+            cells.append(Cell(picture, classes[best], probability, truth, right))
+    known = [cell.right for cell in cells if cell.right is not None]
+    if known:
+        log.info("right: %d of %d whose folder names their class", sum(known), len(known))
+    draw_sheet(cells, sheet, output_dir / "recognized.png")
+    log.info("written to %s", output_dir)

@@ -1,0 +1,56 @@
+"""The contact sheet of mode=recognize."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+from PIL import Image, ImageDraw, ImageFont
+
+from .config.data import Sheet
+
+BACKGROUND, INK = "white", "black"
+COLOURS = {True: "green", False: "red", None: "grey"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One picture, and what was read."""
+
+    picture: Image.Image
+    read: str
+    probability: float
+    truth: str
+    right: bool | None  # None: nobody knows
+
+
+def draw_sheet(cells: list[Cell], sheet: Sheet, path: Path) -> None:
+    """Pictures with what was read below: right ones framed green, wrong ones red, others grey."""
+    if len(cells) > sheet.pictures:
+        doubtful = sorted(cells, key=lambda cell: (cell.right is not False, cell.probability))
+        cells = doubtful[: sheet.pictures]
+    side, line = sheet.pixels, sheet.pixels // 5
+    cell_width, cell_height = side + line, side + 3 * line
+    columns = min(sheet.columns, len(cells))
+    rows = -(-len(cells) // columns)
+    # a font with letters of many scripts, which Matplotlib brings
+    font_file = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    font = ImageFont.truetype(font_file, size=max(8, line * 3 // 4))
+    page = Image.new("RGB", (columns * cell_width, rows * cell_height), BACKGROUND)
+    draw = ImageDraw.Draw(page)
+    for i, cell in enumerate(cells):
+        left, top = i % columns * cell_width + line // 2, i // columns * cell_height + line // 2
+        inset_left = left + (side - cell.picture.width) // 2
+        inset_top = top + (side - cell.picture.height) // 2
+        page.paste(cell.picture, (inset_left, inset_top))
+        colour = COLOURS[cell.right]
+        frame = (left - 2, top - 2, left + side + 1, top + side + 1)
+        draw.rectangle(frame, outline=colour, width=2)
+        read = f"{cell.read} {100 * cell.probability:.0f} %"
+        said = f"{'✓' if cell.right else '✗'} {read}" if cell.right is not None else read
+        under = [said, f"is {cell.truth}"] if cell.right is False else [said]
+        for number, text in enumerate(under):
+            while draw.textlength(text, font) > side + line // 2 and len(text) > 1:
+                text = text[:-2] + "…"
+            where = (left, top + side + line // 4 + number * line)
+            draw.text(where, text, fill=colour if cell.right is not None else INK, font=font)
+    page.save(path)
