@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+from .tasks import TASKS, Task
+
 ROOT = Path(__file__).parent.parent
 Finished = subprocess.CompletedProcess[str]
 Render = Callable[..., Path]
@@ -33,12 +35,24 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesTogethe
     return FilesTogether(config, log)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A test marked task("NAME") has nothing of a task's in it and runs for those named alone."""
+    for item in list(items):
+        marked, call = item.get_closest_marker("task"), getattr(item, "callspec", None)
+        if marked and call and call.params.get("task", marked.args[0]) not in marked.args:
+            items.remove(item)
+            config.hook.pytest_deselected(items=[item])
+
+
 class Project:
     """A rendered project; its commands run with the interpreter of these tests, or another."""
 
-    def __init__(self, path: Path, python: str = sys.executable) -> None:
+    def __init__(
+        self, path: Path, python: str = sys.executable, task: Task = TASKS["speech"]
+    ) -> None:
         self.path = path
         self.python = python
+        self.task = task
 
     def run(self, command: str, status: int = 0, **environment: str) -> Finished:
         """Run `python train.py …` as it stands in the README."""
@@ -80,10 +94,16 @@ def render(copie_session: Any) -> Render:
     return project_for
 
 
+@pytest.fixture(scope="session", params=TASKS)
+def task(request: pytest.FixtureRequest) -> Task:
+    """Each task in turn."""
+    return TASKS[request.param]
+
+
 @pytest.fixture(scope="session")
-def project(render: Render) -> Project:
-    """The project that a user gets who answers nothing."""
-    return Project(render(slurm=True))
+def project(render: Render, task: Task) -> Project:
+    """The project that a user gets who answers nothing but the task."""
+    return Project(render(slurm=True, task=task.name), task=task)
 
 
 @pytest.fixture(scope="session")

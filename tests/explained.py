@@ -1,7 +1,8 @@
 """What mode=explain says, held against Hydra: run in a project, prints what is wrong.
 
-`python explained.py PACKAGE COUNT SEED`. Values are those that Hydra composes; changing the line
-that is named as the origin changes the value; without it, the next place in the history counts.
+`python explained.py PACKAGE COUNT SEED DATA KEY`. Values are those that Hydra composes; changing
+the line that is named as the origin changes the value; without it, the next place in the history
+counts.
 """
 
 import importlib
@@ -16,6 +17,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 PACKAGE, COUNT, SEED = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+EMBEDDED, COUNTED = sys.argv[4:6]  # of the task: its dataset and a key of its models
 sys.path.insert(0, ".")
 explaining: Any = importlib.import_module(f"{PACKAGE}.engine.explaining")
 composing: Any = importlib.import_module(f"{PACKAGE}.engine.composing")
@@ -32,8 +34,8 @@ VALUES = [
     "++training.run.extra=1",
     "++notes.about=this",
     "~training.optim.grad_clip",
-    "+data@teacher=dialtones",
-    "model.encoder.dim=${training.run.seed}",
+    f"+data@teacher={EMBEDDED}",
+    f"{COUNTED}=${{training.run.seed}}",
     "init=null",
 ]
 

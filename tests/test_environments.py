@@ -86,7 +86,7 @@ def test_the_next_hydra_runs_the_same_project(
     (site,) = (folder / "lib").glob("python*/site-packages")
     (site / "below.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
 
-    project = Project(render(project_name="Next Hydra"), str(python))
+    project = Project(render(project_name="Next Hydra", task="vision"), str(python))
     assert "1.4.0" in project.run("python train.py --version").stdout
     done = project.run("python -W error::DeprecationWarning -m pytest -q -W error::UserWarning")
     assert " passed" in done.stdout

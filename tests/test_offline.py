@@ -10,6 +10,7 @@ import pytest
 
 from .conftest import Finished, Render
 from .history import commit, copy_template, git, substitute
+from .tasks import Task
 
 UNSHARE = ["unshare", "--net", *([] if os.geteuid() == 0 else ["--map-root-user"])]
 # bring the loopback up (SIOCSIFFLAGS, IFF_UP), then become the command
@@ -73,13 +74,13 @@ def test_it_is_cut_off_and_watched(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("tracker", ["none", "tensorboard"])
-def test_a_run_in_every_mode(render: Render, tmp_path: Path, tracker: str) -> None:
-    project = tmp_path / "project"
-    shutil.copytree(render(tracker=tracker), project, ignore=shutil.ignore_patterns("runs"))
+def test_a_run_in_every_mode(render: Render, tmp_path: Path, tracker: str, task: Task) -> None:
+    project, rendered = tmp_path / "project", render(tracker=tracker, task=task.name)
+    shutil.copytree(rendered, project, ignore=shutil.ignore_patterns("runs"))
     succeeds(cut_off(project, "train.py", "model=dryrun", "training=dryrun", "name=a"))
     succeeds(cut_off(project, "train.py", "mode=evaluate", "checkpoint=runs/a"))
-    audio = Path(__file__).parent / "audio"
-    recognize = ("mode=recognize", "checkpoint=runs/a", f"input={audio}")
+    examples = Path(__file__).parent / "examples" / task.name
+    recognize = ("mode=recognize", "checkpoint=runs/a", f"input={examples}")
     succeeds(cut_off(project, "train.py", *recognize))
 
 

@@ -44,7 +44,7 @@ def test_two_processes_learn_what_one_does(project: Project) -> None:
         project.run(f"python train.py {SMALL} name={name} {more}")
         run = project.path / "runs" / name
         assert len(metrics(run)) == 6, "four iterations and two evaluations, written once"
-        assert (run / "train.log").read_text().count("best cer") == 1
+        assert (run / "train.log").read_text().count(f"best {project.task.metric}") == 1
     runs = project.path / "runs"
     one, two, again, parts = (runs / f"devices{i}" for i in ("1", "2", "2-again", "2-accumulate"))
     for other in (two, parts):
@@ -52,10 +52,11 @@ def test_two_processes_learn_what_one_does(project: Project) -> None:
             assert value == pytest.approx(parameters(other)[key], rel=1e-4, abs=1e-6), key
         for first, second in zip(metrics(one), metrics(other), strict=True):
             assert first["loss"] == pytest.approx(second["loss"], rel=1e-5)
-            assert first.get("cer") == second.get("cer")
+            assert first.get(project.task.metric) == second.get(project.task.metric)
     assert weights(two) == weights(again), "a seed gives the same weights twice"
 
 
+@pytest.mark.task("speech")
 def test_one_device_starts_no_process(project: Project) -> None:
     process = start(project, f"{LONG} name=alone training.num_workers=0", "iteration 3/")
     alone = children(process.pid)
@@ -76,6 +77,7 @@ def test_a_process_that_is_killed_ends_the_run_with_its_number(project: Project)
     assert len(said.rpartition("iteration")[2].splitlines()) < 8, said
 
 
+@pytest.mark.task("speech")
 def test_a_process_that_is_killed_is_started_again(project: Project) -> None:
     more = "training.devices=2 training.iter_num=60 training.checkpoint.every=5"
     project.run(f"python train.py {SMALL} {more} name=unharmed")
@@ -116,6 +118,7 @@ def port() -> int:
         return int(listener.getsockname()[1])
 
 
+@pytest.mark.task("speech")
 def test_two_nodes_learn_what_two_devices_do(project: Project, port: int) -> None:
     project.run(f"python train.py {SMALL} name=one-node training.devices=2")
     second = on_node(project, 1, port, f"{SMALL} name=two-nodes training.lr=1")
@@ -132,6 +135,7 @@ def test_two_nodes_learn_what_two_devices_do(project: Project, port: int) -> Non
     assert "now" not in (project.path / "runs/two-nodes/record.json").read_text()
 
 
+@pytest.mark.task("speech")
 def test_a_node_that_never_joins_is_named(project: Project, port: int) -> None:
     command = f"{SMALL} name=waiting training.processes.join_seconds=3"
     first = on_node(project, 0, port, command)
@@ -146,6 +150,7 @@ def test_a_node_that_never_joins_is_named(project: Project, port: int) -> None:
     assert len(error.splitlines()) < 5, error
 
 
+@pytest.mark.task("speech")
 def test_a_port_in_use_is_told(project: Project) -> None:
     with socket.socket() as taken:
         taken.bind(("", 0))
@@ -157,6 +162,7 @@ def test_a_port_in_use_is_told(project: Project) -> None:
     assert f"training.processes.port = {port}: cannot listen there (the port is in use)" in error
 
 
+@pytest.mark.task("speech")
 def test_a_batch_that_nodes_cannot_share_is_refused(project: Project, port: int) -> None:
     first = on_node(project, 0, port, f"{SMALL} training.batch_size=5")
     _, error = first.communicate(timeout=60)

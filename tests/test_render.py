@@ -13,8 +13,8 @@ import yaml
 from packaging.requirements import Requirement
 
 from .conftest import ROOT, Project, Render
+from .tasks import TASKS, Task
 
-TASKS = ("speech",)
 TRACKERS = ("none", "tensorboard", "wandb", "mlflow")
 LICENSES = ("MIT", "Apache-2.0", "BSD-3-Clause", "none")
 COMBINATIONS = list(itertools.product(TASKS, TRACKERS, (True, False), LICENSES))
@@ -53,20 +53,23 @@ def test_every_combination(answered: tuple[Path, str, bool, str]) -> None:
 
 
 @pytest.mark.parametrize("package", ["a", "a_package_whose_name_is_forty_letters_lon"[:40]])
-def test_code_is_formatted_whatever_the_packages_name(render: Render, package: str) -> None:
-    path = render(package=package)
+def test_code_is_formatted_whatever_the_packages_name(
+    render: Render, package: str, task: Task
+) -> None:
+    path = render(package=package, task=task.name)
     for command in ("format --check .", "check ."):
         Project(path).run(f"python -m ruff {command}")
 
 
 @pytest.mark.slow
-def test_types_hold(render: Render) -> None:
-    Project(render(slurm=True)).run("python -m mypy")
+def test_types_hold(project: Project) -> None:
+    project.run("python -m mypy")
 
 
-def test_nothing_rendered_imports_what_the_project_does_not_declare(render: Render) -> None:
+def test_nothing_rendered_imports_what_the_project_does_not_declare(project: Project) -> None:
     """And these tests have each of it, in the same range."""
-    rendered = tomllib.loads((render() / "pyproject.toml").read_text())["project"]["dependencies"]
+    declared = tomllib.loads((project.path / "pyproject.toml").read_text())
+    rendered = declared["project"]["dependencies"]
     ours = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["test"]
     plain = [dependency for dependency in rendered if "python_version>=" not in dependency]
     assert {dependency.partition(";")[0] for dependency in plain} <= set(ours)
@@ -90,12 +93,36 @@ def test_each_python_gets_a_hydra_that_works_there(render: Render) -> None:
         assert not one.specifier.contains(fails, prereleases=True)
 
 
-def test_no_lightning_in_a_project(render: Render) -> None:
-    for file in render().rglob("*"):
+def test_no_lightning_in_a_project(render: Render, task: Task) -> None:
+    path = render(project_name="Untouched", task=task.name)
+    for file in path.rglob("*"):
         if file.is_file():
             assert "import lightning" not in file.read_text("utf-8")
             assert "pytorch_lightning" not in file.read_text("utf-8")
-    assert "lightning" not in (render() / "pyproject.toml").read_text()
+    assert "lightning" not in (path / "pyproject.toml").read_text()
+
+
+WORDS = {
+    "speech": r"speech|audio|dialtone|transcri|vocabulary|\bctc\b|\bcer\b|\bwav\b|spectrogram",
+    "vision": r"\bvision|picture|pixel|\bimage|digits|photo|augment|\bclassif",
+}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_what_all_projects_share_mentions_no_task(task: str) -> None:
+    """Only the overlays do, and what `facts` of copier.yml puts into shared files."""
+    shared = [
+        file
+        for file in (ROOT / "template").rglob("*")
+        if file.is_file()
+        and not file.relative_to(ROOT / "template").parts[0].startswith(("{{ s", "{{ v", "{% if l"))
+        and "__pycache__" not in file.parts
+    ]
+    assert len(shared) > 50
+    for file in shared:
+        for line in file.read_text("utf-8").splitlines():
+            found = re.search(WORDS[task], line, re.IGNORECASE)
+            assert not found or "torchvision" in line, f"{file}: {line}"
 
 
 def test_help_in_make_lists_the_targets(render: Render) -> None:

@@ -25,6 +25,8 @@ from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from .conftest import Project
 
+pytestmark = pytest.mark.task("speech")
+
 DRYRUN = "python train.py model=dryrun training=dryrun"
 HOSTILE = 'it\'s "a" <script>document.title=1;<!-- b'
 

@@ -16,8 +16,10 @@ import pytest
 from .conftest import Project
 from .test_survival import LONG, SMALL, record, start, weights
 
+pytestmark = pytest.mark.task("speech")
+
 # the loss tells jobs of four iterations apart, the error rate hardly does
-LOSS = "training.objective.metric=loss"
+LOSS = "training.objective.metric=loss training.objective.goal=minimize"
 OPTUNA = f"--multirun sweep=optuna {SMALL} {LOSS}"
 
 
@@ -38,6 +40,7 @@ def wait_for(condition: "object", seconds: float = 60) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.task("speech", "vision")
 def test_a_grid_tells_how_its_jobs_compare(project: Project) -> None:
     command = f"python train.py --multirun {SMALL} {LOSS} name=compared training.lr=1e-4,1e30,2e-3"
     done = project.run(command, status=1)
@@ -72,6 +75,7 @@ def test_a_sweep_may_stop_at_the_first_failure(project: Project, launcher: str) 
     }
 
 
+@pytest.mark.task("speech", "vision")
 def test_a_grid_that_grows_knows_its_jobs(project: Project) -> None:
     grid = "python train.py --multirun training=dryrun name=grows"
     project.run(f"{grid} model=dryrun training.lr=1e-4,3e-4")
@@ -274,6 +278,7 @@ def test_a_search_goes_on_where_it_was_killed(project: Project) -> None:
     assert "give another name" in other.stderr
 
 
+@pytest.mark.task("speech", "vision")
 def test_failed_trials_are_tried_again(project: Project) -> None:
     # two values alone, so that some are drawn twice
     space = "training.lr=choice(1e30,1e29) training.weight_decay=0.01"

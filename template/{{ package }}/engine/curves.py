@@ -30,5 +30,5 @@ def draw_curves(run_dir: Path) -> None:
             axes.grid(alpha=0.3)
             axes.legend()
         figure.savefig(run_dir / "curves.png", dpi=110)
-    except Exception as error:  # after hours of training a picture is no reason to fail
+    except Exception as error:  # after hours of training a drawing is no reason to fail
         log.warning("curves.png could not be drawn: %s", error)
