@@ -356,7 +356,7 @@ def test_skip_leaves_bad_iterations_out_up_to_a_limit(project: Project) -> None:
     done = project.run(f"python train.py {SMALL} {wild} {more} name=skipping", status=2)
     assert len(re.findall(r"iteration \d+ is left out", done.stdout)) == 4
     assert "the loss is nan at iteration" in done.stderr
-    assert re.search(r"its batch:\n +train \d+, train \d+, train \d+, train \d+\n", done.stderr)
+    assert re.search(r"its batch:\n +(\w+ \d+, ){3}\w+ \d+\n", done.stderr)
     assert "training.run.skip_at_most (3)" in done.stderr
     assert "the last sound checkpoint: none yet" in done.stderr
     assert not (project.path / "runs/skipping/checkpoints").exists(), "the weights are spoilt"

@@ -63,7 +63,7 @@ class ResNet(nn.Module):
         strides = [2] * (stem_stride.bit_length() - 1) or [1]
         self.stem = nn.Sequential(
             *(
-                nn.Conv2d(dims[0] if i else channels, dims[0], 3, stride, padding=1)
+                nn.Conv2d(dims[0] if i else channels, dims[0], 3, stride, 1, bias=False)
                 for i, stride in enumerate(strides)
             )
         )
