@@ -28,7 +28,7 @@ for root in map(Path, sys.argv[1:]):
     else:
         conf = rules_config.Conf(root)
         found = [*rules_config.alias_findings(conf), *rules_config.alias_advice(conf)]
-    print(json.dumps([[f.file, f.line, f.rule, str(f)] for f in found]))
+    print(json.dumps([[*rules.file_and_line(f), f.rule, str(f)] for f in found]))
 """
 
 
