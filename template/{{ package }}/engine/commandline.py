@@ -100,7 +100,9 @@ def prepare(argv: list[str], conf: Path) -> list[str]:
     problems = [problem for cfg in _distinct(configs) for problem in file_problems(cfg)]
     first = configs[0]
     if first.mode == "check":
-        report(first, problems)
+        from .unused import unused_overrides
+
+        report(first, problems, list(unused_overrides(conf, overrides, typed)))
         raise SystemExit(0)
     if first.mode == "train":
         for cfg, job in zip(configs, jobs, strict=False):

@@ -50,8 +50,8 @@ class Module:
         self.is_engine = parts[:2] == (PACKAGE, "engine")
         try:
             tree = ast.parse(path.read_bytes())
-        except (SyntaxError, ValueError):
-            tree = ast.Module([], [])  # ruff tells it
+        except (SyntaxError, ValueError, OSError):
+            tree = ast.Module([], [])  # ruff tells it, or it is a link to nowhere
         self.nodes = list(ast.walk(tree))
 
     def finding(self, node: ast.AST, rule: str, wrong: str, way_out: str) -> Finding:
