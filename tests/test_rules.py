@@ -218,6 +218,16 @@ def test_mode_check_lists_unused_overrides(project: Project, typed: str) -> None
     assert done.stderr.count("advice: ") == len(listed)
 
 
+def test_mode_check_knows_what_a_run_recorded(project: Project) -> None:
+    """Choices that the run recorded are repeated: another one is of use, the same is not."""
+    project.run("python train.py model=dryrun training=dryrun name=check_recorded")
+    check = "python train.py mode=check checkpoint=runs/check_recorded"
+    assert "unused" not in project.run(check).stderr
+    assert "unused override: model=dryrun" in project.run(f"{check} model=dryrun").stderr
+    # which is the default, but not what the run recorded
+    assert "unused" not in project.run(f"{check} model=base", status=2).stderr
+
+
 def test_a_key_that_nothing_reads_is_found(project: Project, tmp_path: Path) -> None:
     root = copied(project, tmp_path / "demo")
     conf, types = root / "conf" / "model" / "base.yaml", root / "demo" / "config" / "model.py"

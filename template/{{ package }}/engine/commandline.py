@@ -102,7 +102,8 @@ def prepare(argv: list[str], conf: Path) -> list[str]:
     if first.mode == "check":
         from .unused import unused_overrides
 
-        report(first, problems, list(unused_overrides(conf, overrides, typed)))
+        ours = overrides[len(recorded) :]
+        report(first, problems, list(unused_overrides(conf, ours, typed, _recorded)))
         raise SystemExit(0)
     if first.mode == "train":
         for cfg, job in zip(configs, jobs, strict=False):

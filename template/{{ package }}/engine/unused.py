@@ -1,7 +1,7 @@
 # Kept by the template; an update merges what you change here.
 """Overrides that change nothing, which mode=check lists: often a key that was meant otherwise."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,23 @@ from .sweeping import swept
 OF_A_SEARCH = ("sweep.n_trials", "sweep.parallel", "sweep.seed")
 
 
-def unused_overrides(conf: Path, overrides: list[str], typed: dict[str, str]) -> Iterator[str]:
-    """Each as it was `typed`. Of two that do the same, or of which the last counts, the first."""
+def unused_overrides(
+    conf: Path,
+    overrides: list[str],
+    typed: dict[str, str],
+    recorded: Callable[[list[str]], list[str]],
+) -> Iterator[str]:
+    """Each as it was `typed`. Of two that do the same, or of which the last counts, the first.
+
+    `recorded` gives the choices of a checkpoint's run that stand where none are given.
+    """
     bases: dict[tuple[str, ...], DictConfig] = {}
     many = swept(overrides)
     kept = [override for override in overrides if split_override(override)[1] not in many]
-    whole = _values(conf, kept, bases)
+    whole = _values(conf, recorded(kept) + kept, bases)
     for override in list(kept):
         key = split_override(override)[1]
-        if override not in typed or key in ("mode", "name"):
+        if key in ("mode", "name"):
             continue
         if key in OF_A_SEARCH and whole["sweep"]["sampler"] == "grid":
             yield f"unused override: {typed[override]} (no search is chosen; sweep=optuna is one)"
@@ -31,7 +39,7 @@ def unused_overrides(conf: Path, overrides: list[str], typed: dict[str, str]) ->
         rest = list(kept)
         rest.remove(override)
         try:
-            same = _values(conf, rest, bases) == whole
+            same = _values(conf, recorded(rest) + rest, bases) == whole
         except ERRORS:  # another override needs it
             continue
         if same:
@@ -43,7 +51,7 @@ def _values(conf: Path, overrides: list[str], bases: dict[tuple[str, ...], DictC
     """All values, Hydra's own among them but for its record of the command line."""
     cfg: Any = quickly(conf, overrides, bases, own_section=True)
     values: Any = OmegaConf.to_container(cfg, resolve=False)
-    for section, name in (("job", "override_dirname"), ("runtime", "choices")):
-        del values["hydra"][section][name]
-    del values["hydra"]["overrides"]
+    values["hydra"].pop("overrides")
+    values["hydra"]["job"].pop("override_dirname", None)
+    values["hydra"]["runtime"].pop("choices", None)
     return values
