@@ -48,7 +48,7 @@ def checkpoint_findings(module: Module) -> Iterator[Finding]:
             is_aside = node in aside and not isinstance(node, ast.Call)
             if said and not is_aside and not _is_harmless(statement, header):
                 yield module.finding(node, "config from a checkpoint", said, FROM_YAML)
-        loaded |= {name for name, value in given if _is_load(value, loaded)}
+        loaded |= {name for name, value in given if name and _is_load(value, loaded)}
 
 
 def _is_load(node: ast.expr, loaded: set[str]) -> bool:
