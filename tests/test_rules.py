@@ -28,7 +28,7 @@ for root in map(Path, sys.argv[1:]):
     else:
         conf = rules_config.Conf(root)
         found = [*rules_config.alias_findings(conf), *rules_config.alias_advice(conf)]
-    print(json.dumps([[f.file, f.line, f.rule, str(f)] for f in found]))
+    print(json.dumps([[*rules.file_and_line(f), f.rule, str(f)] for f in found]))
 """
 
 
@@ -161,6 +161,73 @@ def test_a_breach_is_told_with_its_place_and_the_way_out(project: Project, tmp_p
     assert "Traceback" not in result.stderr
 
 
+def test_mode_check_tells_breaches_with_its_other_problems(
+    project: Project, tmp_path: Path
+) -> None:
+    root = copied(project, tmp_path / "demo")
+    Planted("demo/audio_rate.py", "TARGET_SAMPLE_RATE = 16000\nimport click\n").plant(root)
+    Planted("scripts/mine.sbatch", "exec python train.py training.lr=1\n").plant(root)
+    text = "# @package _global_\nmodel: {encoder: {dim: 8}}\n"
+    Planted("conf/experiment/narrow.yaml", text).plant(root)
+    done = Project(root).run("python train.py mode=check training.precision=fp8 name=x", status=2)
+    assert "training.run.precision = fp8" in done.stderr  # the config comes first
+    done = Project(root).run("python train.py mode=check init=nowhere name=x", status=2)
+    assert done.stderr.count("4 problems:") == 1, done.stderr
+    for told in (
+        "init = nowhere",
+        "demo/audio_rate.py:1: repeated value: TARGET_SAMPLE_RATE = 16000",
+        "demo/audio_rate.py:2: command line: click",
+        "scripts/mine.sbatch:1: script: training.lr is set in a job's script",
+        "advice: conf/experiment/narrow.yaml:2: model.encoder.dim has no flat alias",
+    ):
+        assert told in done.stderr, done.stderr
+
+
+def test_mode_check_gives_advice_and_succeeds(project: Project, tmp_path: Path) -> None:
+    root = copied(project, tmp_path / "demo")
+    text = "# @package _global_\nmodel: {encoder: {dim: 8}}\n"
+    Planted("conf/experiment/narrow.yaml", text).plant(root)
+    done = Project(root).run("python train.py mode=check")
+    assert "advice: conf/experiment/narrow.yaml:2" in done.stderr
+    assert "rules       kept" in done.stdout
+
+
+UNUSED = {
+    # what is typed: what is listed of it
+    "": "",
+    "training.lr=1e-4": "training.lr=1e-4",
+    "training.optim.lr=0.0001 training.seed=7": "training.optim.lr=0.0001",
+    "model=base training=fastrun tracker=none": "model=base tracker=none",
+    "training.seed=7 training.optim.lr=3e-4 training.seed=7": "training.seed=7",
+    "training.seed=6 training.seed=7": "training.seed=6",
+    "training=fastrun training.lr=1e-4": "",  # which fastrun sets to another
+    "experiment=quick model=tiny": "model=tiny",
+    "mode=check name=check_unused runs_dir=elsewhere": "",
+    "sweep.n_trials=3": "sweep.n_trials=3",
+    "sweep=optuna sweep.n_trials=3": "",
+    "--multirun training.lr=1e-4,1e-3 training.seed=42": "training.seed=42",
+    "--multirun hydra/launcher=local experiment=study hydra.verbose=false": "hydra.verbose=false",
+}
+
+
+@pytest.mark.parametrize("typed", UNUSED)
+def test_mode_check_lists_unused_overrides(project: Project, typed: str) -> None:
+    done = project.run(f"python train.py mode=check {typed}")
+    listed = [line.split()[3] for line in done.stderr.splitlines() if "unused override" in line]
+    assert listed == UNUSED[typed].split(), done.stderr
+    assert done.stderr.count("advice: ") == len(listed)
+
+
+def test_mode_check_knows_what_a_run_recorded(project: Project) -> None:
+    """Choices that the run recorded are repeated: another one is of use, the same is not."""
+    project.run("python train.py model=dryrun training=dryrun name=check_recorded")
+    check = "python train.py mode=check checkpoint=runs/check_recorded"
+    assert "unused" not in project.run(check).stderr
+    assert "unused override: model=dryrun" in project.run(f"{check} model=dryrun").stderr
+    # which is the default, but not what the run recorded
+    assert "unused" not in project.run(f"{check} model=base", status=2).stderr
+
+
 def test_a_key_that_nothing_reads_is_found(project: Project, tmp_path: Path) -> None:
     root = copied(project, tmp_path / "demo")
     conf, types = root / "conf" / "model" / "base.yaml", root / "demo" / "config" / "model.py"
@@ -176,6 +243,33 @@ def test_a_key_that_nothing_reads_is_found(project: Project, tmp_path: Path) -> 
     place = f"conf/model/base.yaml:{line}: unread key: no code reads model.encoder.unused"
     assert place in result.stdout
     assert result.stdout.count("unread key: no code reads") == result.stdout.count(place)
+
+
+READER = """
+from .config import Config
+
+def frames(cfg: Config) -> object:
+    return cfg.model.encoder.frames
+"""
+
+
+def test_a_key_that_code_reads_and_no_yaml_has_is_found(project: Project, tmp_path: Path) -> None:
+    """By mypy, as long as the types have no such key; by the rules once they do."""
+    root = copied(project, tmp_path / "demo")
+    Planted("demo/reader.py", READER).plant(root)
+    mypy = [sys.executable, "-m", "mypy", "demo/reader.py"]
+    result = subprocess.run(mypy, cwd=root, capture_output=True, text=True)
+    assert 'demo/reader.py:5: error: "Encoder" has no attribute "frames"' in result.stdout
+    types = root / "demo" / "config" / "model.py"
+    typed = "    hop_samples: PositiveInt\n"
+    types.write_text(types.read_text("utf-8").replace(typed, f"{typed}    frames: int\n"), "utf-8")
+    result = subprocess.run(mypy, cwd=root, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout
+    rules = [sys.executable, "-m", "demo.engine.rules"]
+    result = subprocess.run(rules, cwd=root, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "option: model=base: model: no value for some keys" in result.stdout
+    assert "frames: …" in result.stdout
 
 
 def test_the_corpus_is_large_enough() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from .conftest import Project, Render
 
+FOLDER = Path(".vscode", "schemas")
 SCHEMA = {"experiment": "config", "sweep": "config"}
 
 MISTAKES = {
@@ -52,7 +53,7 @@ SOUND = {
 
 def refused(project: Path, group: str, files: Iterable[Path]) -> dict[str, str]:
     """Files that the schema of a group refuses, and what is said of them."""
-    schema = project / ".vscode" / "schemas" / f"{SCHEMA.get(group, group)}.json"
+    schema = project / FOLDER / f"{SCHEMA.get(group, group)}.json"
     command = ["-m", "check_jsonschema", "--schemafile", str(schema), "-o", "json"]
     done = subprocess.run(
         [sys.executable, *command, *map(str, files)], capture_output=True, text=True
@@ -93,10 +94,19 @@ def test_editors_are_told_of_the_schemas(render: Render) -> None:
         assert str((file.parent / comment).resolve()) == str(Path(named[str(file)]).resolve())
 
 
+def test_editors_show_what_stands_under_a_field(render: Render) -> None:
+    shown = json.loads((render(slurm=True) / FOLDER / "config.json").read_text())
+    fields = shown["$defs"]["Run"]["properties"]
+    assert fields["accumulate"]["description"].startswith("Micro-batches per iteration")
+    assert "description" not in fields["seed"]  # which has none
+    assert shown["$defs"]["Run"]["description"].startswith("How long, on what")
+
+
 def test_a_stale_schema_is_told(render: Render, tmp_path: Path) -> None:
     project = Project(render(slurm=True, project_name="Schemas"))
     types = project.path / "schemas" / "config" / "training.py"
-    types.write_text(types.read_text().replace('["adamw", "sgd"]', '["adamw", "sgd", "lion"]'))
+    text = types.read_text().replace('["adamw", "sgd"]', '["adamw", "sgd", "lion"]')
+    types.write_text(text.replace('"""Optimizer steps."""', '"""Steps of the optimizer."""'))
     test = "python -m pytest -q tests/test_config.py -k schemas"
     told = project.run(test, status=1).stdout
     assert "stale, renewed by make schema: config.json, training.json" in told
@@ -105,3 +115,4 @@ def test_a_stale_schema_is_told(render: Render, tmp_path: Path) -> None:
     lion = tmp_path / "lion.yaml"
     lion.write_text("optim:\n  name: lion\n")
     assert refused(project.path, "training", [lion]) == {}
+    assert "Steps of the optimizer." in (project.path / FOLDER / "training.json").read_text()

@@ -53,30 +53,16 @@ class Checker:
     def check(self, overrides: list[str], one_of_many: bool = False) -> Config:
         """Compose and validate one job. Raises UserError with every problem and its place."""
         try:
-            cfg = self._quickly(overrides) if one_of_many else compose(self.conf, overrides)
+            if one_of_many:
+                cfg = quickly(self.conf, overrides, self.bases)
+            else:
+                cfg = compose(self.conf, overrides)
         except ERRORS as error:
             self._explain(error, overrides)
         config, problems = _validate(cfg)
         if config is None:
             raise UserError(*self._told(problems, overrides))
         return config
-
-    def _quickly(self, overrides: list[str]) -> DictConfig:
-        """The same config, but files are composed once for each combination of groups.
-
-        Composing takes some 50 ms, setting values hardly any.
-        """
-        parsed = OverridesParser.create().parse_overrides(overrides)
-        values = [
-            o for o in parsed if is_plain_value(o) and not is_group(self.conf, o.key_or_group)
-        ]
-        rest = tuple(o.input_line or "" for o in parsed if o not in values)
-        if rest not in self.bases:
-            self.bases[rest] = compose(self.conf, list(rest))
-        cfg = copy.deepcopy(self.bases[rest])
-        for override in values:
-            OmegaConf.update(cfg, override.key_or_group, override.value(), merge=True)
-        return cfg
 
     def _explain(self, error: Exception, overrides: list[str]) -> NoReturn:
         """Hydra stops at the first problem; find the others. Raises UserError."""
@@ -144,6 +130,27 @@ class Checker:
         text = (self.conf.parent / file).read_text("utf-8").splitlines()[int(line) - 1]
         set_now = [v for v in re.findall(r"oc\.env:(\w+)", text) if v in os.environ]
         return "".join(f", the environment's {name}={os.environ[name]}" for name in set_now)
+
+
+def quickly(
+    conf: Path,
+    overrides: list[str],
+    bases: dict[tuple[str, ...], DictConfig],
+    own_section: bool = False,
+) -> DictConfig:
+    """The same config, but files are composed once for each combination of groups, into `bases`.
+
+    Composing takes some 50 ms, setting values hardly any.
+    """
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    values = [o for o in parsed if is_plain_value(o) and not is_group(conf, o.key_or_group)]
+    rest = tuple(o.input_line or "" for o in parsed if o not in values)
+    if rest not in bases:
+        bases[rest] = compose(conf, list(rest), own_section)
+    cfg = copy.deepcopy(bases[rest])
+    for override in values:
+        OmegaConf.update(cfg, override.key_or_group, override.value(), merge=True)
+    return cfg
 
 
 def is_plain_value(override: Override) -> bool:
@@ -299,11 +306,16 @@ def composing_problem(error: Exception, conf: Path) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         options = sorted(path.stem for path in (conf / group).glob("*.yaml"))
-        pattern = re.compile(rf"\b{re.escape(name)}$", re.MULTILINE)
-        naming = [path for path in conf.rglob("*.yaml") if pattern.search(_text(path))]
-        file = shorter(naming[0]) if len(naming) == 1 else file  # Hydra blames the primary config
+        naming = [
+            f"{shorter(path)}:{number}"
+            for path in conf.rglob("*.yaml")
+            for number, line in enumerate(_text(path).splitlines(), start=1)
+            if re.search(rf"\b{re.escape(name)}$", line.rstrip("]} "))
+        ]
+        place = naming[0] if len(naming) == 1 else file  # Hydra blames the primary config
         expected = f"expected one of {', '.join(options)}{nearest(name, options)}"
-        return f"{file}: its defaults name {error.missing_cfg_file}, which is not there\n{expected}"
+        missing = error.missing_cfg_file
+        return f"{place}: its defaults name {missing}, which is not there\n{expected}"
     if where and where[1].split("/")[0] in NEED_A_HEADER and f"@{where[1].split('/')[0]}." in text:
         return f"{file}: {HEADER}"
     if not text.strip() or isinstance(error, UnicodeDecodeError):

@@ -100,7 +100,10 @@ def prepare(argv: list[str], conf: Path) -> list[str]:
     problems = [problem for cfg in _distinct(configs) for problem in file_problems(cfg)]
     first = configs[0]
     if first.mode == "check":
-        report(first, problems)
+        from .unused import unused_overrides
+
+        ours = overrides[len(recorded) :]
+        report(first, problems, list(unused_overrides(conf, ours, typed, _recorded)))
         raise SystemExit(0)
     if first.mode == "train":
         for cfg, job in zip(configs, jobs, strict=False):

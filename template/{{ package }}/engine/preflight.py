@@ -18,6 +18,7 @@ from ..checks import METRICS, check_data, check_input
 from ..config import Config
 from ..config.tracker import MLflow, WeightsAndBiases
 from . import runs
+from .composing import PROJECT
 from .errors import UserError
 from .manifest import (
     CHECKPOINTS,
@@ -196,17 +197,27 @@ def check_machine(cfg: Config, run: Path) -> None:
         raise UserError(*problems)
 
 
-def report(cfg: Config, found: list[str]) -> None:
-    """mode=check: everything that a run would look at, and more of it. Raises UserError."""
+def report(cfg: Config, found: list[str], advice: list[str]) -> None:
+    """mode=check: all that a run would look at, more of it, and the rules. Raises UserError."""
+    from .rules import findings
+
     run = Path(cfg.runs_dir, cfg.name)
+    broken = findings(PROJECT, options=False)  # with torch in memory it would take twice as long
     problems = [*found, *machine_problems(cfg, run)]
     try:
         runs.check_unlocked(run)
         check_resume(cfg, run)
     except UserError as error:
         problems += error.problems
+    for finding in broken:
+        if finding.rule == "advice":
+            advice.append(f"{finding.place}: {finding.wrong}\n    {finding.way_out}")
+        else:
+            problems.append(str(finding))
     for line in _warnings(run):
         print(f"warning: {line}", file=sys.stderr)
+    for line in advice:
+        print(f"advice: {line}", file=sys.stderr)
     if problems:
         raise UserError(*problems)
     print(*_good(cfg, run), sep="\n")
@@ -234,6 +245,7 @@ def _good(cfg: Config, run: Path) -> Iterator[str]:
     newest = newest_checkpoint(run)
     going_on = f"goes on from {newest.name}" if newest else "begins at iteration 1"
     yield "config      every value is there and in range"
+    yield "rules       kept; make lint looks at every option of conf/ as well"
     yield f"data        {cfg.data.kind}: as it should be"
     yield f"device      {count} × {pick_device(training.run.device)}, {training.run.precision}"
     yield f"disk        checkpoints of about {size / 1e6:.3g} MB, room for those that are kept"

@@ -1,20 +1,52 @@
 # Kept by the template; an update merges what you change here.
 """make schema: JSON Schemas of conf/, from the types, so that editors complete and check YAML."""
 
+import ast
+import inspect
 import json
+import textwrap
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema
 
 from ..config import Config
 from .aliases import Aliases
+from .schema import Section
 
 FOLDER = Path(".vscode", "schemas")
 GROUPS = ("model", "training", "data", "tracker")
 
 # what stands for a value: an interpolation, or Hydra's mark of a value that must be given
 LATER = {"type": "string", "pattern": r"\$\{|^\?\?\?$"}
+
+
+class Described(GenerateJsonSchema):
+    """With the text that stands under a field in the types.
+
+    pydantic's use_attribute_docstrings does the same, in each process that imports the types.
+    """
+
+    def model_schema(self, schema: Any) -> dict[str, Any]:
+        """The schema of one section."""
+        found = super().model_schema(schema)
+        for name, text in _field_docstrings(schema["cls"]).items():
+            found["properties"][name]["description"] = text
+        return found
+
+
+def _field_docstrings(section: type) -> dict[str, str]:
+    texts: dict[str, str] = {}
+    for base in section.__mro__:
+        source = inspect.getsource(base) if issubclass(base, Section) else ""
+        for node in ast.parse(textwrap.dedent(source)).body:
+            for field, below in pairwise(node.body if isinstance(node, ast.ClassDef) else []):
+                match field, below:
+                    case ast.AnnAssign(ast.Name(name)), ast.Expr(ast.Constant(str() as text)):
+                        texts.setdefault(name, inspect.cleandoc(text))
+    return texts
 
 
 def schemas(conf: Path) -> dict[str, str]:
@@ -24,7 +56,7 @@ def schemas(conf: Path) -> dict[str, str]:
     found |= {name: Config.model_fields[name].annotation for name in GROUPS}
     texts = {}
     for name, kind in found.items():
-        schema = _partial(TypeAdapter(kind).json_schema())
+        schema = _partial(TypeAdapter(kind).json_schema(schema_generator=Described))
         more: dict[str, Any] = {"defaults": {"type": "array"}}
         if name == "config":
             more["hydra"] = {"type": "object"}
@@ -51,10 +83,13 @@ def _partial(node: Any) -> Any:
             node.pop(key, None)
     partial = {key: _partial(value) for key, value in node.items() if key != "properties"}
     if properties := node.get("properties"):
-        partial["properties"] = {
-            key: {"anyOf": [_partial(value), LATER]} for key, value in properties.items()
-        }
+        partial["properties"] = {key: _or_later(_partial(it)) for key, it in properties.items()}
     return partial
+
+
+def _or_later(value: dict[str, Any]) -> dict[str, Any]:
+    described = {key: value.pop(key) for key in ("description",) if key in value}
+    return {**described, "anyOf": [value, LATER]}
 
 
 def _top_levels(schema: dict[str, Any]) -> list[dict[str, Any]]:
