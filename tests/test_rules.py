@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from .conftest import Project, Render
+from .tasks import Task
 
 PLANTED = Path(__file__).parent / "planted"
 IN_CODE = ("repeated_values", "command_lines", "checkpoints", "scripts", "options")
@@ -137,7 +138,14 @@ def test_an_alias_is_advised_for_what_experiments_set(project: Project, tmp_path
     assert "dim: ${.encoder.dim}" in said
 
 
-def test_a_new_project_keeps_its_rules_and_is_told_so_soon(project: Project) -> None:
+@pytest.mark.parametrize("slurm", [True, False])
+def test_a_new_project_keeps_its_rules(render: Render, task: Task, slurm: bool) -> None:
+    new = Project(render(slurm=slurm, task=task.name, project_name="demo"))
+    done = new.run("python -m demo.engine.rules")
+    assert done.stdout == done.stderr == ""
+
+
+def test_the_rules_take_no_torch_and_little_time(project: Project) -> None:
     command = [sys.executable, "-X", "importtime", "-m", "demo.engine.rules"]
     begun = time.monotonic()
     result = subprocess.run(command, cwd=project.path, capture_output=True, text=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from .conftest import Project, Render
+from .tasks import Task
 
 FOLDER = Path(".vscode", "schemas")
 SCHEMA = {"experiment": "config", "sweep": "config"}
@@ -31,19 +32,31 @@ MISTAKES = {
     "no such section": ("training", "optimizer:\n  lr: 1e-4\n"),
     "no such kind": ("tracker", "kind: comet\n"),
     "another tracker's key": ("tracker", "kind: mlflow\nproject: mine\n"),
-    "a misspelt key of a model": ("model", "encoder:\n  dims: 4\n"),
-    "layers as text": ("model", "encoder:\n  layers: many\n"),
     "no such data": ("data", "kind: imagenet\n"),
     "a misspelt section of an experiment": ("experiment", "trainin:\n  run:\n    seed: 1\n"),
     "a deep mistake of an experiment": ("experiment", "training:\n  run:\n    sede: 1\n"),
     "an alias in an experiment": ("experiment", "training:\n  lr: 1e-4\n"),
     "no such sampler": ("sweep", "sweep:\n  sampler: bayes\n"),
 }
+OF_A_TASK = {
+    "speech": {
+        "a misspelt key of a model": ("model", "encoder:\n  dims: 4\n"),
+        "layers as text": ("model", "encoder:\n  layers: many\n"),
+        "another dataset's key": ("data", "kind: manifest\nrow_hz: [697.0]\n"),
+    },
+    "vision": {
+        "a misspelt key of a model": ("model", "image:\n  sise: 4\n"),
+        "another network's key": ("model", "kind: vit\nstem_stride: 4\n"),
+        "two channels": ("model", "image:\n  channels: 2\n"),
+        "one class": ("data", "classes: [cat]\n"),
+        "a share above one": ("data", "augment:\n  flip: 1.5\n"),
+    },
+}
 SOUND = {
     "a difference": ("training", "defaults:\n  - default\noptim:\n  lr: 1e-3\n"),
     "an interpolation": ("training", "run:\n  seed: ${oc.env:SEED}\n"),
     "a part of a kind": ("tracker", "defaults:\n  - wandb\nmode: offline\n"),
-    "a value still to give": ("data", "defaults:\n  - manifest\ntrain: ???\n"),
+    "a value still to give": ("data", "defaults:\n  - mine\ntrain: ???\n"),
     "an alias": ("training", "lr: ${.optim.lr}\n"),
     "an experiment": ("experiment", "# @package _global_\ntraining:\n  optim:\n    lr: 1e-3\n"),
     "a list of inputs": ("experiment", "input: [a.wav, b.wav]\n"),
@@ -64,14 +77,16 @@ def refused(project: Path, group: str, files: Iterable[Path]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("group", ["model", "training", "data", "tracker", "experiment", "sweep"])
-def test_shipped_files_fit_and_mistakes_do_not(render: Render, tmp_path: Path, group: str) -> None:
-    project = render(slurm=True)
+def test_shipped_files_fit_and_mistakes_do_not(
+    render: Render, tmp_path: Path, group: str, task: Task
+) -> None:
+    project = render(slurm=True, task=task.name)
     shipped = sorted((project / "conf" / group).glob("*.yaml"))
     assert shipped
     shipped += [project / "conf" / "config.yaml"] if group == "experiment" else []
     wrong: list[Path] = []
     right: list[Path] = []
-    for files, examples in ((wrong, MISTAKES), (right, SOUND)):
+    for files, examples in ((wrong, MISTAKES | OF_A_TASK[task.name]), (right, SOUND)):
         for name, (of_group, text) in examples.items():
             if of_group == group:
                 files.append(tmp_path / f"{name}.yaml")
@@ -80,8 +95,8 @@ def test_shipped_files_fit_and_mistakes_do_not(render: Render, tmp_path: Path, g
     assert set(said) == set(map(str, wrong)), said
 
 
-def test_editors_are_told_of_the_schemas(render: Render) -> None:
-    project = render(slurm=True)
+def test_editors_are_told_of_the_schemas(render: Render, task: Task) -> None:
+    project = render(slurm=True, task=task.name)
     settings = json.loads((project / ".vscode" / "settings.json").read_text())
     named: dict[str, str] = {}
     for schema, patterns in settings["yaml.schemas"].items():

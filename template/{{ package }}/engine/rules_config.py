@@ -17,14 +17,11 @@ Key = tuple[str, ...]  # a key's names, from the config's root
 # one spelling of what goes by several names
 SPELLINGS = {
     "learning_rate": "lr learningrate",
-    "sample_rate": "sr samplerate sampling_rate",
-    "batch_size": "bs batchsize",
-    "weight_decay": "wd weightdecay",
     "iter_num": "num_iters n_iters max_iters num_iterations max_iterations "
     "num_steps n_steps max_steps total_steps train_steps",
 }
 SPELLED = {other: one for one, others in SPELLINGS.items() for other in others.split()}
-UNITS = {"hz", "khz", "db", "s", "sec", "secs", "seconds", "ms", "samples", "frames", "steps"}
+UNITS = {"s", "sec", "secs", "seconds", "ms", "hz", "khz", "db", "px", "samples", "frames", "steps"}
 # words that say nothing of what is meant
 NEUTRAL = {"base", "current", "default", "init", "initial", "model", "my", "n", "new", "num"}
 NEUTRAL |= {"our", "target", "the", "value"}
@@ -58,7 +55,7 @@ class Value(NamedTuple):
 
 
 def words(name: str) -> tuple[str, ...]:
-    """`TARGET_SAMPLE_RATE` and `targetSampleRate` to (target, sample, rate)."""
+    """`MY_BATCH_SIZE` and `myBatchSize` to (my, batch, size)."""
     found = [w.lower() for w in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", name)]
     text = f"_{'_'.join(found)}_"
     for other, one in SPELLED.items():
@@ -69,13 +66,15 @@ def words(name: str) -> tuple[str, ...]:
 def means(name: str, path: Key) -> bool:
     """Whether a name in code would be read as this key's.
 
-    The key's words end it. Before them anything may stand if they are several (sample_rate); if it
-    is a single one (dim), only its section's name or a neutral word. Other synonyms than SPELLINGS
-    are missed.
+    The key's words, their initials or all of them in one (bs, batchsize) end it. Before them
+    anything may stand if they are several (batch_size); if it is a single one (dim), only its
+    section's name or a neutral word. Other synonyms than SPELLINGS are missed.
     """
     said, key = words(name), words(path[-1])
     if said[-1:] == ("default",) or (said[-1] in UNITS and said[-1] not in key):
         said = said[:-1]
+    if len(key) > 1 and said[-1:] in (("".join(key),), ("".join(word[0] for word in key),)):
+        said = (*said[:-1], *key)
     if said[-len(key) :] != key:
         return False
     before = set(said[: -len(key)])
