@@ -375,6 +375,15 @@ def test_help_teaches_the_project(project: Project) -> None:
     assert "mode=explain" in page
 
 
+def test_the_config_is_shown_as_hydra_would(project: Project) -> None:
+    shown = project.run("python train.py --cfg job training.lr=3e-4 name=x").stdout
+    by_hydra = project.run("python train.py --cfg job -p _global_ training.lr=3e-4 name=x").stdout
+    assert shown == by_hydra
+    assert "lr: 0.0003" in shown
+    told = project.run("python train.py --cfg job training.optim.lrr=1", status=2).stderr
+    assert "did you mean training.optim.lr?" in told
+
+
 def test_commands_that_show_do_not_import_torch(project: Project) -> None:
     for command in ("--help", "--cfg job", "training.lr=-1"):
         watched = subprocess.run(

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
 
 from . import runs
 from .aliases import Aliases, split_override
@@ -69,9 +70,14 @@ def prepare(argv: list[str], conf: Path) -> list[str]:
         if args.multirun:
             raise UserError("--cfg shows one config, --multirun runs many: give one of the two")
         try:
-            compose(conf, overrides)
+            cfg = compose(conf, overrides)
         except ERRORS:
             _checked([overrides], conf, typed)
+            raise
+        if args.cfg == "job" and not (args.package or args.resolve):
+            # what Hydra prints, which would compose it a second time
+            print(OmegaConf.to_yaml(cfg), end="")
+            raise SystemExit(0)
         return flags + overrides
 
     if any(split_override(o)[1:] in EXPLAIN for o in overrides):
