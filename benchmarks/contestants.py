@@ -37,7 +37,7 @@ class Turns:
             return
         import torch
 
-        if on_gpu := torch.cuda.is_initialized():
+        if on_gpu := torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             torch.cuda.synchronize()
         took = time.perf_counter() - self.began
         if on_gpu:
@@ -103,7 +103,7 @@ def optimizer_of(model: Any, optim: Any, fused: bool = True) -> Any:
     """AdamW, without decay of biases and norms."""
     import torch
 
-    groups = [
+    groups: Any = [
         {"params": [p for p in model.parameters() if p.ndim >= 2]},
         {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0},
     ]
@@ -131,12 +131,12 @@ def bare(package: str, run_dir: Path, turns: Turns) -> None:
     torch.manual_seed(run.seed)
     model = models.build_model(cfg).to(device)
     if run.compile:
-        model.compile(dynamic=True)
+        model.compile()
     optimizer = optimizer_of(model, optim)
     parameters = list(model.parameters())
     bf16 = run.precision == "bf16"
     losses = []
-    with open("bare.jsonl", "w") as log:
+    with Path("bare.jsonl").open("w") as log:
         for step, batch in enumerate(plain_loader(cfg, data), start=1):
             batch = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
             lr = optim.lr * rate(step, optim, run.iter_num)
@@ -167,12 +167,12 @@ def lightning(package: str, run_dir: Path, turns: Turns) -> None:
     cfg, models, data = parts(package, run_dir)
     run, optim = cfg.training.run, cfg.training.optim
 
-    class Module(LightningModule):
+    class Module(LightningModule):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.model = models.build_model(cfg)
             if run.compile:
-                self.model.compile(dynamic=True)
+                self.model.compile()
 
         def training_step(self, batch: Any, _: int) -> Any:
             loss = models.compute_loss(self.model, batch)

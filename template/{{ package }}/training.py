@@ -98,7 +98,6 @@ def train(cfg: Config, run_dir: Path, stop: Stop) -> float:
             if ends:
                 break
 
-            profiler.begin()
             progress.iteration += 1
             now = progress.iteration
             lr = learning_rate(now, optim, run.iter_num)
@@ -141,6 +140,7 @@ def train(cfg: Config, run_dir: Path, stop: Stop) -> float:
                 metrics.write(now, "train", values)
                 tracker.log(now, "train", values)
                 bar.show(now, values)
+            profiler.step()
     pace.tell(peak_memory(device))
     return conclude(progress, cfg)
 

@@ -56,6 +56,7 @@ class Run(Section):
     """What a loss or gradient that is NaN or infinite leads to."""
     skip_at_most: Harmless[NonNegativeInt]
     """Iterations in a row."""
+    keep_freed_mb: Harmless[Annotated[int, Field(ge=1, le=2047)] | None]
     profile: Harmless[bool]
     """Trace a few iterations, as `profiler` says."""
 

@@ -2,6 +2,7 @@
 """training.run.profile: a trace of a few iterations, and a table of where their time went."""
 
 import logging
+import os
 from pathlib import Path
 from typing import Self
 
@@ -24,30 +25,35 @@ class Profiler:
         self.settings = training.profiler
         self.folder = run_dir / FOLDER
         self.device = device
-        self.seen = 0
+        self.last = self.settings.wait + self.settings.record
+        self.done = 0
         self.running: profile | None = None
-        needed = self.settings.wait + self.settings.record
         self.wanted = training.run.profile and is_main()
-        if self.wanted and left < needed:
+        if self.wanted and left < self.last:
             self.wanted = False
-            log.warning("no profile: %d iterations are left, and it takes %d", left, needed)
+            log.warning("no profile: %d iterations are left, and it takes %d", left, self.last)
 
     def __enter__(self) -> Self:
+        self._look()
         return self
 
     def __exit__(self, *_: object) -> None:
         if self.running:
             self.running.stop()
-            log.warning("no profile: the run ends before training.profiler.record iterations")
+            log.warning("no profile: the run ends before %d more iterations", self.last - self.done)
 
-    def begin(self) -> None:
-        """An iteration begins."""
-        self.seen += 1
-        if self.wanted and self.seen == self.settings.wait + 1:
+    def step(self) -> None:
+        """One iteration is done."""
+        self.done += 1
+        self._look()
+
+    def _look(self) -> None:
+        if self.wanted and self.done == self.settings.wait:
             gpu = [ProfilerActivity.CUDA] if self.device.type == "cuda" else []
+            os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # its own lines on standard error
             self.running = profile(activities=[ProfilerActivity.CPU, *gpu])
             self.running.start()
-        elif self.running and self.seen > self.settings.wait + self.settings.record:
+        elif self.running and self.done == self.last:
             self.running.stop()
             self._write(self.running)
             self.running = None
