@@ -131,7 +131,7 @@ def bare(package: str, run_dir: Path, turns: Turns) -> None:
     torch.manual_seed(run.seed)
     model = models.build_model(cfg).to(device)
     if run.compile:
-        model.compile()
+        model.compile(dynamic=run.compile_dynamic)
     optimizer = optimizer_of(model, optim)
     parameters = list(model.parameters())
     bf16 = run.precision == "bf16"
@@ -172,7 +172,7 @@ def lightning(package: str, run_dir: Path, turns: Turns) -> None:
             super().__init__()
             self.model = models.build_model(cfg)
             if run.compile:
-                self.model.compile()
+                self.model.compile(dynamic=run.compile_dynamic)
 
         def training_step(self, batch: Any, _: int) -> Any:
             loss = models.compute_loss(self.model, batch)

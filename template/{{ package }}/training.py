@@ -51,7 +51,7 @@ def train(cfg: Config, run_dir: Path, stop: Stop) -> float:
     size = sum(p.numel() for p in parameters)
     log.info("%s parameters on %d × %s, %s", f"{size:,}", processes, device, run.precision)
     if run.compile:
-        model.compile()  # a size that varies is compiled for any value when it does so first
+        model.compile(dynamic=run.compile_dynamic)
     trained = parallel(model)
 
     pace = Pace(start, cfg.training.loader.batch_size)

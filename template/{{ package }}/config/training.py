@@ -41,6 +41,7 @@ class Run(Section):
     """Processes that train together, one for each device."""
     precision: Literal["fp32", "tf32", "bf16"]
     compile: Harmless[bool]
+    compile_dynamic: Harmless[bool | None]
     accumulate: PositiveInt
     """Micro-batches per iteration; they share `loader.batch_size`."""
     deterministic: Harmless[bool]

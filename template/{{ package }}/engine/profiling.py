@@ -82,7 +82,7 @@ class Profiler:
         total = sum(microseconds for microseconds, _ in own.values()) or 1.0
         longest = sorted(own.items(), key=lambda item: item[1], reverse=True)
         for name, (microseconds, calls) in longest[: self.settings.rows]:
-            each = microseconds / record / 1000
+            share, each = 100 * microseconds / total, microseconds / record / 1000
             count = round(calls / record)
-            lines.append(f"{microseconds / total:>6.1%}  {each:>8.2f}  {count:>5}  {name[:80]}")
+            lines.append(f"{share:>5.1f}%  {each:>8.2f}  {count:>5}  {name[:80]}")
         return lines
