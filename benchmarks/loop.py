@@ -201,12 +201,14 @@ def contest(project: Path, size: Size, what: str) -> Iterator[str]:
     def milliseconds(name: str) -> str:
         return f"{1000 * statistics.median(turn[name][0] for turn in found) / size.block:.1f} ms"
 
+    ends = found[size.turns - 1 :: size.turns]  # a peak is that of a whole launch
+
     def memory(name: str) -> float:
-        return max(turn[name][1] for turn in found)
+        return statistics.median(turn[name][1] for turn in ends)
 
     times = f"{milliseconds('ours')}, {milliseconds('bare')} a step"
     of_bare, of_lightning = rate("ours", "bare"), rate("ours", "lightning")
-    more = memory("ours") / memory("bare")
+    more = statistics.median(turn["ours"][1] / turn["bare"][1] for turn in ends)
     steps = f"steps per second of a bare loop's, {what}"
     yield f"| {steps} | {of_bare:.3f} ({times}) | {size.at_least} |"
     theirs = milliseconds("lightning")
