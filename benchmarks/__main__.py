@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import seeing, survival
+from benchmarks import loop, seeing, survival
 from tests.kills import kill_and_compare
 from tests.sox import KEYPAD, dial
 
@@ -184,6 +184,7 @@ def main() -> None:
         results.append(f"| strings of keys made by SoX, {kind} | {right} of 20 | 19 of 20 |")
     results += survival.rows(project)
     results += seeing.rows(project, PYTHON)
+    results += loop.rows(project)
     tries = 20
     same = [same for _, same in kill_and_compare(project, PYTHON, tries, seed=1)]
     killed = "runs killed at a random instant that ended with the same weights"

@@ -39,8 +39,9 @@ class Run(Section):
     device: Harmless[Literal["auto", "cuda", "mps", "cpu"]]
     devices: Harmless[Devices]
     """Processes that train together, one for each device."""
-    precision: Literal["fp32", "bf16"]
+    precision: Literal["fp32", "tf32", "bf16"]
     compile: Harmless[bool]
+    compile_dynamic: Harmless[bool | None]
     accumulate: PositiveInt
     """Micro-batches per iteration; they share `loader.batch_size`."""
     deterministic: Harmless[bool]
@@ -56,6 +57,9 @@ class Run(Section):
     """What a loss or gradient that is NaN or infinite leads to."""
     skip_at_most: Harmless[NonNegativeInt]
     """Iterations in a row."""
+    keep_freed_mb: Harmless[Annotated[int, Field(ge=1, le=2047)] | None]
+    profile: Harmless[bool]
+    """Trace a few iterations, as `profiler` says."""
 
 
 class Scheduler(Section):
@@ -94,6 +98,17 @@ class Checkpoint(Section):
     keep_last: Harmless[PositiveInt]
 
 
+class Profiler(Section):
+    """What a trace holds."""
+
+    wait: NonNegativeInt
+    """Iterations before it; the first ones are slow."""
+    record: PositiveInt
+    """Iterations in it."""
+    rows: PositiveInt
+    """Of the table that is shown."""
+
+
 class Processes(Section):
     """How those of several devices or nodes find each other, and how they end."""
 
@@ -129,6 +144,7 @@ class Training(Section):
     optim: Optim
     loader: Loader
     checkpoint: Checkpoint
+    profiler: Harmless[Profiler]
     processes: Harmless[Processes]
     objective: Objective
 
@@ -137,6 +153,11 @@ class Training(Section):
         warmup_steps, iter_num = self.optim.scheduler.warmup_steps, self.run.iter_num
         if warmup_steps >= iter_num:
             raise conflict("optim.scheduler.warmup_steps", f"below run.iter_num ({iter_num})")
+        needed = self.profiler.wait + self.profiler.record
+        if self.run.profile and needed > iter_num:
+            wait = self.profiler.wait
+            expected = f"with profiler.wait ({wait}) no more than run.iter_num ({iter_num})"
+            raise conflict("profiler.record", expected)
         if self.loader.batch_size % self.run.accumulate:
             raise conflict(
                 "loader.batch_size", f"a multiple of run.accumulate ({self.run.accumulate})"

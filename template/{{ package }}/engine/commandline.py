@@ -70,13 +70,13 @@ def prepare(argv: list[str], conf: Path) -> list[str]:
         if args.multirun:
             raise UserError("--cfg shows one config, --multirun runs many: give one of the two")
         try:
-            cfg = compose(conf, overrides)
+            composed = compose(conf, overrides)
         except ERRORS:
             _checked([overrides], conf, typed)
             raise
         if args.cfg == "job" and not (args.package or args.resolve):
             # what Hydra prints, which would compose it a second time
-            print(OmegaConf.to_yaml(cfg), end="")
+            print(OmegaConf.to_yaml(composed), end="")
             raise SystemExit(0)
         return flags + overrides
 

@@ -1,7 +1,10 @@
 # Kept by the template; an update merges what you change here.
 """Devices, precision and determinism: thin names for what torch does."""
 
+import ctypes
 import os
+import resource
+import sys
 from contextlib import AbstractContextManager
 
 import torch
@@ -25,11 +28,34 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def memory_in_use(device: torch.device) -> dict[str, float]:
-    """The most that a GPU has held for this process so far; a CPU's share is not its own."""
-    if device.type != "cuda":
-        return {}
-    return {"gpu_memory_gb": torch.cuda.max_memory_allocated(device) / 1e9}
+def keep_freed_memory(megabytes: int) -> None:
+    """Let glibc keep what a step frees and the next takes again, which costs a CPU 5 % or more."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(-3, 2**25)  # M_MMAP_THRESHOLD, the highest that it takes
+        libc.mallopt(-1, megabytes * 2**20)  # M_TRIM_THRESHOLD
+
+
+def set_up_device(run: Run) -> torch.device:
+    """The device of this process, ready for training as `run` says; a second job starts afresh."""
+    device = pick_device(run.device)
+    if run.keep_freed_mb is not None:
+        keep_freed_memory(run.keep_freed_mb)
+    if device.type == "cuda":
+        torch.cuda.init()  # type: ignore[no-untyped-call]  # so that seeds reach it
+    if run.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(run.deterministic)
+    torch.set_float32_matmul_precision("high" if run.precision == "tf32" else "highest")
+    return device
+
+
+def peak_memory(device: torch.device) -> dict[str, float]:
+    """The most that this process has held so far: of the GPU's memory, else of the machine's."""
+    if device.type == "cuda":
+        return {"gpu_memory_gb": torch.cuda.max_memory_allocated(device) / 1e9}
+    unit = 1 if sys.platform == "darwin" else 1024
+    return {"memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9}
 
 
 def cores_here() -> int:
@@ -67,11 +93,15 @@ def batch_problem(training: Training, count: int) -> str | None:
 
 def precision_problem(run: Run) -> str | None:
     """Whether the device computes in training.run.precision."""
-    if run.precision == "fp32" or pick_device(run.device).type != "cuda":
+    kind = pick_device(run.device).type
+    if kind == "cuda":
+        there = torch.cuda.is_bf16_supported(including_emulation=False)  # as old as tf32
+    else:
+        there = run.precision == "bf16"
+    if there or run.precision == "fp32":
         return None
-    if torch.cuda.is_bf16_supported(including_emulation=False):
-        return None
-    return f"training.run.precision = bf16: {torch.cuda.get_device_name()} has none; expected fp32"
+    name = torch.cuda.get_device_name() if kind == "cuda" else f"the device {kind}"
+    return f"training.run.precision = {run.precision}: {name} has none; expected fp32"
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
@@ -82,10 +112,3 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
 def move(batch: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
     """The batch on the device; from pinned memory the copy does not wait."""
     return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
-
-
-def set_determinism(deterministic: bool) -> None:
-    """The same results every time on a GPU too; a second job in this process starts afresh."""
-    if deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(deterministic)

@@ -8,8 +8,9 @@ import math
 import os
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,6 +20,8 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from .processes import average, is_main
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 SECONDS_PER_DAY = 24 * 60 * 60
 
@@ -93,6 +96,55 @@ class Recent:
         self.rows.clear()
 
 
+class Pace:
+    """How fast training goes, and what share of the time it waits for data."""
+
+    def __init__(self, start: int, batch_size: int) -> None:
+        """Of a run that goes on after iteration `start`, with so many items in each."""
+        self.batch_size = batch_size
+        self.whole = (0, 0.0, 0.0)  # iterations, seconds, seconds waited
+        self.restart(start)
+
+    def restart(self, iteration: int) -> None:
+        """Count from here on: what came before, such as an evaluation, says nothing of training."""
+        self.iteration, self.began, self.waited = iteration, time.perf_counter(), 0.0
+
+    def watch(self, batches: Iterator[T]) -> Iterator[T]:
+        """The batches; how long each keeps the loop waiting is noted."""
+        began = time.perf_counter()
+        for batch in batches:
+            self.waited += time.perf_counter() - began
+            yield batch
+            began = time.perf_counter()
+
+    def read(self, iteration: int) -> dict[str, float]:
+        """Of the iterations since it was restarted or read."""
+        now = (iteration - self.iteration, time.perf_counter() - self.began, self.waited)
+        iterations, seconds, waited = self.whole
+        self.whole = (iterations + now[0], seconds + now[1], waited + now[2])
+        self.restart(iteration)
+        return self._figures(*now)
+
+    def _figures(self, iterations: int, seconds: float, waited: float) -> dict[str, float]:
+        return {
+            "iterations_per_second": iterations / seconds,
+            "items_per_second": iterations * self.batch_size / seconds,
+            "data_wait": waited / seconds,
+        }
+
+    def tell(self, memory: dict[str, float]) -> None:
+        """All that was read, in a line at the end of the run."""
+        if not self.whole[0]:
+            return
+        rate, items, wait = self._figures(*self.whole).values()
+        (gigabytes,) = memory.values()
+        log.info(
+            "%.3g iterations and %.3g items a second, %.0f %% of it waiting for data; "
+            "%.2f GB of memory at the most",
+            *(rate, items, 100 * wait, gigabytes),
+        )
+
+
 class ProgressBar:
     """A bar on a terminal, elsewhere a line per log interval; early on, how long it will take."""
 
@@ -102,7 +154,6 @@ class ProgressBar:
         self.estimate_after = estimate_after
         self.device = device
         self.first: float | None = None
-        self.last = (start, time.perf_counter())
         self.found: dict[str, float] = {}  # by the latest evaluation
         hidden = None if is_main() else True  # None: where there is no terminal
         columns = shutil.get_terminal_size().columns  # some terminals say 0, where tqdm is silent
@@ -134,13 +185,6 @@ class ProgressBar:
             if left > SECONDS_PER_DAY and self.device == "cpu":
                 log.warning("that is long on a CPU; for a quick look: model=tiny training=fastrun")
 
-    def rate(self, iteration: int) -> float:
-        """Iterations per second since this was last asked."""
-        now = time.perf_counter()
-        iterations, seconds = iteration - self.last[0], now - self.last[1]
-        self.last = (iteration, now)
-        return iterations / seconds
-
     def show(self, iteration: int, values: dict[str, float]) -> None:
         """The latest values."""
         if not self.bar.disable:
@@ -149,7 +193,8 @@ class ProgressBar:
             self.bar.set_postfix({name: f"{value:.3g}" for name, value in named.items()})
             return
         left = duration((self.total - iteration) / values["iterations_per_second"])
-        shown = " · ".join(f"{name} {value:.4g}" for name, value in values.items())
+        names = ("loss", "lr", "grad_norm", "iterations_per_second")  # metrics.jsonl has the rest
+        shown = " · ".join(f"{name} {values[name]:.4g}" for name in names)
         log.info("iteration %d/%d · %s · %s left", iteration, self.total, shown, left)
 
     def tell(self, iteration: int, values: dict[str, float]) -> None:
@@ -157,7 +202,6 @@ class ProgressBar:
         self.found = values
         shown = " · ".join(f"{name} {value:.4g}" for name, value in values.items())
         log.info("evaluation at iteration %d: %s", iteration, shown)
-        self.last = (iteration, time.perf_counter())  # its time says nothing of training's rate
 
 
 def duration(seconds: float) -> str:

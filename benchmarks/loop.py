@@ -1,0 +1,256 @@
+"""What the loop costs beside a bare one and Lightning's Trainer, and how fast data comes.
+
+python -m benchmarks.loop prints the lines for RESULTS.md. All contestants train at once, each in
+its own process, and take turns of some iterations: what else the machine does falls on all alike.
+"""
+
+import json
+import os
+import secrets
+import statistics
+import subprocess
+import sys
+import tempfile
+import venv
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.contestants import SAID
+
+ROOT = Path(__file__).parent.parent
+NAMES = ("ours", "bare", "lightning")
+# processes of the same code differ by a per cent or two, by where their memory lies
+LAUNCHES = 3
+
+
+@dataclass
+class Size:
+    """A model, and how it is trained."""
+
+    name: str
+    overrides: list[str]
+    workers: tuple[int, ...]
+    block: int
+    """Iterations of one turn."""
+    turns: int
+    at_least: float
+    """Of the bare loop's steps per second."""
+
+
+MIDDLE = ["model=base", "model.encoder.layers=4", "training.batch_size=8"]
+ON_CPU = {
+    "speech": [
+        Size("tiny", ["model=tiny"], (0, 2), block=10, turns=10, at_least=0.97),
+        Size("base with 4 of its 16 layers", MIDDLE, (0, 2), block=2, turns=6, at_least=0.99),
+    ]
+}
+ON_GPU = {
+    "speech": [
+        Size("tiny", ["model=tiny"], (4,), block=50, turns=10, at_least=0.97),
+        Size("base, bf16, compiled", ["training=fullrun"], (8,), block=50, turns=8, at_least=0.99),
+    ]
+}
+# what each dataset of a task is called, with what it needs
+DATA = {"speech": {"dialtones": [], "manifest": ["data.train=recordings/train.jsonl"]}}
+
+# in the project: items per second that its train loader hands out
+READ = """\
+import sys, time
+from itertools import islice
+from pathlib import Path
+from {package}.engine.checking import typed
+from {package}.engine.composing import compose
+from {package}.data import train_loader
+
+cfg = typed(compose(Path("conf"), sys.argv[2:]))
+batches = iter(train_loader(cfg, 0))
+next(batches)
+count = int(sys.argv[1])
+start = time.perf_counter()
+for _ in islice(batches, count):
+    pass
+print(count * cfg.training.loader.batch_size / (time.perf_counter() - start))
+"""
+# forty recordings of 2 to 8 seconds: half as telephones have them, half as studios
+RECORD = """\
+import json
+from pathlib import Path
+import numpy as np, soundfile
+
+folder, rng = Path("recordings"), np.random.default_rng(0)
+folder.mkdir(exist_ok=True)
+lines = []
+for i in range(40):
+    rate, channels, kind = ((8000, 1, "wav"), (44100, 2, "flac"))[i % 2]
+    noise = rng.uniform(-0.1, 0.1, (int(rng.uniform(2, 8) * rate), channels))
+    soundfile.write(folder / f"{i}.{kind}", noise, rate)
+    lines.append(json.dumps({"audio": f"{i}.{kind}", "text": "noise"}))
+(folder / "train.jsonl").write_text("\\n".join(lines))
+"""
+
+
+class Contestant:
+    """A process that trains in turns."""
+
+    def __init__(self, name: str, python: Path, project: Path, run: str, size: Size) -> None:
+        never = ["iter_num=1000000", "eval_every=1000000", "checkpoint.every=1000000"]
+        settings = [f"training.{setting}" for setting in never]
+        settings += ["training.warmup_steps=100", f"training.run.log_every={size.block}"]
+        arguments = [name, package_of(project), f"runs/{run}", str(size.block)]
+        self.log = (project / f"{name}.log").open("w+")
+        self.process = subprocess.Popen(
+            [
+                python,
+                ROOT / "benchmarks" / "contestants.py",
+                *arguments,
+                *size.overrides,
+                *settings,
+            ],
+            cwd=project,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+            text=True,
+        )
+        self._wait()  # its first block is slow, and does not count
+
+    def turn(self) -> tuple[float, float]:
+        """Seconds that its next block takes, and the most memory so far, in megabytes."""
+        assert self.process.stdin
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return self._wait()
+
+    def _wait(self) -> tuple[float, float]:
+        assert self.process.stdout
+        for line in self.process.stdout:
+            if line.startswith(SAID):
+                seconds, megabytes = map(float, line.split()[1:])
+                return seconds, megabytes
+        self.log.seek(0)
+        raise AssertionError(self.log.read())
+
+    def end(self) -> None:
+        """No more turns."""
+        assert self.process.stdin
+        self.process.stdin.close()
+        self.process.wait()
+        self.log.close()
+
+
+def package_of(project: Path) -> str:
+    (engine,) = project.glob("*/engine")
+    return engine.parent.name
+
+
+def with_lightning() -> Path:
+    """The Python of an environment that adds Lightning to this one."""
+    folder = ROOT / "build" / "lightning-venv"
+    python = folder / "bin" / "python"
+    if not (folder / "ready").exists():
+        venv.create(folder, with_pip=True, clear=True)
+        where = "import sysconfig; print(sysconfig.get_path('purelib'))"
+        ours, theirs = (
+            subprocess.run([p, "-c", where], check=True, capture_output=True, text=True).stdout
+            for p in (sys.executable, python)
+        )
+        Path(theirs.strip(), "ours.pth").write_text(ours)  # the same torch
+        environment = {k: v for k, v in os.environ.items() if k != "PIP_CONSTRAINT"}
+        install = [str(python), "-m", "pip", "install", "--quiet", "lightning"]
+        subprocess.run(install, check=True, env=environment)
+        (folder / "ready").touch()
+    return python
+
+
+def compete(project: Path, size: Size) -> Iterator[dict[str, tuple[float, float]]]:
+    """Seconds and megabytes of each contestant, turn by turn."""
+    pythons = {name: Path(sys.executable) for name in NAMES} | {"lightning": with_lightning()}
+    for _ in range(LAUNCHES):
+        run = f"loop-{secrets.token_hex(3)}"
+        with ExitStack() as stack:
+            racing = {}
+            for name in NAMES:  # ours writes the config that the others read
+                racing[name] = Contestant(name, pythons[name], project, run, size)
+                stack.callback(racing[name].end)
+            for turn in range(size.turns):
+                order = NAMES if turn % 2 else NAMES[::-1]
+                yield {name: racing[name].turn() for name in order}
+
+
+def rows(project: Path, task: str = "speech") -> Iterator[str]:
+    """Lines for the table of RESULTS.md."""
+    import torch
+
+    for size in (ON_GPU if torch.cuda.is_available() else ON_CPU)[task]:
+        for workers in size.workers:
+            size.overrides = [*size.overrides, f"training.num_workers={workers}"]
+            yield from contest(project, size, f"{size.name}, {workers} workers")
+            size.overrides = size.overrides[:-1]
+    yield from reading(project, task)
+
+
+def contest(project: Path, size: Size, what: str) -> Iterator[str]:
+    """Rate and memory of one contest."""
+    found = list(compete(project, size))
+
+    def rate(name: str, floor: str) -> float:
+        return statistics.median(turn[floor][0] / turn[name][0] for turn in found)
+
+    def milliseconds(name: str) -> str:
+        return f"{1000 * statistics.median(turn[name][0] for turn in found) / size.block:.1f} ms"
+
+    ends = found[size.turns - 1 :: size.turns]  # a peak is that of a whole launch
+
+    def memory(name: str) -> float:
+        return statistics.median(turn[name][1] for turn in ends)
+
+    times = f"{milliseconds('ours')}, {milliseconds('bare')} a step"
+    of_bare, of_lightning = rate("ours", "bare"), rate("ours", "lightning")
+    more = statistics.median(turn["ours"][1] / turn["bare"][1] for turn in ends)
+    steps = f"steps per second of a bare loop's, {what}"
+    yield f"| {steps} | {of_bare:.3f} ({times}) | {size.at_least} |"
+    theirs = milliseconds("lightning")
+    yield f"| … of Lightning's Trainer's | {of_lightning:.3f} ({theirs} a step) | above 1 |"
+    shown = f"{memory('ours'):.0f} MB, Lightning {memory('lightning'):.0f} MB"
+    yield f"| … memory of the bare loop's | {more:.3f} x ({shown}) | 1.05 x |"
+
+
+def reading(project: Path, task: str) -> Iterator[str]:
+    """How fast each dataset is read, and how long the loop waits for it."""
+    subprocess.run([sys.executable, "-c", RECORD], cwd=project, check=True)
+    script = READ.format(package=package_of(project))
+    for data, needs in DATA[task].items():
+        for workers in (0, 2):
+            settings = ["model=tiny", f"data={data}", f"training.loader.num_workers={workers}"]
+            command = [sys.executable, "-c", script, "30", *settings, *needs]
+            done = subprocess.run(command, cwd=project, check=True, capture_output=True, text=True)
+            items = float(done.stdout)
+            yield f"| items per second, data={data}, {workers} workers | {items:.0f} | |"
+    for workers in (0, 2):
+        name = f"waits-{secrets.token_hex(3)}"
+        command = [sys.executable, "train.py", "model=tiny", f"name={name}"]
+        command += ["training.iter_num=300", "training.run.eval_batches=1"]
+        command += ["training.warmup_steps=10", f"training.num_workers={workers}"]
+        subprocess.run(command, cwd=project, check=True, capture_output=True)
+        lines = map(json.loads, (project / "runs" / name / "metrics.jsonl").open())
+        waits = [line["data_wait"] for line in lines if line["split"] == "train"]
+        what = f"share of the tiny model's time that waits for data, {workers} workers"
+        yield f"| {what} | {statistics.median(waits):.1%} | |"
+
+
+def main() -> None:
+    """Of a project rendered for it, or of the one that is given."""
+    with tempfile.TemporaryDirectory() as folder:
+        project = Path(sys.argv[1] if len(sys.argv) > 1 else folder).resolve()
+        if len(sys.argv) == 1:
+            copy = [sys.executable, "-m", "copier", "copy", "-qf", "--vcs-ref=HEAD"]
+            subprocess.run([*copy, str(ROOT), folder], check=True, capture_output=True)
+        print("| what | measured | limit |\n|---|---|---|")
+        for row in rows(project):
+            print(row, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""How fast a run says it is, what it waits for and holds, and its profile."""
+
+import gzip
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import Project, Render
+
+DRYRUN = "python train.py model=dryrun training=dryrun training.num_workers=0"
+SEEDS = """
+import random, sys
+import numpy as np, torch
+from my_project.engine.batches import seed_all
+
+def draw(*numbers):
+    seed_all(*numbers)
+    return random.random(), np.random.rand(), torch.rand(()).item()
+
+first, again = draw(1, 23), draw(1, 23)
+others = draw(12, 3), draw(1, 24), draw(1, 23, 0), draw(2, 23)
+assert first == again, (first, again)
+for place, value in enumerate(first):
+    assert all(value != other[place] for other in others), place
+"""
+
+
+def lines(run: Path) -> list[dict[str, Any]]:
+    """What metrics.jsonl says of training."""
+    rows = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    return [row for row in rows if row["split"] == "train"]
+
+
+def weights(run: Path) -> bytes:
+    newest = sorted((run / "checkpoints").iterdir())[-1]
+    return (newest / "weights.safetensors").read_bytes()
+
+
+def test_metrics_have_pace_and_memory_and_the_run_ends_with_them(project: Project) -> None:
+    done = project.run(f"{DRYRUN} name=paced")
+    for line in lines(project.path / "runs" / "paced"):
+        assert line["items_per_second"] == pytest.approx(4 * line["iterations_per_second"])
+        assert 0 < line["data_wait"] < 1
+        assert 0.1 < line["memory_gb"] < 10
+    told = re.search(r"items a second, (\d+) % of it waiting for data; ([\d.]+) GB", done.stdout)
+    assert told, done.stdout
+    assert float(told[2]) == pytest.approx(line["memory_gb"], rel=0.5)
+
+
+def test_slow_data_is_seen_and_a_slow_evaluation_is_not_taken_for_it(render: Render) -> None:
+    project = Project(render(project_name="Slow data"))
+    items = project.path / "slow_data" / "dialtones.py"
+    sleep = "        data = self.data\n        {condition}__import__('time').sleep(0.5)\n"
+    text = items.read_text()
+    items.write_text(text.replace("        data = self.data\n", sleep.format(condition=""), 1))
+    project.run(f"{DRYRUN} name=slow")
+    assert lines(project.path / "runs" / "slow")[-1]["data_wait"] > 0.5
+    evaluation = sleep.format(condition="if self.split == 'valid': ")
+    items.write_text(text.replace("        data = self.data\n", evaluation, 1))
+    project.run(f"{DRYRUN} name=quick training.run.eval_every=1")
+    for line in lines(project.path / "runs" / "quick")[1:]:  # the first iteration is slow itself
+        assert line["iterations_per_second"] > 0.5
+
+
+def test_a_profile_shows_where_the_time_went_and_changes_nothing(project: Project) -> None:
+    constant = f"{DRYRUN} training.optim.scheduler.name=constant"
+    project.run(f"{constant} name=unwatched")
+    whole = "training.profiler.wait=0 training.profiler.record=4"
+    project.run(f"{constant} name=watched-whole training.profile=true {whole}")
+    assert (project.path / "runs" / "watched-whole" / "profile" / "trace.json.gz").exists()
+    done = project.run(f"{constant} name=watched training.profile=true")
+    runs = project.path / "runs"
+    assert weights(runs / "watched") == weights(runs / "unwatched")
+
+    assert "USDT" not in done.stderr
+    trace = runs / "watched" / "profile" / "trace.json.gz"
+    assert f"{trace.relative_to(project.path)}: open it in https://ui.perfetto.dev" in done.stdout
+    events = json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]
+    names = [event.get("name", "") for event in events]
+    steps = [name for name in names if name.startswith("Optimizer.step")]
+    assert len(steps) == 2, "training.profiler.record of dryrun"
+    table = (trace.parent / "table.txt").read_text()
+    assert table in done.stdout
+    assert len(table.splitlines()) == 2 + 12
+    shares = [float(share) for share in re.findall(r"^ *([\d.]+)%", table, re.MULTILINE)]
+    assert shares == sorted(shares, reverse=True)
+    assert 30 < sum(shares) <= 100
+
+    done = project.run(f"{constant} name=watched training.iter_num=6")
+    assert "continues after iteration 4 of 6" in done.stdout
+    done = project.run(f"{constant} name=watched training.iter_num=8 training.profile=true")
+    assert "no profile: 2 iterations are left, and it takes 3" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (
+            "training.profile=true training.profiler.wait=3",
+            "training.profiler.record = 2: expected with profiler.wait (3) no more than "
+            "run.iter_num (4)",
+        ),
+        ("training.profiler.record=0", "training.profiler.record = 0: expected greater than 0"),
+        ("training.profile=trace", "training.run.profile = trace: expected a valid boolean"),
+        ("training.run.keep_freed_mb=4096", "less than or equal to 2047"),
+        ("training.precision=tf32 training.run.device=cpu", "tf32: the device cpu has none"),
+    ],
+)
+def test_wrong_uses_are_told(project: Project, arguments: str, told: str) -> None:
+    done = project.run(f"{DRYRUN} name=misused {arguments}", status=2)
+    assert told in done.stderr
+
+
+def test_seeds_make_all_random_numbers_and_no_two_seeds_the_same(project: Project) -> None:
+    project.run(f"python -c '{SEEDS}'")
