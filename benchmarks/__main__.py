@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import loop, seeing, survival
+from benchmarks import loop, pictures, seeing, survival
 from tests.kills import kill_and_compare
 from tests.sox import KEYPAD, dial
 
@@ -96,7 +96,9 @@ def write_trivial(template: Path, names: list[Path]) -> None:
 def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="bench"))
     project, empty = folder / "project", folder / "empty"
+    vision = folder / "vision"
     subprocess.run(copy(ROOT, project), check=True, capture_output=True)
+    subprocess.run([*copy(ROOT, vision), "-d", "task=vision"], check=True, capture_output=True)
     (empty / "conf").mkdir(parents=True)
     (empty / "conf" / "config.yaml").write_text("key: 1\n")
     (empty / "app.py").write_text(EMPTY_APP)
@@ -116,6 +118,13 @@ def main() -> None:
         ("a dryrun, whole process", [*train, *small], torch, '`python -c "import torch"`', 4.0),
     ):
         rows.append(f"| {name} | {ratio(ours, floor, project, empty)} | {floor_name} | {limit} x |")
+        print(rows[-1], flush=True)
+
+    for name, ours, floor, there, floor_name, limit in (
+        ("`--cfg job`, vision", [*train, "--cfg", "job"], show, empty, "empty Hydra app's", 1.8),
+        ("a dryrun, vision", [*train, *small], torch, empty, '`python -c "import torch"`', 4.0),
+    ):
+        rows.append(f"| {name} | {ratio(ours, floor, vision, there)} | {floor_name} | {limit} x |")
         print(rows[-1], flush=True)
 
     seeds = range(1, 11)
@@ -184,7 +193,9 @@ def main() -> None:
         results.append(f"| strings of keys made by SoX, {kind} | {right} of 20 | 19 of 20 |")
     results += survival.rows(project)
     results += seeing.rows(project, PYTHON)
-    results += loop.rows(project)
+    results += pictures.rows(vision, PYTHON)
+    for task, of_task in (("speech", project), ("vision", vision)):
+        results += loop.rows(of_task, task)
     tries = 20
     same = [same for _, same in kill_and_compare(project, PYTHON, tries, seed=1)]
     killed = "runs killed at a random instant that ended with the same weights"

@@ -94,7 +94,7 @@ def plain_loader(cfg: Any, data: Any) -> Any:
         items,
         batch_sampler=Batches(cfg, len(items)),
         num_workers=cfg.training.loader.num_workers,
-        collate_fn=partial(data.collate, vocabulary=cfg.data.vocabulary),
+        collate_fn=partial(data.collate, cfg=cfg),
         pin_memory=torch.cuda.is_available(),
     )
 

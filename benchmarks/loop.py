@@ -40,20 +40,32 @@ class Size:
 
 
 MIDDLE = ["model=base", "model.encoder.layers=4", "training.batch_size=8"]
+AT_64 = ["model=base", "model.image.size=64"]
 ON_CPU = {
     "speech": [
         Size("tiny", ["model=tiny"], (0, 2), block=10, turns=10, at_least=0.97),
         Size("base with 4 of its 16 layers", MIDDLE, (0, 2), block=2, turns=6, at_least=0.99),
-    ]
+    ],
+    "vision": [
+        Size("tiny", ["model=tiny"], (0, 2), block=20, turns=10, at_least=0.97),
+        Size("base at 64 pixels", AT_64, (0, 2), block=2, turns=6, at_least=0.99),
+    ],
 }
 ON_GPU = {
     "speech": [
         Size("tiny", ["model=tiny"], (4,), block=50, turns=10, at_least=0.97),
-        Size("base, bf16, compiled", ["training=fullrun"], (8,), block=50, turns=8, at_least=0.99),
-    ]
+        Size("base, bf16, compiled", ["training=fullrun"], (8,), block=50, turns=8, at_least=0.98),
+    ],
+    "vision": [
+        Size("tiny", ["model=tiny"], (4,), block=50, turns=10, at_least=0.97),
+        Size("base, bf16, compiled", ["training=fullrun"], (8,), block=50, turns=8, at_least=0.98),
+    ],
 }
 # what each dataset of a task is called, with what it needs
-DATA = {"speech": {"dialtones": [], "manifest": ["data.train=recordings/train.jsonl"]}}
+DATA: dict[str, dict[str, list[str]]] = {
+    "speech": {"dialtones": [], "manifest": ["data.train=made/train.jsonl"]},
+    "vision": {"digits": [], "image_folder": ["data.train=made", "data.classes=[a,b]", *AT_64[1:]]},
+}
 
 # in the project: items per second that its train loader hands out
 READ = """\
@@ -62,7 +74,7 @@ from itertools import islice
 from pathlib import Path
 from {package}.engine.checking import typed
 from {package}.engine.composing import compose
-from {package}.data import train_loader
+from {package}.engine.loaders import train_loader
 
 cfg = typed(compose(Path("conf"), sys.argv[2:]))
 batches = iter(train_loader(cfg, 0))
@@ -74,12 +86,12 @@ for _ in islice(batches, count):
 print(count * cfg.training.loader.batch_size / (time.perf_counter() - start))
 """
 # forty recordings of 2 to 8 seconds: half as telephones have them, half as studios
-RECORD = """\
+RECORDINGS = """\
 import json
 from pathlib import Path
 import numpy as np, soundfile
 
-folder, rng = Path("recordings"), np.random.default_rng(0)
+folder, rng = Path("made"), np.random.default_rng(0)
 folder.mkdir(exist_ok=True)
 lines = []
 for i in range(40):
@@ -89,6 +101,20 @@ for i in range(40):
     lines.append(json.dumps({"audio": f"{i}.{kind}", "text": "noise"}))
 (folder / "train.jsonl").write_text("\\n".join(lines))
 """
+# forty pictures of 640 x 480 pixels
+PICTURES = """\
+from pathlib import Path
+import numpy as np
+from PIL import Image
+
+rng = np.random.default_rng(0)
+for i in range(40):
+    folder = Path("made", "ab"[i % 2])
+    folder.mkdir(parents=True, exist_ok=True)
+    coarse = Image.fromarray(rng.integers(0, 256, (48, 64, 3), dtype=np.uint8))
+    coarse.resize((640, 480)).save(folder / f"{i}.jpg")
+"""
+MAKE = {"speech": RECORDINGS, "vision": PICTURES}
 
 
 class Contestant:
@@ -179,14 +205,14 @@ def compete(project: Path, size: Size) -> Iterator[dict[str, tuple[float, float]
                 yield {name: racing[name].turn() for name in order}
 
 
-def rows(project: Path, task: str = "speech") -> Iterator[str]:
+def rows(project: Path, task: str) -> Iterator[str]:
     """Lines for the table of RESULTS.md."""
     import torch
 
     for size in (ON_GPU if torch.cuda.is_available() else ON_CPU)[task]:
         for workers in size.workers:
             size.overrides = [*size.overrides, f"training.num_workers={workers}"]
-            yield from contest(project, size, f"{size.name}, {workers} workers")
+            yield from contest(project, size, f"{task}, {size.name}, {workers} workers")
             size.overrides = size.overrides[:-1]
     yield from reading(project, task)
 
@@ -219,7 +245,7 @@ def contest(project: Path, size: Size, what: str) -> Iterator[str]:
 
 def reading(project: Path, task: str) -> Iterator[str]:
     """How fast each dataset is read, and how long the loop waits for it."""
-    subprocess.run([sys.executable, "-c", RECORD], cwd=project, check=True)
+    subprocess.run([sys.executable, "-c", MAKE[task]], cwd=project, check=True)
     script = READ.format(package=package_of(project))
     for data, needs in DATA[task].items():
         for workers in (0, 2):
@@ -236,20 +262,20 @@ def reading(project: Path, task: str) -> Iterator[str]:
         subprocess.run(command, cwd=project, check=True, capture_output=True)
         lines = map(json.loads, (project / "runs" / name / "metrics.jsonl").open())
         waits = [line["data_wait"] for line in lines if line["split"] == "train"]
-        what = f"share of the tiny model's time that waits for data, {workers} workers"
+        what = f"share of the tiny model's time that waits for data, {task}, {workers} workers"
         yield f"| {what} | {statistics.median(waits):.1%} | |"
 
 
 def main() -> None:
-    """Of a project rendered for it, or of the one that is given."""
-    with tempfile.TemporaryDirectory() as folder:
-        project = Path(sys.argv[1] if len(sys.argv) > 1 else folder).resolve()
-        if len(sys.argv) == 1:
+    """Of the tasks that are named, or of all."""
+    print("| what | measured | limit |\n|---|---|---|")
+    for task in sys.argv[1:] or ON_CPU:
+        with tempfile.TemporaryDirectory() as folder:
             copy = [sys.executable, "-m", "copier", "copy", "-qf", "--vcs-ref=HEAD"]
-            subprocess.run([*copy, str(ROOT), folder], check=True, capture_output=True)
-        print("| what | measured | limit |\n|---|---|---|")
-        for row in rows(project):
-            print(row, flush=True)
+            copy += ["-d", f"task={task}", str(ROOT), folder]
+            subprocess.run(copy, check=True, capture_output=True)
+            for row in rows(Path(folder).resolve(), task):
+                print(row, flush=True)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from tests.imagemagick import draw
 
-FONTS = ("DejaVu-Sans", "DejaVu-Sans-Mono", "DejaVu-Serif", "DejaVu-Sans-Bold")
-FONTS += ("Liberation-Sans", "Liberation-Serif", "C059-Roman", "Z003-Medium-Italic")
+FONTS = ["DejaVu-Sans", "DejaVu-Sans-Mono", "DejaVu-Serif", "DejaVu-Sans-Bold"]
+FONTS += ["Liberation-Sans", "Liberation-Serif", "C059-Roman", "Z003-Medium-Italic"]
 DIGITS = "0123456789"
 
 
