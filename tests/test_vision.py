@@ -53,11 +53,11 @@ def test_it_reads_print_at_any_size_and_on_any_ground(
     done = project.run(f"python train.py mode=recognize checkpoint={trained} {folder}")
     read = recognized(project, trained, done)
     assert len(read) == 40
-    right = sum(entry["class"] == entry["is"] for entry in read)
+    right = sum(entry["prediction"] == entry["label"] for entry in read)
     assert right >= 28
     assert f"right: {right} of 40" in done.stdout
     by_ground = {
-        ground: [entry["class"] for entry in read if ground in entry["picture"]]
+        ground: [entry["prediction"] for entry in read if ground in entry["path"]]
         for ground in ("(True)", "(False)")
     }
     same = sum(a == b for a, b in zip(*by_ground.values(), strict=True))
@@ -91,7 +91,7 @@ def test_what_is_odd_or_damaged_is_named_and_the_rest_is_read(
     }.items():
         assert any(name in line and words in line for line in told.splitlines()), (name, told)
     read = {
-        Path(entry["picture"]).name: entry["class"] for entry in recognized(project, trained, done)
+        Path(entry["path"]).name: entry["prediction"] for entry in recognized(project, trained, done)
     }
     assert read == dict.fromkeys(
         ["cmyk.jpg", "deep.tif", "moves.gif", "three.png", "whole.jpg"], "3"

@@ -85,6 +85,8 @@ class Loader(Section):
     """Batches."""
 
     batch_size: PositiveInt
+    limit: PositiveInt | None
+    """Items of the training split that are used, the first ones."""
     num_workers: Harmless[NonNegativeInt]
     """0 reads the data in the training process itself."""
 

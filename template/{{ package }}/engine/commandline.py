@@ -259,11 +259,23 @@ def _grammar_problems(overrides: list[str]) -> Iterator[str]:
             parser.parse_override(override)
         except HydraException:
             if value and re.fullmatch(r"[\w./@]+", key):
-                quoted = re.sub(r'(\\*)"', r'\1\1\\"', value[1:])
-                shell = f'{prefix}{key}="{quoted}"'.replace("'", "'\\''")
+                text = value[1:]
+                if (
+                    text[:1] == "[" and text[-1:] == "]"
+                ):  # its entries want the quotes, not the list
+                    entries = [entry.strip(" \"'") for entry in text[1:-1].split(",")]
+                    quoted = f"[{','.join(map(_quoted, entries))}]"
+                else:
+                    quoted = _quoted(text)
+                shell = f"{prefix}{key}={quoted}".replace("'", "'\\''")
                 yield f"{override}: Hydra reads such a value only in quotes; type\n'{shell}'"
             else:
                 yield f"{override}: expected KEY=VALUE, as in training.lr=3e-4"
+
+
+def _quoted(text: str) -> str:
+    escaped = re.sub(r'(\\*)"', r'\1\1\\"', text)
+    return f'"{escaped}"'
 
 
 def _recorded(overrides: list[str]) -> list[str]:

@@ -24,8 +24,9 @@ def train_loader(cfg: Config, start: int) -> DataLoader[Batch]:
 def batch_order(cfg: Config, num_items: int, start: int) -> BatchOrder:
     """Which items each iteration after `start` holds, this process's share of them."""
     run, loader = cfg.training.run, cfg.training.loader
+    used = min(num_items, loader.limit or num_items)
     return BatchOrder(
-        num_items, loader.batch_size, run.accumulate, run.seed, start, run.iter_num, *share()
+        used, loader.batch_size, run.accumulate, run.seed, start, run.iter_num, *share()
     )
 
 

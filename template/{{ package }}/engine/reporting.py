@@ -22,7 +22,7 @@ from . import runs
 from .aliases import split_override
 from .composing import leaves
 from .errors import UserError
-from .schema import harmless_keys
+from .schema import HARMLESS, marked_keys
 
 PAGE, TABLE = "report.html", "report.csv"
 METRIC = "training.objective.metric"
@@ -79,7 +79,7 @@ def compare_runs(cfg: Config) -> None:
     found = {run.resolve(): run for place in places for run in find_runs(place)}
     known = [read_run(run, Path(cfg.runs_dir)) for run in found.values()]
     folder = places[0] if len(places) == 1 else Path(cfg.runs_dir)
-    columns, rows = table(known, harmless_keys(cfg))
+    columns, rows = table(known, marked_keys(cfg, HARMLESS))
     try:
         with (folder / TABLE).open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)

@@ -6,9 +6,10 @@ from typing import Any
 
 from ..config import Config
 from . import runs
+from .composing import leaves
 from .errors import UserError
 from .manifest import damage_of, list_checkpoints, newest_checkpoint, read_manifest
-from .schema import harmless_keys
+from .schema import HARMLESS, NUMBERED, marked_keys
 
 
 def check_resume(cfg: Config, run: Path) -> None:
@@ -58,7 +59,7 @@ def is_a_run(folder: Path) -> bool:
 
 def what_learns_differently(cfg: Config, checkpoint: Path) -> list[str]:
     """Lines `key: then …, now …` for what a resumed run may not change unless it is forced."""
-    harmless = harmless_keys(cfg)
+    harmless = marked_keys(cfg, HARMLESS)
     if cfg.training.optim.scheduler.name == "constant":
         harmless.add("training.run.iter_num")
     return _without(harmless, differences(read_manifest(checkpoint)["config"], cfg.model_dump()))
@@ -68,7 +69,8 @@ def is_finished(cfg: Config, run: Path) -> bool:
     """Whether a run of this directory came to its end, and learned what it would learn now."""
     if runs.read_record(run).get("state") != "finished":
         return False
-    return not _without(harmless_keys(cfg), differences(runs.read_config(run), cfg.model_dump()))
+    changed = differences(runs.read_config(run), cfg.model_dump())
+    return not _without(marked_keys(cfg, HARMLESS), changed)
 
 
 def _without(keys: set[str], lines: list[str]) -> list[str]:
@@ -82,14 +84,27 @@ def misfit(cfg: Config, checkpoint: Path, given: str) -> str | None:
     """
     about = read_manifest(checkpoint)
     now = cfg.model_dump(include={"model", "data"})
-    changed = differences({key: about["config"].get(key, {}) for key in now}, now)
-    if not changed or _same_shapes(cfg, checkpoint):
+    then = {key: about["config"].get(key, {}) for key in now}
+    changed = differences(then, now)
+    moved = _moved(cfg, then, now) if changed else []
+    if not moved and (not changed or _same_shapes(cfg, checkpoint)):
         return None
+    changed = moved or changed
     lines = [f"{given}: the weights in {checkpoint} do not fit this model", *changed[:8]]
     if len(changed) > len(lines):
         lines.append(f"… and {len(changed) - 8} more keys")
     recorded = " ".join(runs.replayed(about["overrides"])) or "the defaults of model and data"
     return "\n".join([*lines, f"give what it was trained with: {recorded}"])
+
+
+def _moved(cfg: Config, then: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """The differences in keys marked Numbered, some entry of which has another place now."""
+    lines = []
+    for key in sorted(marked_keys(cfg, NUMBERED)):
+        old, new = (dict(leaves(values)).get(key, []) for values in (then, now))
+        if any(entry in new and new[i : i + 1] != old[i : i + 1] for i, entry in enumerate(old)):
+            lines.append(f"{key}: then {old}, now {new}")
+    return lines
 
 
 def _same_shapes(cfg: Config, checkpoint: Path) -> bool:

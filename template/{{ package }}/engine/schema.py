@@ -12,11 +12,17 @@ HARMLESS = "harmless"
 Harmless = Annotated[T, HARMLESS]
 """Marks a key that a resumed run may change: what is learned does not depend on it."""
 
+NUMBERED = "numbered"
+Numbered = Annotated[T, NUMBERED]
+"""Marks a list or text whose entries the weights know by their place: none may move to another."""
+
 
 class Section(BaseModel):
     """A mapping in the config: every key is required, any other is an error, nothing is guessed."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, protected_namespaces=()
+    )
 
 
 def conflict(key: str, expected: str) -> PydanticCustomError:
@@ -34,13 +40,13 @@ Range = Annotated[list[float], Field(min_length=2, max_length=2), AfterValidator
 """[lowest, highest], both included."""
 
 
-def harmless_keys(section: BaseModel, path: str = "") -> set[str]:
-    """The keys marked Harmless in this section and those below it."""
+def marked_keys(section: BaseModel, mark: str, path: str = "") -> set[str]:
+    """The keys marked so in this section and those below it."""
     keys = set()
     for name, field in type(section).model_fields.items():
         value = getattr(section, name)
-        if HARMLESS in field.metadata:
+        if mark in field.metadata:
             keys.add(path + name)
         elif isinstance(value, BaseModel):
-            keys |= harmless_keys(value, f"{path}{name}.")
+            keys |= marked_keys(value, mark, f"{path}{name}.")
     return keys

@@ -8,7 +8,7 @@ from .config.data import Digits, ImageFolder
 from .digits import read_digits
 from .pictures import header_problem, picture_files, picture_problem
 
-METRICS = ("loss", "accuracy")  # what evaluation.measure returns
+METRICS = ("loss", "accuracy", "balanced_accuracy")  # what evaluation.measure returns
 
 
 def check_data(cfg: Config) -> list[str]:
@@ -45,27 +45,24 @@ def check_folder(split: str, data: ImageFolder, whole: bool) -> list[str]:
     there = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
     if not there:
         return [f"data.{split} = {folder}: no folder in it; expected one for each class"]
-    problems = [
-        f"data.classes: {name!r} is not among them, but {folder / name} is there\n"
-        f"add it, or move the folder away; the folders in {folder}: {', '.join(there)}"
-        for name in there
-        if name not in data.classes
-    ]
-    files: list[Path] = []
-    for name in data.classes:
-        pictures = picture_files(folder / name)
-        if not pictures:
-            problems.append(
-                f"data.{split} = {folder}: no picture of class {name!r}\n"
-                f"expected some in {folder / name}; the folders in {folder}: {', '.join(there)}"
-            )
-        files += pictures
+    if unknown := sorted(set(there) - set(data.classes)):
+        quoted = ",".join(f'"{name}"' for name in there)
+        return [
+            f"data.{split} = {folder}: folders that are not among data.classes: "
+            f"{', '.join(unknown)}\n"
+            f"expected one for each class: {', '.join(data.classes)}; for those that are there\n"
+            f"'data.classes=[{quoted}]'"
+        ]
+    of_each = {name: picture_files(folder / name) for name in data.classes}
+    empty = [str(folder / name) for name, files in of_each.items() if not files]
+    problems = [f"data.{split} = {folder}: no picture in {', '.join(empty)}"] if empty else []
+    files = [file for of_one in of_each.values() for file in of_one]
     check = picture_problem if whole else header_problem
     step = 1 if whole or not data.check_files else -(-len(files) // data.check_files)
     with ThreadPoolExecutor() as threads:
         damaged = [problem for problem in threads.map(check, files[:: step or 1]) if problem]
     more = [f"{folder}: … and {len(damaged) - 5} more"] if len(damaged) > 5 else []
-    return [*problems[:5], *damaged[:5], *more]
+    return [*problems, *damaged[:5], *more]
 
 
 def check_input(cfg: Config) -> list[str]:

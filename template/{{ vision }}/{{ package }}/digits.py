@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from .config.data import Digits, Split
-from .pictures import Pixels
+from .pictures import Pixels, Unreadable
 
 SPLITS: tuple[Split, ...] = ("test", "valid", "train")  # a longer train leaves the others alone
 
@@ -56,13 +56,14 @@ def like_the_data(picture: Image.Image) -> Image.Image:
     """A picture of one digit, made as those of the data were: 8 × 8 pixels, the ink bright.
 
     Its ink, bright or dark, is cropped, centred in a square of 32 × 32 and counted in blocks of 4.
+    Raises Unreadable where there is none.
     """
     grey = np.asarray(picture.convert("L"), dtype=float)
     border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
     contrast = np.abs(grey - np.median(border))
     ink = contrast > contrast.max() / 2
-    if not ink.any():  # an even picture: no ink at all
-        return Image.new("L", (8, 8))
+    if not ink.any():
+        raise Unreadable("all of one colour, so without a digit")
     rows, columns = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
     box = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
     cropped = Image.fromarray(ink.astype(np.uint8) * 255).crop(box)

@@ -1,5 +1,6 @@
 """mode=evaluate: loss and accuracy on the held-out split."""
 
+import csv
 import json
 import logging
 from collections import Counter
@@ -29,7 +30,7 @@ Row = dict[str, Any]
 def measure(
     model: nn.Module, batches: Iterable[Batch], cfg: Config
 ) -> tuple[dict[str, float], list[Row]]:
-    """Loss (mean over the items) and accuracy; and each item as it is and as it was read.
+    """Loss (mean over the items), accuracy, and its mean over the classes; and each item.
 
     Of several processes each measures its share of the batches; all return the whole.
     """
@@ -47,16 +48,26 @@ def measure(
         probabilities, read = logits.softmax(dim=1).max(dim=1)
         columns = (batch["classes"].tolist(), read.tolist(), probabilities.tolist())
         for truth, best, probability in zip(*columns, strict=True):
-            row = {"is": classes[truth], "read": classes[best]}
+            row = {"label": classes[truth], "prediction": classes[best]}
             rows.append({**row, "probability": round(probability, 4)})
     model.train(was_training)
     losses, rows = gather(losses), gather(rows)
-    right = sum(row["is"] == row["read"] for row in rows)
-    return {"loss": sum(losses) / len(losses), "accuracy": right / len(rows)}, rows
+    there = Counter(row["label"] for row in rows)
+    right = Counter(row["label"] for row in rows if row["label"] == row["prediction"])
+    metrics = {
+        "loss": sum(losses) / len(losses),
+        "accuracy": right.total() / len(rows),
+        # the same for each class, however many there are of it
+        "balanced_accuracy": sum(right[name] / there[name] for name in there) / len(there),
+    }
+    return metrics, rows
 
 
 def evaluate(cfg: Config, checkpoint: Path, output_dir: Path) -> float:
-    """Measure a checkpoint; write metrics.json and items.jsonl; return the objective."""
+    """Measure a checkpoint; write metrics.json, items.jsonl and confusion.csv.
+
+    Returns the objective.
+    """
     split = cfg.data.held_out
     device = pick_device(cfg.training.run.device)
     model = load_model(build_model(cfg), checkpoint).to(device)
@@ -70,8 +81,14 @@ def evaluate(cfg: Config, checkpoint: Path, output_dir: Path) -> float:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in named)
     shown = " · ".join(f"{name} {value:.4g}" for name, value in metrics.items())
     log.info("%s split, %d items: %s", split, len(rows), shown)
-    wrong = Counter((row["is"], row["read"]) for row in rows if row["is"] != row["read"])
-    for (truth, read), count in wrong.most_common(3):
-        log.info("%s read as %s: %d of %d mistakes", truth, read, count, wrong.total())
+    pairs = Counter((row["label"], row["prediction"]) for row in rows)
+    with (output_dir / "confusion.csv").open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["label \\ prediction", *cfg.data.classes])
+        for label in cfg.data.classes:
+            table.writerow([label, *(pairs[label, name] for name in cfg.data.classes)])
+    wrong = Counter({pair: count for pair, count in pairs.items() if pair[0] != pair[1]})
+    for (label, prediction), count in wrong.most_common(3):
+        log.info("%s taken for %s: %d of %d mistakes", label, prediction, count, wrong.total())
     log.info("written to %s", output_dir)
     return metrics[cfg.training.objective.metric]

@@ -14,14 +14,14 @@ from .data import Batch
 class Normalize(nn.Module):
     """Pixels of 8 bits to numbers around 0, the shape unchanged."""
 
-    def __init__(self, mean: float, std: float) -> None:
+    def __init__(self, mean: list[float], std: list[float]) -> None:
         super().__init__()
-        self.mean = mean
-        self.std = std
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Any shape, unsigned integers from 0 to 255."""
-        return (pixels / 255 - self.mean) / self.std
+        """Pictures [items, channels, rows, columns], unsigned integers from 0 to 255."""
+        return (pixels / 255 - cast(Tensor, self.mean)) / cast(Tensor, self.std)
 
 
 class Block(nn.Module):
@@ -61,12 +61,11 @@ class ResNet(nn.Module):
     ) -> None:
         super().__init__()
         strides = [2] * (stem_stride.bit_length() - 1) or [1]
-        self.stem = nn.Sequential(
-            *(
-                nn.Conv2d(dims[0] if i else channels, dims[0], 3, stride, 1, bias=False)
-                for i, stride in enumerate(strides)
-            )
-        )
+        stem: list[nn.Module] = [nn.Conv2d(channels, dims[0], 3, strides[0], 1, bias=False)]
+        for stride in strides[1:]:
+            stem += [nn.GroupNorm(norm_groups, dims[0]), nn.ReLU()]
+            stem += [nn.Conv2d(dims[0], dims[0], 3, stride, 1, bias=False)]
+        self.stem = nn.Sequential(*stem)
         stages: list[nn.Module] = []
         dim_before = dims[0]
         for stage, (dim, count) in enumerate(zip(dims, blocks, strict=True)):
@@ -76,12 +75,12 @@ class ResNet(nn.Module):
                 dim_before = dim
         self.stages = nn.Sequential(*stages)
         self.norm = nn.GroupNorm(norm_groups, dim_before)
-        self.classify = nn.Linear(dim_before, classes)
+        self.head = nn.Linear(dim_before, classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Pictures [items, channels, rows, columns] to logits [items, classes]."""
         x = self.stages(self.stem(x))
-        return cast(Tensor, self.classify(F.relu(self.norm(x)).mean(dim=(2, 3))))
+        return cast(Tensor, self.head(F.relu(self.norm(x)).mean(dim=(2, 3))))
 
 
 class VisionTransformer(nn.Module):
@@ -102,7 +101,7 @@ class VisionTransformer(nn.Module):
         super().__init__()
         patches = (size // patch) ** 2
         self.embed = nn.Conv2d(channels, dim, kernel_size=patch, stride=patch)
-        self.summary = nn.Parameter(torch.zeros(1, 1, dim))
+        self.class_token = nn.Parameter(torch.zeros(1, 1, dim))
         self.positions = nn.Parameter(torch.randn(1, patches + 1, dim) * 0.02)
         self.layers = nn.ModuleList(
             nn.TransformerEncoderLayer(
@@ -117,15 +116,15 @@ class VisionTransformer(nn.Module):
             for _ in range(layers)
         )
         self.norm = nn.LayerNorm(dim)
-        self.classify = nn.Linear(dim, classes)
+        self.head = nn.Linear(dim, classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Pictures [items, channels, size, size] to logits [items, classes]."""
         x = self.embed(x).flatten(2).transpose(1, 2)
-        x = torch.cat([self.summary.expand(len(x), -1, -1), x], dim=1) + self.positions
+        x = torch.cat([self.class_token.expand(len(x), -1, -1), x], dim=1) + self.positions
         for layer in self.layers:
             x = layer(x)
-        return cast(Tensor, self.classify(self.norm(x[:, 0])))
+        return cast(Tensor, self.head(self.norm(x[:, 0])))
 
 
 def build_model(cfg: Config) -> nn.Module:

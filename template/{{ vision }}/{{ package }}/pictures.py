@@ -1,7 +1,9 @@
 """Picture files and folders. No torch here: the checks before a run use it too."""
 
 import random
+import warnings
 from collections.abc import Callable
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,11 @@ from .config.model import Image as Seen
 from .engine.errors import UserError
 
 Pixels = npt.NDArray[np.uint8]
+
+# what counts as a picture in a folder; Pillow knows more, but reads some of it by other programs
+SUFFIXES = {".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm"}
+SUFFIXES |= {".tga", ".tif", ".tiff", ".webp"}
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # what is too large is refused
 
 
 class Unreadable(Exception):
@@ -29,16 +36,21 @@ def read_picture(path: Path) -> Image.Image:
     try:
         with Image.open(path) as opened:
             picture = ImageOps.exif_transpose(opened)
-            if picture.mode.startswith("I"):
-                deep = np.asarray(picture).clip(0, 65535)
-                picture = Image.fromarray((deep >> 8).astype(np.uint8))
+            if picture.mode in ("I", "F"):
+                raise Unreadable("32 bits per channel, of unknown range; expected 8 or 16")
+            if picture.mode.startswith("I;16"):
+                picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
             if picture.has_transparency_data:
                 picture = picture.convert("RGBA")
                 white = Image.new("RGBA", picture.size, "white")
                 picture = Image.alpha_composite(white, picture)
             picture = picture.convert("L" if picture.mode in ("1", "L", "LA") else "RGB")
+    except Unreadable:
+        raise
     except UnidentifiedImageError:
         raise Unreadable("not a picture that Pillow can read") from None
+    except Image.DecompressionBombError:
+        raise Unreadable("too large: more than 178 million pixels") from None
     except Exception as error:  # a damaged file raises what its format's reader happens to
         raise Unreadable(f"damaged, or of an odd kind ({error})") from None
     if min(picture.size) < 2:
@@ -59,10 +71,10 @@ def header_problem(path: Path) -> str | None:
     """What its header alone tells, in a hundredth of the time."""
     try:
         with Image.open(path) as picture:
-            size = picture.size
+            size, mode = picture.size, picture.mode
     except Exception:  # it has more to say when it is read whole
         return picture_problem(path)
-    return None if min(size) >= 2 else f"{path}: only {size[0]} × {size[1]} pixels"
+    return picture_problem(path) if min(size) < 2 or mode in ("I", "F") else None
 
 
 def oddity(path: Path) -> str | None:
@@ -71,16 +83,19 @@ def oddity(path: Path) -> str | None:
         frames, mode = getattr(picture, "n_frames", 1), picture.mode
     if frames > 1:
         return f"{path} has {frames} frames; the first is read"
-    if mode.startswith("I"):
+    if mode.startswith("I;16"):
         return f"{path} has 16 bits per pixel; they are brought to 8"
     return f"{path} is CMYK; it is brought to RGB" if mode == "CMYK" else None
 
 
 def picture_files(folder: Path) -> list[Path]:
-    """All files below the folder whose suffix names a format that Pillow reads."""
-    readable = {s for s, kind in Image.registered_extensions().items() if kind in Image.OPEN}
-    files = (path for path in folder.rglob("*") if path.suffix.lower() in readable)
-    return sorted(path for path in files if path.is_file() and not path.name.startswith("."))
+    """All files below the folder whose suffix is that of a picture, but for hidden ones."""
+    files = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    return sorted(
+        path
+        for path in files
+        if path.is_file() and not any(p.startswith(".") for p in path.relative_to(folder).parts)
+    )
 
 
 def fitted(picture: Image.Image, size: int) -> Image.Image:
@@ -94,8 +109,10 @@ def varied(picture: Image.Image, size: int, augment: Augment) -> Image.Image:
         picture = picture.rotate(random.uniform(*augment.degrees), Image.Resampling.BILINEAR)
     area = picture.width * picture.height * random.uniform(*augment.area)
     aspect = np.exp(random.uniform(*np.log(augment.aspect)))
-    width = min(picture.width, float(np.sqrt(area * aspect)))
-    height = min(picture.height, float(np.sqrt(area / aspect)))
+    width, height = float(np.sqrt(area * aspect)), float(np.sqrt(area / aspect))
+    # one that does not fit becomes smaller, and keeps its shape
+    fits = min(1, picture.width / width, picture.height / height)
+    width, height = width * fits, height * fits
     left = random.uniform(0, picture.width - width)
     top = random.uniform(0, picture.height - height)
     box = (left, top, left + width, top + height)
@@ -110,20 +127,23 @@ def to_pixels(picture: Image.Image, image: Seen, augment: Augment | None) -> Pix
     """What the network gets, [channels, size, size]; varied if it is told how."""
     picture = picture.convert("L" if image.channels == 1 else "RGB")
     picture = varied(picture, image.size, augment) if augment else fitted(picture, image.size)
-    return np.asarray(picture).reshape(image.size, image.size, -1).transpose(2, 0, 1)
+    return np.array(picture).reshape(image.size, image.size, -1).transpose(2, 0, 1)
 
 
 class FolderItems:
-    """The items of one split: (pixels, class) pairs, in the order of their paths."""
+    """The items of one split: (pixels, class) pairs, one of each class in turn.
+
+    So that the first few batches, which an evaluation may be content with, are of all classes.
+    """
 
     def __init__(
         self, folder: Path, classes: list[str], prepare: Callable[[Image.Image], Pixels]
     ) -> None:
-        self.pictures = [
-            (path, number)
+        of_each = (
+            [(path, number) for path in picture_files(folder / name)]
             for number, name in enumerate(classes)
-            for path in picture_files(folder / name)
-        ]
+        )
+        self.pictures = [item for turn in zip_longest(*of_each) for item in turn if item]
         self.prepare = prepare
 
     def __len__(self) -> int:

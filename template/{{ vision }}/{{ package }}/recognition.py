@@ -5,7 +5,6 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 
@@ -22,47 +21,54 @@ log = logging.getLogger(__name__)
 
 @torch.inference_mode()
 def recognize(cfg: Config, checkpoint: Path, output_dir: Path) -> None:
-    """Print what the files and folders of cfg.input show; write recognized.jsonl and .png.
-
-    A picture in a folder that bears a class's name is taken to be of that class.
-    """
+    """Print what the files and folders of cfg.input show; write recognized.jsonl and .png."""
     device = pick_device(cfg.training.run.device)
     model = load_model(build_model(cfg), checkpoint).to(device).eval()
     classes, sheet = cfg.data.classes, cfg.data.sheet
 
     sources = map(Path, cfg.input or [])
-    files = [file for s in sources for file in (picture_files(s) if s.is_dir() else [s])]
-    width = max(len(str(path)) for path in files)
+    files = [(file, s) for s in sources for file in (picture_files(s) if s.is_dir() else [s])]
+    width = max(len(str(path)) for path, _ in files)
     output = output_dir / "recognized.jsonl"
     cells: list[Cell] = []
     with output.open("w", encoding="utf-8") as lines:
-        for path in files:
+        for path, source in files:
             # the check before the run has refused a folder with nothing to read in it
             try:
                 picture = read_picture(path)
+                pixels = torch.from_numpy(prepare_to_recognize(picture, cfg))[None].to(device)
             except Unreadable as problem:
                 log.warning("skipped: %s: %s", path, problem)
                 continue
             if note := oddity(path):
                 log.warning("note: %s", note)
-            pixels = torch.from_numpy(np.stack([prepare_to_recognize(picture, cfg)])).to(device)
             with autocast(device, cfg.training.run.precision):
                 probabilities = model(pixels)[0].float().softmax(dim=0)
             best = int(probabilities.argmax())
             probability = round(float(probabilities[best]), 4)
-            entry: dict[str, Any] = {"picture": str(path), "class": classes[best]}
+            entry: dict[str, Any] = {"path": str(path), "prediction": classes[best]}
             entry["probability"] = probability
-            truth = path.absolute().parent.name
-            right = classes[best] == truth if truth in classes else None
-            if right is not None:
-                entry["is"] = truth
+            label = label_of(path, source, classes)
+            right = classes[best] == label if label else None
+            if label:
+                entry["label"] = label
             lines.write(json.dumps(entry, ensure_ascii=False) + "\n")
-            mark = {None: "", True: "", False: f"  wrong: {truth}"}[right]
+            mark = {None: "", True: "", False: f"  wrong: {label}"}[right]
             log.info("%-*s  %s  %.1f %%%s", width, path, classes[best], 100 * probability, mark)
             picture.thumbnail((sheet.pixels, sheet.pixels), Image.Resampling.BILINEAR)
-            cells.append(Cell(picture, classes[best], probability, truth, right))
+            cells.append(Cell(picture, classes[best], probability, label, right))
     known = [cell.right for cell in cells if cell.right is not None]
     if known:
         log.info("right: %d of %d whose folder names their class", sum(known), len(known))
     draw_sheet(cells, sheet, output_dir / "recognized.png")
     log.info("written to %s", output_dir)
+
+
+def label_of(path: Path, source: Path, classes: list[str]) -> str | None:
+    """The class whose name a picture's folder has: the first one below the source, as in training.
+
+    Else the source itself, if it is such a folder, or a file in one.
+    """
+    below = path.relative_to(source).parts[:-1] if path != source else ()
+    of_source = source.absolute() if below or path != source else source.absolute().parent
+    return next((name for name in (*below[:1], of_source.name) if name in classes), None)

@@ -19,7 +19,7 @@ class Cell:
     picture: Image.Image
     read: str
     probability: float
-    truth: str
+    label: str | None
     right: bool | None  # None: nobody knows
 
 
@@ -32,7 +32,7 @@ def draw_sheet(cells: list[Cell], sheet: Sheet, path: Path) -> None:
     cell_width, cell_height = side + line, side + 3 * line
     columns = min(sheet.columns, len(cells))
     rows = -(-len(cells) // columns)
-    # a font with letters of many scripts, which Matplotlib brings
+    # Matplotlib brings it: Latin, Greek, Cyrillic and more, but nothing of East Asia
     font_file = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
     font = ImageFont.truetype(font_file, size=max(8, line * 3 // 4))
     page = Image.new("RGB", (columns * cell_width, rows * cell_height), BACKGROUND)
@@ -45,12 +45,12 @@ def draw_sheet(cells: list[Cell], sheet: Sheet, path: Path) -> None:
         colour = COLOURS[cell.right]
         frame = (left - 2, top - 2, left + side + 1, top + side + 1)
         draw.rectangle(frame, outline=colour, width=2)
-        read = f"{cell.read} {100 * cell.probability:.0f} %"
-        said = f"{'✓' if cell.right else '✗'} {read}" if cell.right is not None else read
-        under = [said, f"is {cell.truth}"] if cell.right is False else [said]
-        for number, text in enumerate(under):
-            while draw.textlength(text, font) > side + line // 2 and len(text) > 1:
-                text = text[:-2] + "…"
+        mark = {True: "✓ ", False: "✗ ", None: ""}[cell.right]
+        under = [(mark, cell.read, f" {100 * cell.probability:.0f} %")]
+        under += [("is ", str(cell.label), "")] if cell.right is False else []
+        for number, (before, name, after) in enumerate(under):
+            while draw.textlength(before + name + after, font) > side + line // 2 and name != "…":
+                name = name.removesuffix("…")[:-1] + "…"
             where = (left, top + side + line // 4 + number * line)
-            draw.text(where, text, fill=colour if cell.right is not None else INK, font=font)
+            draw.text(where, before + name + after, fill=colour if mark else INK, font=font)
     page.save(path)

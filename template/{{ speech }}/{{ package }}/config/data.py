@@ -11,7 +11,7 @@ from pydantic import (
     model_validator,
 )
 
-from ..engine.schema import Harmless, Range, Section, conflict
+from ..engine.schema import Harmless, Numbered, Range, Section, conflict
 from .model import Model
 
 Split = Literal["train", "valid", "test"]
@@ -42,7 +42,7 @@ class Dialtones(Section):
     seed: NonNegativeInt
     items: Items
     held_out: Harmless[Split]
-    vocabulary: Vocabulary
+    vocabulary: Numbered[Vocabulary]
     row_hz: Annotated[list[PositiveFloat], Field(min_length=1)]
     column_hz: Annotated[list[PositiveFloat], Field(min_length=1)]
     symbols: Annotated[list[PositiveInt], Field(min_length=2, max_length=2)]
@@ -77,7 +77,7 @@ class Manifest(Section):
     valid: Text
     test: Text
     held_out: Harmless[Split]
-    vocabulary: Vocabulary
+    vocabulary: Numbered[Vocabulary]
     check_headers: Harmless[PositiveInt | None]
 
 

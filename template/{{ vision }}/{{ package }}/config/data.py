@@ -4,18 +4,25 @@ from typing import Annotated, Literal, Self
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Field,
     NonNegativeInt,
     PositiveInt,
     model_validator,
 )
 
-from ..engine.schema import Harmless, Range, Section, conflict
+from ..engine.schema import Harmless, Numbered, Range, Section, conflict
 from .model import Model
 
 Split = Literal["train", "valid", "test"]
 Text = Annotated[str, Field(min_length=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def _in_quotes(name: object) -> object:
+    if isinstance(name, bool | int | float):
+        raise ValueError('text, so in quotes: "1", "no"')
+    return name
 
 
 def _no_class_twice(classes: list[str]) -> list[str]:
@@ -30,7 +37,8 @@ def _above_zero(bounds: list[float]) -> list[float]:
     return bounds
 
 
-Classes = Annotated[list[Text], Field(min_length=2), AfterValidator(_no_class_twice)]
+Class = Annotated[Text, BeforeValidator(_in_quotes)]
+Classes = Annotated[list[Class], Field(min_length=2), AfterValidator(_no_class_twice)]
 Factors = Annotated[Range, AfterValidator(_above_zero)]
 
 
@@ -77,9 +85,15 @@ class Digits(Section):
     seed: NonNegativeInt
     items: Items
     held_out: Harmless[Split]
-    classes: Annotated[Classes, Field(min_length=10, max_length=10)]
+    classes: Numbered[Classes]
     augment: Augment
     sheet: Harmless[Sheet]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.classes != list("0123456789"):
+            raise conflict("classes", "the digits 0 to 9, as the data number them")
+        return self
 
 
 class ImageFolder(Section):
@@ -90,7 +104,7 @@ class ImageFolder(Section):
     valid: Text
     test: Text
     held_out: Harmless[Split]
-    classes: Classes
+    classes: Numbered[Classes]
     check_files: Harmless[PositiveInt | None]
     augment: Augment
     sheet: Harmless[Sheet]

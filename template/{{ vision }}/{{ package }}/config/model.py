@@ -16,8 +16,16 @@ class Image(Section):
     """Pixels, both ways."""
     channels: Literal[1, 3]
     """1 sees greys, 3 sees colours."""
-    mean: float
-    std: PositiveFloat
+    mean: Annotated[list[float], Field(min_length=1, max_length=3)]
+    """One for all channels, or one for each."""
+    std: Annotated[list[PositiveFloat], Field(min_length=1, max_length=3)]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for key in ("mean", "std"):
+            if len(getattr(self, key)) not in (1, self.channels):
+                raise conflict(key, f"one number, or one for each of {self.channels} channels")
+        return self
 
 
 class Conv(Section):
@@ -40,8 +48,10 @@ class Conv(Section):
         if len(self.blocks) != len(self.dims):
             raise conflict("blocks", f"{len(self.dims)} numbers, one for each of dims")
         for dim in self.dims:
-            if dim % self.norm_groups:
-                raise conflict("dims", f"multiples of norm_groups ({self.norm_groups})")
+            if dim % self.norm_groups or dim == self.norm_groups:
+                raise conflict(
+                    "dims", f"multiples of norm_groups ({self.norm_groups}), 2 x or more"
+                )
         return self
 
 
