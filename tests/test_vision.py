@@ -91,7 +91,8 @@ def test_what_is_odd_or_damaged_is_named_and_the_rest_is_read(
     }.items():
         assert any(name in line and words in line for line in told.splitlines()), (name, told)
     read = {
-        Path(entry["path"]).name: entry["prediction"] for entry in recognized(project, trained, done)
+        Path(entry["path"]).name: entry["prediction"]
+        for entry in recognized(project, trained, done)
     }
     assert read == dict.fromkeys(
         ["cmyk.jpg", "deep.tif", "moves.gif", "three.png", "whole.jpg"], "3"
@@ -118,6 +119,9 @@ def test_pictures_of_ones_own(project: Project, tmp_path: Path) -> None:
     seen = "model.image.size=16 model.image.channels=3"
     project.run(f"python train.py {command} {seen} {short} name=shapes")
     assert accuracy(project, "runs/shapes") >= 0.9
+    evaluate = "python train.py mode=evaluate checkpoint=runs/shapes"
+    told = project.run(f"{evaluate} data.classes=[square,disc]", status=2).stderr
+    assert "data.classes: then ['disc', 'square'], now ['square', 'disc']" in told
     (tmp_path / "train" / "disc" / "3.jpg").write_bytes(b"no picture")
     told = project.run(f"python train.py mode=check {command}", status=2).stderr
     assert f"{tmp_path}/train/disc/3.jpg: not a picture" in told

@@ -84,24 +84,24 @@ def misfit(cfg: Config, checkpoint: Path, given: str) -> str | None:
     """
     about = read_manifest(checkpoint)
     now = cfg.model_dump(include={"model", "data"})
-    then = {key: about["config"].get(key, {}) for key in now}
-    changed = differences(then, now)
-    moved = _moved(cfg, then, now) if changed else []
+    changed = differences({key: about["config"].get(key, {}) for key in now}, now)
+    moved = _compare_places(about["config"], cfg) if changed else []
     if not moved and (not changed or _same_shapes(cfg, checkpoint)):
         return None
+    what = "know these by another order" if moved else "do not fit this model"
     changed = moved or changed
-    lines = [f"{given}: the weights in {checkpoint} do not fit this model", *changed[:8]]
+    lines = [f"{given}: the weights in {checkpoint} {what}", *changed[:8]]
     if len(changed) > len(lines):
         lines.append(f"… and {len(changed) - 8} more keys")
     recorded = " ".join(runs.replayed(about["overrides"])) or "the defaults of model and data"
     return "\n".join([*lines, f"give what it was trained with: {recorded}"])
 
 
-def _moved(cfg: Config, then: dict[str, Any], now: dict[str, Any]) -> list[str]:
+def _compare_places(then: dict[str, Any], cfg: Config) -> list[str]:
     """The differences in keys marked Numbered, some entry of which has another place now."""
     lines = []
     for key in sorted(marked_keys(cfg, NUMBERED)):
-        old, new = (dict(leaves(values)).get(key, []) for values in (then, now))
+        old, new = (dict(leaves(values)).get(key, []) for values in (then, cfg.model_dump()))
         if any(entry in new and new[i : i + 1] != old[i : i + 1] for i, entry in enumerate(old)):
             lines.append(f"{key}: then {old}, now {new}")
     return lines

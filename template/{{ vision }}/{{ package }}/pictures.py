@@ -112,7 +112,7 @@ def varied(picture: Image.Image, size: int, augment: Augment) -> Image.Image:
     width, height = float(np.sqrt(area * aspect)), float(np.sqrt(area / aspect))
     # one that does not fit becomes smaller, and keeps its shape
     fits = min(1, picture.width / width, picture.height / height)
-    width, height = width * fits, height * fits
+    width, height = min(width * fits, picture.width), min(height * fits, picture.height)
     left = random.uniform(0, picture.width - width)
     top = random.uniform(0, picture.height - height)
     box = (left, top, left + width, top + height)

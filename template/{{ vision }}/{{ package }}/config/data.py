@@ -86,7 +86,7 @@ class Digits(Section):
     items: Items
     held_out: Harmless[Split]
     classes: Numbered[Classes]
-    augment: Augment
+    augment: Augment | None
     sheet: Harmless[Sheet]
 
     @model_validator(mode="after")
@@ -106,7 +106,7 @@ class ImageFolder(Section):
     held_out: Harmless[Split]
     classes: Numbered[Classes]
     check_files: Harmless[PositiveInt | None]
-    augment: Augment
+    augment: Augment | None
     sheet: Harmless[Sheet]
 
 
