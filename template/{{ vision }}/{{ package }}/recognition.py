@@ -12,9 +12,10 @@ from .config import Config
 from .data import prepare_to_recognize
 from .engine.checkpoints import load_model
 from .engine.devices import autocast, pick_device
+from .engine.errors import UserError
 from .model import build_model
 from .pictures import Unreadable, oddity, picture_files, read_picture
-from .sheet import Cell, draw_sheet
+from .sheet import Cell, draw_sheet, most_doubtful
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ def recognize(cfg: Config, checkpoint: Path, output_dir: Path) -> None:
     width = max(len(str(path)) for path, _ in files)
     output = output_dir / "recognized.jsonl"
     cells: list[Cell] = []
+    outcomes: list[bool] = []  # of pictures whose label is known
     with output.open("w", encoding="utf-8") as lines:
         for path, source in files:
             # the check before the run has refused a folder with nothing to read in it
@@ -57,9 +59,13 @@ def recognize(cfg: Config, checkpoint: Path, output_dir: Path) -> None:
             log.info("%-*s  %s  %.1f %%%s", width, path, classes[best], 100 * probability, mark)
             picture.thumbnail((sheet.pixels, sheet.pixels), Image.Resampling.BILINEAR)
             cells.append(Cell(picture, classes[best], probability, label, right))
-    known = [cell.right for cell in cells if cell.right is not None]
-    if known:
-        log.info("right: %d of %d whose folder names their class", sum(known), len(known))
+            if len(cells) > 2 * sheet.pictures:  # a large folder must not fill the memory
+                cells = most_doubtful(cells, sheet.pictures)
+            outcomes += [] if right is None else [right]
+    if not cells:
+        raise UserError(f"input = {', '.join(map(str, cfg.input or []))}: nothing to recognize")
+    if outcomes:
+        log.info("right: %d of %d whose folder names their class", sum(outcomes), len(outcomes))
     draw_sheet(cells, sheet, output_dir / "recognized.png")
     log.info("written to %s", output_dir)
 
@@ -70,5 +76,5 @@ def label_of(path: Path, source: Path, classes: list[str]) -> str | None:
     Else the source itself, if it is such a folder, or a file in one.
     """
     below = path.relative_to(source).parts[:-1] if path != source else ()
-    of_source = source.absolute() if below or path != source else source.absolute().parent
+    of_source = source.absolute() if path != source else source.absolute().parent
     return next((name for name in (*below[:1], of_source.name) if name in classes), None)

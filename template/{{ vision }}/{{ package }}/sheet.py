@@ -23,11 +23,15 @@ class Cell:
     right: bool | None  # None: nobody knows
 
 
+def most_doubtful(cells: list[Cell], count: int) -> list[Cell]:
+    """Those that were read wrong, then those that were read least surely."""
+    return sorted(cells, key=lambda cell: (cell.right is not False, cell.probability))[:count]
+
+
 def draw_sheet(cells: list[Cell], sheet: Sheet, path: Path) -> None:
     """Pictures with what was read below: right ones framed green, wrong ones red, others grey."""
     if len(cells) > sheet.pictures:
-        doubtful = sorted(cells, key=lambda cell: (cell.right is not False, cell.probability))
-        cells = doubtful[: sheet.pictures]
+        cells = most_doubtful(cells, sheet.pictures)
     side, line = sheet.pixels, sheet.pixels // 5
     cell_width, cell_height = side + line, side + 3 * line
     columns = min(sheet.columns, len(cells))
