@@ -149,8 +149,8 @@ def mended_engine(template: Path) -> None:
 
 
 def improved_model(template: Path) -> None:
-    (model,) = (template / "template").glob("*/{{ package }}/model.py")
-    remark(model, "improved")
+    for model in (template / "template").glob("*/{{ package }}/model.py"):  # of each task
+        remark(model, "improved")
 
 
 def improved_loop(template: Path) -> None:

@@ -41,10 +41,11 @@ def started(project: Project, command: str, until: str, seconds: int = 240) -> s
 
 
 @pytest.mark.slow
+@pytest.mark.task("speech")
 @pytest.mark.parametrize(
     "command",
     [
-        "python train.py",
+        pytest.param("python train.py", marks=pytest.mark.task("speech", "vision")),
         "python train.py training.optim.lr=3e-4",
         "python train.py training.lr=3e-4",
         "python train.py --multirun training.optim.lr=1e-4,3e-4,1e-3",

@@ -46,16 +46,16 @@ def test_a_grid_tells_how_its_jobs_compare(project: Project) -> None:
     done = project.run(command, status=1)
     sweep = project.path / "runs/compared"
     rows = table(sweep)
-    assert [row["job"] for row in rows] == ["lr=0.002", "lr=0.0001", "lr=1e+30"], "the best first"
     assert [row["state"] for row in rows] == ["finished", "finished", "failed"]
-    assert [row["training.optim.lr"] for row in rows] == ["0.002", "0.0001", "1e+30"]
-    assert float(rows[0]["loss"]) < float(rows[1]["loss"])
+    assert [row["job"] for row in rows] == [f"lr={row['training.optim.lr']}" for row in rows]
+    assert {rows[0]["job"], rows[1]["job"]} == {"lr=0.002", "lr=0.0001"}
+    assert float(rows[0]["loss"]) < float(rows[1]["loss"]), "the best first"
     assert "failed: lr=1e+30: the loss is nan" in done.stdout
     # the best job's command line gives what the job gave, seeds and all
     best = done.stdout.rstrip().splitlines()[-1].strip()
     assert shlex.split(best)[:2] == ["python", "train.py"]
     project.run(f"{best} name=best-again")
-    assert weights(project.path / "runs/best-again") == weights(sweep / "lr=0.002")
+    assert weights(project.path / "runs/best-again") == weights(sweep / rows[0]["job"])
     # once more: the failed one alone
     again = project.run(command, status=1).stdout
     assert again.count("finished before: ") == 2
@@ -75,7 +75,6 @@ def test_a_sweep_may_stop_at_the_first_failure(project: Project, launcher: str) 
     }
 
 
-@pytest.mark.task("speech", "vision")
 def test_a_grid_that_grows_knows_its_jobs(project: Project) -> None:
     grid = "python train.py --multirun training=dryrun name=grows"
     project.run(f"{grid} model=dryrun training.lr=1e-4,3e-4")
@@ -278,7 +277,6 @@ def test_a_search_goes_on_where_it_was_killed(project: Project) -> None:
     assert "give another name" in other.stderr
 
 
-@pytest.mark.task("speech", "vision")
 def test_failed_trials_are_tried_again(project: Project) -> None:
     # two values alone, so that some are drawn twice
     space = "training.lr=choice(1e30,1e29) training.weight_decay=0.01"
