@@ -38,8 +38,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesTogethe
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """A test marked task("NAME") has nothing of a task's in it and runs for those named alone."""
     for item in list(items):
-        marked, call = item.get_closest_marker("task"), getattr(item, "callspec", None)
-        if marked and call and call.params.get("task", marked.args[0]) not in marked.args:
+        named = {name for mark in item.iter_markers("task") for name in mark.args}
+        call = getattr(item, "callspec", None)
+        if named and call and call.params.get("task", min(named)) not in named:
             items.remove(item)
             config.hook.pytest_deselected(items=[item])
 
