@@ -46,7 +46,7 @@ TASKS = {
             network="Sequential",
             dropout="model.dropout",
             width="model.dims",
-            widths=("[16]", "[32, 64]"),
+            widths=("[16]", "[64, 128]"),
             count="model.image.size",
         ),
     )
