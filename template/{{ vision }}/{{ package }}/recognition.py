@@ -73,8 +73,8 @@ def recognize(cfg: Config, checkpoint: Path, output_dir: Path) -> None:
 def label_of(path: Path, source: Path, classes: list[str]) -> str | None:
     """The class whose name a picture's folder has: the first one below the source, as in training.
 
-    Else the source itself, if it is such a folder, or a file in one.
+    Else the one that it lies in, or the source itself.
     """
-    below = path.relative_to(source).parts[:-1] if path != source else ()
-    of_source = source.absolute() if path != source else source.absolute().parent
-    return next((name for name in (*below[:1], of_source.name) if name in classes), None)
+    below = path.relative_to(source).parts[:-1]
+    folders = (*below[:1], path.absolute().parent.name, source.absolute().name)
+    return next((name for name in folders if name in classes), None)
