@@ -65,6 +65,7 @@ def test_slow_data_is_seen_and_a_slow_evaluation_is_not_taken_for_it(render: Ren
         assert line["iterations_per_second"] > 0.5
 
 
+@pytest.mark.task("vision")
 def test_a_profile_shows_where_the_time_went_and_changes_nothing(project: Project) -> None:
     constant = f"{DRYRUN} training.optim.scheduler.name=constant"
     project.run(f"{constant} name=unwatched")

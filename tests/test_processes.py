@@ -96,6 +96,7 @@ def test_a_process_that_is_killed_is_started_again(project: Project) -> None:
     assert weights(project.path / "runs/harmed") == weights(project.path / "runs/unharmed")
 
 
+@pytest.mark.task("speech")
 def test_a_mistake_is_told_once_and_not_tried_again(project: Project) -> None:
     more = "training.devices=2 training.processes.max_restarts=3 training.lr=1e30"
     done = project.run(f"python train.py {SMALL} {more} name=hopeless", status=2)

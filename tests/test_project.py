@@ -295,6 +295,7 @@ def test_bad_input_of_the_tasks_own(project: Project) -> None:
         assert all(words in said for words in told), said
 
 
+@pytest.mark.task("speech")
 @pytest.mark.parametrize(("arguments", "told"), BAD.values(), ids=BAD.keys())
 def test_bad_input(project: Project, arguments: str, told: list[str]) -> None:
     runs = project.path / "runs"
@@ -348,6 +349,7 @@ FILES = {
 }
 
 
+@pytest.mark.task("speech")
 @pytest.mark.parametrize(("file", "text", "told"), FILES.values(), ids=FILES.keys())
 def test_bad_files(project: Project, file: str, text: str, told: str) -> None:
     path = project.path / "conf" / file
