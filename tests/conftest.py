@@ -112,3 +112,10 @@ def dryrun(project: Project) -> str:
     """The name of a finished dryrun in `project`."""
     project.run("python train.py model=dryrun training=dryrun name=dry")
     return "dry"
+
+
+@pytest.fixture(scope="session")
+def trained(project: Project) -> str:
+    """The directory of a run that learned what the task's example is to teach."""
+    project.run("python train.py model=tiny training=fastrun name=tiny")
+    return "runs/tiny"

@@ -13,12 +13,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.task("speech")]
 SMALL = "model=dryrun training=dryrun"
 
 
-@pytest.fixture(scope="module")
-def trained(project: Project) -> str:
-    project.run("python train.py model=tiny training=fastrun name=tiny")
-    return "runs/tiny"
-
-
 def test_tiny_reads_the_held_out_split(project: Project, trained: str) -> None:
     project.run(f"python train.py mode=evaluate checkpoint={trained}")
     (metrics,) = (project.path / trained).glob("evaluate/*/metrics.json")

@@ -13,12 +13,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.task("vision")]
 SMALL = "model=dryrun training=dryrun"
 
 
-@pytest.fixture(scope="module")
-def trained(project: Project) -> str:
-    project.run("python train.py model=tiny training=fastrun name=tiny")
-    return "runs/tiny"
-
-
 def recognized(project: Project, run: str, done: Finished) -> list[dict[str, Any]]:
     written = project.path / run / "recognize" / project.name(done) / "recognized.jsonl"
     return [json.loads(line) for line in written.read_text().splitlines()]

@@ -260,9 +260,8 @@ def _grammar_problems(overrides: list[str]) -> Iterator[str]:
         except HydraException:
             if value and re.fullmatch(r"[\w./@]+", key):
                 text = value[1:]
-                if (
-                    text[:1] == "[" and text[-1:] == "]"
-                ):  # its entries want the quotes, not the list
+                if text[:1] == "[" and text[-1:] == "]":
+                    # a list as a whole in quotes would be a text
                     entries = [entry.strip(" \"'") for entry in text[1:-1].split(",")]
                     quoted = f"[{','.join(map(_quoted, entries))}]"
                 else:

@@ -91,7 +91,7 @@ def misfit(cfg: Config, checkpoint: Path, given: str) -> str | None:
     what = "know these by another order" if moved else "do not fit this model"
     changed = moved or changed
     lines = [f"{given}: the weights in {checkpoint} {what}", *changed[:8]]
-    if len(changed) > len(lines):
+    if len(changed) > 8:
         lines.append(f"… and {len(changed) - 8} more keys")
     recorded = " ".join(runs.replayed(about["overrides"])) or "the defaults of model and data"
     return "\n".join([*lines, f"give what it was trained with: {recorded}"])
