@@ -186,7 +186,8 @@ def alias_advice(conf: Conf) -> Iterator[Finding]:
 def option_findings(conf: Conf) -> Iterator[Finding]:
     """Options that do not compose or validate, and experiments that do not with some preset.
 
-    Missed: other combinations. conf/hydra and conf/local, the machine's own, are left out.
+    Missed: other combinations, though tests/test_config.py has those of presets. conf/hydra and
+    conf/local, the machine's own, are left out.
     """
     checker = Checker(conf.conf, {})
     presets = [f"training={file.stem}" for file in sorted(conf.conf.glob("training/*.yaml"))]
