@@ -59,7 +59,7 @@ def compose(conf: Path, overrides: list[str], own_section: bool = False) -> Dict
 
 
 def is_group(conf: Path, key: str) -> bool:
-    """Whether an override of this key chooses a file: model=tiny does, model.encoder.dim=8 not."""
+    """Whether an override of this key chooses a file: model=tiny does, training.optim.lr=1 not."""
     return (conf / key.split("@")[0].replace(".", "/")).is_dir()
 
 
