@@ -87,6 +87,8 @@ class Loader(Section):
     batch_size: PositiveInt
     limit: PositiveInt | None
     """Items of the training split that are used, the first ones."""
+    bucket: PositiveInt | None
+    """Batches whose items are sorted by length together, so that each pads little."""
     num_workers: Harmless[NonNegativeInt]
     """0 reads the data in the training process itself."""
 

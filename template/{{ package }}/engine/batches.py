@@ -3,7 +3,7 @@
 
 import hashlib
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from typing import Any, Protocol, TypeVar
 
@@ -24,6 +24,8 @@ class BatchOrder(Sampler[list[Key]]):
 
     The batch of iteration i is a function of (seed, i) alone: epochs are permutations, each seeded
     by its number and laid end to end, so a run continues anywhere without reading what came before.
+    With a `bucket`, the items of so many batches are sorted by `length` before they are dealt out,
+    so that a batch holds items alike and pads little; which of these batches is first is drawn.
     Of `shares` equal parts of each micro-batch, one for each process, it yields part `share`.
     """
 
@@ -37,6 +39,8 @@ class BatchOrder(Sampler[list[Key]]):
         stop: int,
         share: int = 0,
         shares: int = 1,
+        bucket: int | None = None,
+        length: Callable[[int], float] = float,
     ) -> None:
         self.num_items = num_items
         self.batch_size = batch_size
@@ -46,8 +50,13 @@ class BatchOrder(Sampler[list[Key]]):
         self.stop = stop
         self.share = share
         self.shares = shares
+        # no more than an epoch, or copies of an item would be sorted into one batch
+        self.bucket = max(1, min(bucket or 1, num_items // batch_size))
+        self.length = length
         self._epoch = -1
         self._order = np.empty(0, dtype=np.int64)
+        self._bucket = -1
+        self._batches: list[list[Key]] = []
 
     def __len__(self) -> int:
         return (self.stop - self.start) * self.accumulate
@@ -62,9 +71,20 @@ class BatchOrder(Sampler[list[Key]]):
 
     def batch(self, iteration: int) -> list[Key]:
         """All items of an iteration; the first one is iteration 1."""
-        first = (iteration - 1) * self.batch_size
+        bucket, place = divmod(iteration - 1, self.bucket)
+        if bucket != self._bucket:
+            self._bucket = bucket
+            keys = self._drawn(bucket)
+            if self.bucket > 1:
+                keys.sort(key=lambda key: self.length(key[1]))
+            order = np.random.default_rng([self.seed, bucket, 1]).permutation(self.bucket)
+            self._batches = [keys[i * self.batch_size :][: self.batch_size] for i in order]
+        return self._batches[place]
+
+    def _drawn(self, bucket: int) -> list[Key]:
+        size = self.bucket * self.batch_size
         keys = []
-        for position in range(first, first + self.batch_size):
+        for position in range(bucket * size, (bucket + 1) * size):
             epoch, place = divmod(position, self.num_items)
             if epoch != self._epoch:
                 self._epoch = epoch
@@ -90,6 +110,9 @@ class Items(Protocol[T_co]):
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> T_co: ...
+    def length(self, index: int) -> float:
+        """How long it is, in any unit: shorter ones are padded to the longest of their batch."""
+
     def name(self, index: int) -> str:
         """What to call an item in a message."""
 

@@ -18,22 +18,29 @@ from .stopping import leave_signals_to_the_run
 def train_loader(cfg: Config, start: int) -> DataLoader[Batch]:
     """Micro-batches from iteration `start` on, `accumulate` of them for each iteration."""
     items = open_items(cfg, "train")
-    return _load(cfg, items, batch_order(cfg, len(items), start))
+    return _load(cfg, items, batch_order(cfg, items, start))
 
 
-def batch_order(cfg: Config, num_items: int, start: int) -> BatchOrder:
+def batch_order(cfg: Config, items: Items[Item], start: int) -> BatchOrder:
     """Which items each iteration after `start` holds, this process's share of them."""
     run, loader = cfg.training.run, cfg.training.loader
-    used = min(num_items, loader.limit or num_items)
     return BatchOrder(
-        used, loader.batch_size, run.accumulate, run.seed, start, run.iter_num, *share()
+        min(len(items), loader.limit or len(items)),
+        loader.batch_size,
+        run.accumulate,
+        run.seed,
+        start,
+        run.iter_num,
+        *share(),
+        bucket=loader.bucket,
+        length=items.length,
     )
 
 
 def items_of_batch(cfg: Config, iteration: int) -> list[str]:
     """Names of the items that an iteration holds, for messages."""
     items = open_items(cfg, "train")
-    order = batch_order(cfg, len(items), start=iteration)
+    order = batch_order(cfg, items, start=iteration)
     return [items.name(index) for _, index in order.batch(iteration)]
 
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,7 @@ def audio_problem(path: Path) -> str | None:
     return None if frames else f"{path} holds no audio"
 
 
+@cache
 def audio_seconds(path: Path) -> float:
     """The length that the file's header tells."""
     return float(soundfile.info(path).duration)
@@ -54,6 +56,8 @@ class Recording:
     line: int
     audio: Path
     text: str
+    duration: float | None
+    """Seconds, where the manifest says them."""
 
 
 def read_manifest(path: Path, vocabulary: str) -> tuple[list[Recording], list[str]]:
@@ -64,19 +68,21 @@ def read_manifest(path: Path, vocabulary: str) -> tuple[list[Recording], list[st
             continue
         try:
             entry = json.loads(line)
-            audio, text = entry["audio"], entry["text"]
+            audio, text, duration = entry["audio"], entry["text"], entry.get("duration")
         except (ValueError, KeyError, TypeError):
             problems.append(f'{path}:{number}: expected {{"audio": "FILE", "text": "…"}}')
             continue
         if not isinstance(audio, str) or not audio or not isinstance(text, str):
             problems.append(f'{path}:{number}: "audio" and "text" must be strings')
+        elif duration is not None and not (type(duration) in (int, float) and duration > 0):
+            problems.append(f'{path}:{number}: "duration" must be seconds, above 0')
         elif not text.strip():
             problems.append(f"{path}:{number}: the text is empty")
         elif unknown := sorted(set(text) - set(vocabulary)):
             shown = " ".join(map(repr, unknown))
             problems.append(f"{path}:{number}: not in data.vocabulary: {shown}")
         else:
-            recordings.append(Recording(number, path.parent / audio, text))
+            recordings.append(Recording(number, path.parent / audio, text, duration))
     return recordings, problems
 
 
@@ -94,10 +100,23 @@ class ManifestItems:
         """What to call an item in a message."""
         return str(self.recordings[index].audio)
 
+    def length(self, index: int) -> float:
+        """Seconds, as the manifest says; where it does not, as the file's header does."""
+        recording = self.recordings[index]
+        try:
+            return recording.duration or audio_seconds(recording.audio)
+        except soundfile.SoundFileError:
+            raise damaged(recording.audio) from None
+
     def __getitem__(self, index: int) -> tuple[Audio, str]:
         """Audio, float32 of shape [samples], and what is said in it."""
         recording = self.recordings[index]
         try:
             return self.read(recording.audio), recording.text
         except soundfile.SoundFileError:
-            raise UserError(f"{recording.audio}: its audio is damaged") from None
+            raise damaged(recording.audio) from None
+
+
+def damaged(path: Path) -> UserError:
+    """What to raise where a file cannot be read to its end."""
+    return UserError(f"{path}: its audio is damaged")

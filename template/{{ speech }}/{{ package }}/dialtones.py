@@ -26,15 +26,25 @@ class DialtoneItems:
         """What to call an item in a message."""
         return f"{self.split} {index}"
 
+    def length(self, index: int) -> float:
+        """How many keys are heard, which is quicker to say than how long they last."""
+        return self._count(self._rng(index))
+
+    def _rng(self, index: int) -> np.random.Generator:
+        return np.random.default_rng([self.data.seed, SPLITS.index(self.split), index])
+
+    def _count(self, rng: np.random.Generator) -> int:
+        return int(rng.integers(self.data.symbols[0], self.data.symbols[1], endpoint=True))
+
     def __getitem__(self, index: int) -> tuple[npt.NDArray[np.float32], str]:
         """Audio, float32 of shape [samples], and the keys that are heard in it."""
         data = self.data
-        rng = np.random.default_rng([data.seed, SPLITS.index(self.split), index])
+        rng = self._rng(index)
 
         def draw(bounds: list[float], size: int) -> Values:
             return rng.uniform(bounds[0], bounds[1], size)
 
-        count = int(rng.integers(data.symbols[0], data.symbols[1], endpoint=True))
+        count = self._count(rng)
         keys = rng.integers(len(data.vocabulary), size=count)
 
         # silence, key, pause, key, …, key, silence; all in samples

@@ -41,6 +41,10 @@ class DigitItems:
     def __len__(self) -> int:
         return len(self.numbers)
 
+    def length(self, index: int) -> float:
+        """The same for all: pictures have one size."""
+        return 1.0
+
     def name(self, index: int) -> str:
         """What to call an item in a message."""
         return f"digit {self.numbers[index]}"

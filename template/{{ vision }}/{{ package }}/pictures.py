@@ -149,6 +149,10 @@ class FolderItems:
     def __len__(self) -> int:
         return len(self.pictures)
 
+    def length(self, index: int) -> float:
+        """The same for all: pictures have one size."""
+        return 1.0
+
     def name(self, index: int) -> str:
         """What to call an item in a message."""
         return str(self.pictures[index][0])
