@@ -2,6 +2,8 @@
 
 python -m benchmarks.loop prints the lines for RESULTS.md. All contestants train at once, each in
 its own process, and take turns of some iterations: what else the machine does falls on all alike.
+Where torch sees a GPU, that is measured. On a machine without a network PIP_NO_INDEX=1 and
+PIP_FIND_LINKS=FOLDER of wheels give pip what it installs: Lightning, in an environment of its own.
 """
 
 import json
@@ -273,10 +275,15 @@ def train_lines(project: Path, *settings: str) -> list[dict[str, float]]:
 
 def waiting(project: Path, task: str) -> Iterator[str]:
     """The share of the time that the loop waits for its next batch."""
-    for workers in (0, 2):
-        settings = ["model=tiny", "training.iter_num=300", f"training.num_workers={workers}"]
+    import torch
+
+    cases = [("tiny", ["model=tiny"], 0), ("tiny", ["model=tiny"], 2)]
+    if torch.cuda.is_available():
+        cases = [("base", ["training=fullrun"], 8)]
+    for model, settings, workers in cases:
+        settings += ["training.iter_num=300", f"training.num_workers={workers}"]
         waits = [line["data_wait"] for line in train_lines(project, *settings)]
-        what = f"share of the tiny model's time that waits for data, {task}, {workers} workers"
+        what = f"share of the {model} model's time that waits for data, {task}, {workers} workers"
         yield f"| {what} | {statistics.median(waits):.1%} | |"
 
 
