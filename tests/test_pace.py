@@ -106,6 +106,7 @@ def test_a_profile_shows_where_the_time_went_and_changes_nothing(project: Projec
         ),
         ("training.profiler.record=0", "training.profiler.record = 0: expected greater than 0"),
         ("training.profile=trace", "training.run.profile = trace: expected a valid boolean"),
+        ("training.loader.bucket=0", "training.loader.bucket = 0: expected greater than 0"),
         ("training.run.keep_freed_mb=4096", "less than or equal to 2047"),
         ("training.precision=tf32 training.run.device=cpu", "tf32: the device cpu has none"),
     ],

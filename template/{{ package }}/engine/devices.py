@@ -37,7 +37,7 @@ def keep_freed_memory(megabytes: int) -> None:
 
 
 def set_up_device(run: Run) -> torch.device:
-    """The device of this process, ready for training as `run` says; a second job starts afresh."""
+    """The device of this process, ready to compute as `run` says; a second job starts afresh."""
     device = pick_device(run.device)
     if run.keep_freed_mb is not None:
         keep_freed_memory(run.keep_freed_mb)

@@ -10,7 +10,7 @@ from soundfile import SoundFileError
 from .audio import audio_files, audio_problem, read_audio
 from .config import Config
 from .engine.checkpoints import load_model
-from .engine.devices import autocast, pick_device
+from .engine.devices import autocast, set_up_device
 from .model import build_model, decode
 
 log = logging.getLogger(__name__)
@@ -21,7 +21,7 @@ def recognize(cfg: Config, checkpoint: Path, output_dir: Path) -> None:
     """Print what is heard in the files and folders of cfg.input; write it to recognized.jsonl."""
     encoder = cfg.model.encoder
     frames_per_second = encoder.sample_rate / encoder.hop_samples / encoder.subsampling
-    device = pick_device(cfg.training.run.device)
+    device = set_up_device(cfg.training.run)
     model = load_model(build_model(cfg), checkpoint).to(device).eval()
 
     sources = map(Path, cfg.input or [])

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from .config import Config
 from .data import Batch, open_items
 from .engine.checkpoints import load_model
-from .engine.devices import autocast, move, pick_device
+from .engine.devices import autocast, move, set_up_device
 from .engine.loaders import eval_loader
 from .engine.processes import gather
 from .model import build_model
@@ -69,7 +69,7 @@ def evaluate(cfg: Config, checkpoint: Path, output_dir: Path) -> float:
     Returns the objective.
     """
     split = cfg.data.held_out
-    device = pick_device(cfg.training.run.device)
+    device = set_up_device(cfg.training.run)
     model = load_model(build_model(cfg), checkpoint).to(device)
     metrics, rows = measure(model, eval_loader(cfg, split, cfg.training.run.eval_batches), cfg)
 

@@ -11,7 +11,7 @@ from PIL import Image
 from .config import Config
 from .data import prepare_to_recognize
 from .engine.checkpoints import load_model
-from .engine.devices import autocast, pick_device
+from .engine.devices import autocast, set_up_device
 from .engine.errors import UserError
 from .model import build_model
 from .pictures import Unreadable, oddity, picture_files, read_picture
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 @torch.inference_mode()
 def recognize(cfg: Config, checkpoint: Path, output_dir: Path) -> None:
     """Print what the files and folders of cfg.input show; write recognized.jsonl and .png."""
-    device = pick_device(cfg.training.run.device)
+    device = set_up_device(cfg.training.run)
     model = load_model(build_model(cfg), checkpoint).to(device).eval()
     classes, sheet = cfg.data.classes, cfg.data.sheet
 
