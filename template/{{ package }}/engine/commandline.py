@@ -20,23 +20,13 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from . import runs
+from . import runs, sweeping
 from .aliases import Aliases, split_override
 from .composing import ERRORS, compose, name_this_run, register
 from .credentials import credential_problems
-from .errors import UserError
-from .launching import PART_OF_A_SWEEP, local_problems, slurm_problems
+from .errors import UserError, refuse
+from .launching import PART_OF_A_SWEEP, launcher_problems
 from .manifest import find_checkpoint
-from .sweeping import (
-    Job,
-    corners,
-    grid_jobs,
-    is_grid,
-    is_ours,
-    search_problems,
-    sweep_problems,
-    swept,
-)
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -61,10 +51,10 @@ def prepare(argv: list[str], conf: Path) -> list[str]:
         return argv
     given = list(args.overrides)
     flags = [arg for arg in argv if arg not in given]
-    _refuse([*_grammar_problems(given), *credential_problems(given)])
+    refuse([*_grammar_problems(given), *credential_problems(given)])
     aliases = Aliases(conf)
     overrides = aliases.expand(given)
-    _refuse(aliases.problems)
+    refuse(aliases.problems)
     typed = dict(zip(overrides, given, strict=True))
     if args.cfg:
         if args.multirun:
@@ -87,7 +77,7 @@ def prepare(argv: list[str], conf: Path) -> list[str]:
         raise SystemExit(0)
     recorded = _recorded(overrides)
     overrides = recorded + overrides
-    jobs: list[Job] = []
+    jobs: list[sweeping.Job] = []
     elsewhere = False
     if args.multirun:
         configs, jobs, elsewhere = _check_sweep(overrides, conf, typed)
@@ -118,7 +108,7 @@ def prepare(argv: list[str], conf: Path) -> list[str]:
         asking = {repr(cfg.training.run): cfg for cfg in configs if _asks_for_devices(cfg)}
         for cfg in [] if elsewhere else asking.values():
             problems += machine_problems(cfg, Path(cfg.runs_dir, cfg.name))
-    _refuse(problems)
+    refuse(problems)
     _check_writable(Path(first.runs_dir))
     if first.mode == "train" and not args.multirun and runs.is_first_node(first):
         _claim_run(first, Path(first.runs_dir, first.name))
@@ -157,39 +147,35 @@ def _explain(overrides: list[str], conf: Path, typed: dict[str, str]) -> None:
 
 def _check_sweep(
     overrides: list[str], conf: Path, typed: dict[str, str]
-) -> tuple[list["Config"], list[Job], bool]:
+) -> tuple[list["Config"], list[sweeping.Job], bool]:
     """The configs of a sweep, its jobs as far as they are known, and if they run elsewhere."""
-    given = swept(overrides)
+    given = sweeping.swept(overrides)
     try:
         plain = [o for o in overrides if split_override(o)[1] not in given]
         base = compose(conf, plain, own_section=True)
     except ERRORS:
-        _refuse(list(sweep_problems(overrides, searches=False)))
-        _checked(corners(overrides), conf, typed)  # says what is wrong
+        refuse(sweeping.sweep_problems(overrides, searches=False))
+        _checked(sweeping.corners(overrides), conf, typed)  # says what is wrong
         raise
-    params = base.hydra.sweeper.get("params") or {}
-    keys = {split_override(override)[1] for override in overrides}
-    in_yaml = {str(key): str(value) for key, value in params.items() if str(key) not in keys}
-    overrides = [*(f"{key}={value}" for key, value in in_yaml.items()), *overrides]
-    _refuse([*_grammar_problems(overrides)])
-    _refuse(list(sweep_problems(overrides, searches=not is_grid(base))))
+    in_yaml = sweeping.search_space(base.hydra.sweeper.get("params") or {}, overrides)
+    space = [split_override(override)[1] for override in in_yaml]
+    overrides = [*in_yaml, *overrides]
+    refuse(_grammar_problems(overrides))
+    refuse(sweeping.sweep_problems(overrides, searches=not sweeping.is_grid(base)))
     if base.mode == "train" and int(base.training.processes.nodes) > 1:
         raise UserError(
             f"training.processes.nodes = {base.training.processes.nodes}: a sweep's jobs use one "
             "machine each; expected 1, which RUN_NODES sets, or no --multirun"
         )
-    chosen = base.hydra.runtime.choices
-    if chosen["hydra/launcher"] == "slurm":
-        _refuse(list(slurm_problems()))
-    if chosen["hydra/launcher"] == "local":
-        _refuse(list(local_problems(base.hydra.launcher.at_once)))
-    elsewhere = chosen["hydra/launcher"] not in ("basic", "local", "joblib")
-    if is_grid(base):
-        jobs = grid_jobs(overrides, base)
-        return _checked([job.overrides for job in jobs], conf, typed, in_yaml), jobs, elsewhere
-    if is_ours(base):
-        _refuse(list(search_problems(str(base.sweep.get("sampler")), swept(overrides))))
-    return _checked(corners(overrides), conf, typed, in_yaml), [], elsewhere
+    launcher = base.hydra.runtime.choices["hydra/launcher"]
+    refuse(launcher_problems(launcher, base.hydra.launcher))
+    elsewhere = launcher not in ("basic", "local", "joblib")
+    if sweeping.is_grid(base):
+        jobs = sweeping.grid_jobs(overrides, base)
+        return _checked([job.overrides for job in jobs], conf, typed, space), jobs, elsewhere
+    if sweeping.is_ours(base):
+        refuse(sweeping.search_problems(str(base.sweep.get("sampler")), sweeping.swept(overrides)))
+    return _checked(sweeping.corners(overrides), conf, typed, space), [], elsewhere
 
 
 def _asks_for_devices(cfg: "Config") -> bool:
@@ -242,13 +228,8 @@ def _checked(
             configs.append(checker.check(overrides, one_of_many=len(job_overrides) > 1))
         except UserError as error:
             problems += error.problems
-    _refuse(problems)
+    refuse(problems)
     return configs
-
-
-def _refuse(problems: list[str]) -> None:
-    if problems:
-        raise UserError(*dict.fromkeys(problems))
 
 
 def _grammar_problems(overrides: list[str]) -> Iterator[str]:
