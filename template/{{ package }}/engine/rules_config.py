@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import yaml
 
-from .aliases import ALIAS, Aliases, read_files
+from .aliases import ALIAS, Aliases, read_files, text_of
 from .checking import Checker, nearest
 from .errors import UserError
 
@@ -118,7 +118,7 @@ class Conf:
         self.sections = {path[:i] for path in self.paths for i in range(1, len(path))}
 
     def _add(self, here: Value, node: yaml.Node, group: Key) -> None:
-        text = str(node.value) if isinstance(node, yaml.ScalarNode) else ""
+        text = text_of(node)
         if (alias := ALIAS.fullmatch(text)) and group and len(here.path) == len(group) + 1:
             self.aliases.append((here, (*group, *alias[1].split("."))))
             return
