@@ -109,18 +109,13 @@ def prepare(argv: list[str], conf: Path) -> list[str]:
         for cfg in [] if elsewhere else asking.values():
             problems += machine_problems(cfg, Path(cfg.runs_dir, cfg.name))
     refuse(problems)
-    _check_writable(Path(first.runs_dir))
+    _check_writable(Path(first.runs_dir), f"runs_dir = {first.runs_dir}")
     if first.mode == "train" and not args.multirun and runs.is_first_node(first):
         _claim_run(first, Path(first.runs_dir, first.name))
     if not runs.is_first_node(first):
         # the first node writes the run's files and speaks
         return [*flags, *overrides, "hydra.output_subdir=null", "hydra/job_logging=stdout"]
-    if PART_OF_A_SWEEP not in os.environ:
-        print(f"name={first.name}", flush=True)
-    if recorded:
-        print(f"with {' '.join(recorded)}, as the run recorded", flush=True)
-    for line in _changes(first):
-        print(f"unlike the run: {line}", flush=True)
+    _announce(first, recorded)
     return flags + overrides
 
 
@@ -191,12 +186,9 @@ def _claim_run(cfg: "Config", run: Path) -> None:
         raise UserError(f"name = {cfg.name}: {run} is a file; give another name")
     if any(run.glob(f"*/.hydra/{runs.OVERRIDES}")):
         raise UserError(f"name = {cfg.name}: {run} holds the jobs of a sweep; give another name")
-    existed = run.exists()
-    if existed:
-        _check_writable(run, f"name = {cfg.name}")
+    _check_writable(run, f"name = {cfg.name}")
     runs.lock(run)
-    if existed:
-        check_resume(cfg, run)
+    check_resume(cfg, run)
 
 
 def help_page(conf: Path) -> str:
@@ -276,13 +268,18 @@ def _recorded(overrides: list[str]) -> list[str]:
     return runs.recorded_overrides(run, overrides) if run else []
 
 
-def _changes(cfg: "Config") -> list[str]:
-    """What is not as it was when the run of this checkpoint was trained."""
-    if cfg.mode == "train" or not cfg.checkpoint:
-        return []
+def _announce(cfg: "Config", recorded: list[str]) -> None:
+    """Say the name, and of an evaluation what is and what is not as in the checkpoint's run."""
     from .resuming import unlike_the_run
 
-    return unlike_the_run(cfg, runs.run_of(find_checkpoint(Path(cfg.checkpoint))))
+    if PART_OF_A_SWEEP not in os.environ:
+        print(f"name={cfg.name}", flush=True)
+    if recorded:
+        print(f"with {' '.join(recorded)}, as the run recorded", flush=True)
+    if cfg.mode != "train" and cfg.checkpoint:
+        run = runs.run_of(find_checkpoint(Path(cfg.checkpoint)))
+        for line in unlike_the_run(cfg, run):
+            print(f"unlike the run: {line}", flush=True)
 
 
 def _distinct(configs: list["Config"]) -> list["Config"]:
@@ -294,8 +291,7 @@ def _distinct(configs: list["Config"]) -> list["Config"]:
     return list(kinds.values())
 
 
-def _check_writable(folder: Path, given: str = "") -> None:
-    given = given or f"runs_dir = {folder}"
+def _check_writable(folder: Path, given: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder):

@@ -55,10 +55,10 @@ def shorter(path: Path) -> Path:
 
 def job_name(overrides: Sequence[str]) -> str:
     """A job's directory with another sweeper than ours: all its overrides, never its number."""
-    return readable_name(list(overrides), short=False)
+    return readable_name(overrides, short=False)
 
 
-def readable_name(overrides: list[str], short: bool = True) -> str:
+def readable_name(overrides: Sequence[str], short: bool = True) -> str:
     """`lr=0.0003` for training.optim.lr=3e-4, whatever the order; long ones end in a checksum."""
     split = sorted(of_the_job(overrides), key=lambda parts: parts[1])
     last = Counter(key.rpartition(".")[2] for _, key, _ in split)
