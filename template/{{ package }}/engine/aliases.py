@@ -84,11 +84,6 @@ class Aliases:
                 self.problems.append(f"{given}: {alias} is an alias of {real}; give one of the two")
         return expanded
 
-    def table(self) -> str:
-        """The aliases as lines for the help page."""
-        width = max(map(len, self.targets), default=0)
-        return "\n".join(f"  {name:{width}}  {real}" for name, real in self.targets.items())
-
 
 def split_override(override: str) -> tuple[str, str, str]:
     """`+training.lr=1` to ("+", "training.lr", "=1")."""

@@ -198,10 +198,14 @@ def help_page(conf: Path) -> str:
         for folder in sorted(conf.iterdir())
         if folder.is_dir() and folder.name not in ("hydra", "local")
     }
-    width = max(map(len, groups))
-    listed = "\n".join(f"  {name:{width}}  {options}" for name, options in groups.items())
     page = string.Template((conf / "help.txt").read_text("utf-8"))
-    return page.safe_substitute(groups=listed, aliases=Aliases(conf).table())
+    aliases = _two_columns(Aliases(conf).targets)
+    return page.safe_substitute(groups=_two_columns(groups), aliases=aliases)
+
+
+def _two_columns(rows: dict[str, str]) -> str:
+    width = max(map(len, rows), default=0)
+    return "\n".join(f"  {left:{width}}  {right}" for left, right in rows.items())
 
 
 def _checked(
