@@ -33,13 +33,13 @@ class Aliases:
         sections = {path[:-1] for _, _, leaves in files for path, _, _ in leaves}
         for _, group, leaves in files:
             for path, value, _ in leaves:
-                alias = ALIAS.fullmatch(_text(value))
+                alias = ALIAS.fullmatch(text_of(value))
                 if alias and group and len(path) == len(group) + 1:
                     self.targets.setdefault(".".join(path), ".".join((*group, alias[1])))
         for file, _, leaves in files:
             place = file.relative_to(conf.parent)
             for path, value, line in leaves:
-                self._check(f"{place}:{line}", path, _text(value), sections)
+                self._check(f"{place}:{line}", path, text_of(value), sections)
 
     def _check(
         self, place: str, path: tuple[str, ...], text: str, sections: set[tuple[str, ...]]
@@ -84,11 +84,6 @@ class Aliases:
                 self.problems.append(f"{given}: {alias} is an alias of {real}; give one of the two")
         return expanded
 
-    def table(self) -> str:
-        """The aliases as lines for the help page."""
-        width = max(map(len, self.targets), default=0)
-        return "\n".join(f"  {name:{width}}  {real}" for name, real in self.targets.items())
-
 
 def split_override(override: str) -> tuple[str, str, str]:
     """`+training.lr=1` to ("+", "training.lr", "=1")."""
@@ -104,8 +99,9 @@ def _value(text: str) -> object:
         return text
 
 
-def _text(value: yaml.Node) -> str:
-    return str(value.value) if isinstance(value, yaml.ScalarNode) else ""
+def text_of(node: yaml.Node) -> str:
+    """What a value is written as; nothing for a section or a list."""
+    return str(node.value) if isinstance(node, yaml.ScalarNode) else ""
 
 
 def read_files(conf: Path) -> Iterator[tuple[Path, tuple[str, ...], list[Leaf]]]:

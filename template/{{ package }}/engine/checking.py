@@ -1,6 +1,7 @@
 # Kept by the template; an update merges what you change here.
 """From a composed config to a typed one, with every problem told at once."""
 
+import contextlib
 import copy
 import difflib
 import functools
@@ -21,7 +22,7 @@ from yaml.error import MarkedYAMLError, YAMLError
 from ..config import Config
 from . import credentials
 from .aliases import ALIAS, split_override
-from .composing import ERRORS, compose, is_group, leaves
+from .composing import ERRORS, compose, gives_a_value, is_group, leaves
 from .errors import UserError
 from .origins import origin, origins
 from .runs import shorter
@@ -30,6 +31,7 @@ NEED_A_HEADER = ("experiment", "local")
 HEADER = "a file of this group sets keys of others, so it begins with\n# @package _global_"
 
 Problem = tuple[str, str]  # key, what is wrong with it
+Bases = dict[tuple[str, ...], DictConfig]  # what files compose to, by the groups' choices
 
 
 def typed(cfg: DictConfig) -> Config:
@@ -48,7 +50,7 @@ class Checker:
         self.conf = conf
         self.typed = typed
         self.space = space
-        self.bases: dict[tuple[str, ...], DictConfig] = {}
+        self.bases: Bases = {}
 
     def check(self, overrides: list[str], one_of_many: bool = False) -> Config:
         """Compose and validate one job. Raises UserError with every problem and its place."""
@@ -68,18 +70,13 @@ class Checker:
         """Hydra stops at the first problem; find the others. Raises UserError."""
         told, kept = [], []
         for override in overrides:
-            problem = self._group_problem(override)
-            if problem:
+            if problem := self._group_problem(override):
                 told.append(problem)
             else:
                 kept.append(self.forced(override))
-        try:
-            cfg = compose(self.conf, kept)
-        except ERRORS as second:
-            error = error if not told else second
-            raise UserError(*(told or [composing_problem(error, self.conf)])) from None
-        _, problems = _validate(cfg)
-        told += self._told(problems, kept)
+        with contextlib.suppress(*ERRORS):
+            _, problems = _validate(compose(self.conf, kept))
+            told += self._told(problems, kept)
         raise UserError(*(told or [composing_problem(error, self.conf)])) from None
 
     def _group_problem(self, override: str) -> str | None:
@@ -97,8 +94,8 @@ class Checker:
 
     def forced(self, override: str) -> str:
         """The override with which Hydra accepts a key that is not there."""
-        prefix, key, value = split_override(override)
-        if is_group(self.conf, key) or prefix == "~" or key.startswith("hydra.") or not value:
+        _, key, value = split_override(override)
+        if not gives_a_value(self.conf, override):
             return override
         self.typed.setdefault("++" + key + value, self.typed.get(override, override))
         return "++" + key + value
@@ -133,10 +130,7 @@ class Checker:
 
 
 def quickly(
-    conf: Path,
-    overrides: list[str],
-    bases: dict[tuple[str, ...], DictConfig],
-    own_section: bool = False,
+    conf: Path, overrides: list[str], bases: Bases, own_section: bool = False
 ) -> DictConfig:
     """The same config, but files are composed once for each combination of groups, into `bases`.
 
@@ -163,21 +157,17 @@ def _validate(cfg: DictConfig) -> tuple[Config | None, list[Problem]]:
     problems: list[Problem] = []
     values = resolved(cfg, "", problems)
     if secret := [key for key, _ in leaves(values) if credentials.NAME.fullmatch(key)]:
-        return None, [(key, credentials.refusal(key).removeprefix(key)) for key in secret]
+        return None, [(key, credentials.REFUSED) for key in secret]
     config = None
     try:
         config = Config.model_validate(values)
     except ValidationError as error:
         broken = {key for key, _ in problems}
         details = error.errors()
-        missing = [[str(p) for p in d["loc"]] for d in details if d["type"] == "missing"]
-        problems += _missing([path for path in missing if ".".join(path) not in broken], values)
-        for detail in details:
-            if detail["type"] == "missing":
-                continue
-            key, text = _describe(detail, values, cfg)
-            if key not in broken:
-                problems.append((key, text))
+        missing = [_locate(d["loc"], values)[0] for d in details if d["type"] == "missing"]
+        others = [_describe(d, values, cfg) for d in details if d["type"] != "missing"]
+        problems += _missing([keys for keys in missing if ".".join(keys) not in broken])
+        problems += [problem for problem in others if problem[0] not in broken]
     return (None if problems else config), problems
 
 
@@ -193,33 +183,38 @@ def resolved(node: DictConfig, path: str, problems: list[Problem]) -> dict[str, 
             continue
         try:
             value = node[key]
+            if isinstance(value, ListConfig):
+                value = OmegaConf.to_container(value, resolve=True)
         except OmegaConfBaseException as error:
             problems.append((here, f" = {raw}: {str(error).splitlines()[0]}"))
             continue
         if isinstance(value, DictConfig):
             value = resolved(value, here + ".", problems)
-        elif isinstance(value, ListConfig):
-            try:
-                value = OmegaConf.to_container(value, resolve=True)
-            except OmegaConfBaseException as error:
-                problems.append((here, f" = {raw}: {str(error).splitlines()[0]}"))
-                continue
         values[str(key)] = value
     return values
 
 
-def _describe(detail: Any, values: dict[str, Any], cfg: DictConfig) -> Problem:
-    """A pydantic error as the key and what is wrong with it."""
+def _locate(location: tuple[int | str, ...], values: dict[str, Any]) -> tuple[list[str], Any]:
+    """The keys that lead to where pydantic found an error, and the value there."""
     keys: list[str] = []
     value: Any = values
-    for part in detail["loc"]:
+    for part in location:
         if isinstance(value, dict) and part == value.get("kind") and part not in value:
             continue  # the name of the chosen schema, which is no key
         if isinstance(part, int):
             keys[-1] += f"[{part}]"
         else:
             keys.append(str(part))
-        value = value[part] if _holds(value, part) else None
+        try:
+            value = value[part]
+        except (KeyError, IndexError, TypeError):
+            value = None
+    return keys, value
+
+
+def _describe(detail: Any, values: dict[str, Any], cfg: DictConfig) -> Problem:
+    """A pydantic error as the key and what is wrong with it."""
+    keys, value = _locate(detail["loc"], values)
     context = detail.get("ctx", {})
     if detail["type"] == "conflict":
         keys += str(context["key"]).split(".")
@@ -239,34 +234,20 @@ def _describe(detail: Any, values: dict[str, Any], cfg: DictConfig) -> Problem:
     return key, f" = {_show(value)}: expected {message}"
 
 
-def _missing(paths: list[list[str]], values: dict[str, Any]) -> Iterator[Problem]:
+def _missing(paths: list[list[str]]) -> Iterator[Problem]:
     """Keys without a value, one problem per group, with the lines to add."""
-    groups: dict[str, dict[str, Any]] = {}
-    for path in paths:
-        kind = (values.get(path[0]) or {}).get("kind") if len(path) > 1 else None
-        keys = [part for i, part in enumerate(path) if i != 1 or part != kind]
+    groups: dict[str, Any] = {}
+    for *sections, last in paths:
         node = groups
-        for part in keys[:-1]:
-            node = node.setdefault(part, {})
-        node[keys[-1]] = {}
+        for section in sections:
+            node = node.setdefault(section, {})
+        node[last] = "…"
     for group, missing in groups.items():
-        if not missing:
+        if isinstance(missing, str):
             yield group, f": no value; conf/config.yaml needs\n{group}: …"
-            continue
-        lines = "\n".join(_lines(missing))
-        yield group, f": no value for some keys; extend a file that has them, or add\n{lines}"
-
-
-def _lines(missing: dict[str, Any], depth: int = 0) -> Iterator[str]:
-    for key, inside in missing.items():
-        yield "  " * depth + (f"{key}:" if inside else f"{key}: …")
-        yield from _lines(inside, depth + 1)
-
-
-def _holds(value: Any, part: Any) -> bool:
-    if isinstance(value, dict):
-        return part in value
-    return isinstance(value, list) and isinstance(part, int) and part < len(value)
+        else:
+            lines = OmegaConf.to_yaml(missing).rstrip()
+            yield group, f": no value for some keys; extend a file that has them, or add\n{lines}"
 
 
 def _suggest(keys: list[str], cfg: DictConfig, values: dict[str, Any]) -> str:

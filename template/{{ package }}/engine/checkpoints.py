@@ -17,7 +17,6 @@ from safetensors.torch import save_model as save_weights
 from torch import nn
 
 from ..config import Config
-from ..config.training import Objective
 from . import manifest, runs
 from .errors import UserError
 from .manifest import CHECKPOINTS, newest_checkpoint, read_manifest, sync
@@ -50,7 +49,7 @@ class Checkpoints:
     def __init__(self, run_dir: Path, cfg: Config) -> None:
         self.run_dir = run_dir
         self.settings = cfg.training.checkpoint
-        self.objective: Objective = cfg.training.objective
+        self.objective = cfg.training.objective
         self.config = cfg.model_dump()
         self.at = 0  # the iteration whose weights were saved or restored last
         self.since = time.monotonic()
@@ -132,7 +131,7 @@ class Checkpoints:
         log.warning("%s; the run goes on", text)
 
     def _prune(self) -> None:
-        complete = [c for c in manifest.list_checkpoints(self.run_dir) if manifest.is_complete(c)]
+        complete = manifest.complete_checkpoints(self.run_dir)
         best = manifest.best_checkpoint(complete)
         for old in complete[: -self.settings.keep_last]:
             if old != best:

@@ -20,23 +20,13 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from . import runs
+from . import runs, sweeping
 from .aliases import Aliases, split_override
 from .composing import ERRORS, compose, name_this_run, register
 from .credentials import credential_problems
-from .errors import UserError
-from .launching import PART_OF_A_SWEEP, local_problems, slurm_problems
+from .errors import UserError, refuse
+from .launching import PART_OF_A_SWEEP, launcher_problems
 from .manifest import find_checkpoint
-from .sweeping import (
-    Job,
-    corners,
-    grid_jobs,
-    is_grid,
-    is_ours,
-    search_problems,
-    sweep_problems,
-    swept,
-)
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -61,10 +51,10 @@ def prepare(argv: list[str], conf: Path) -> list[str]:
         return argv
     given = list(args.overrides)
     flags = [arg for arg in argv if arg not in given]
-    _refuse([*_grammar_problems(given), *credential_problems(given)])
+    refuse([*_grammar_problems(given), *credential_problems(given)])
     aliases = Aliases(conf)
     overrides = aliases.expand(given)
-    _refuse(aliases.problems)
+    refuse(aliases.problems)
     typed = dict(zip(overrides, given, strict=True))
     if args.cfg:
         if args.multirun:
@@ -87,7 +77,7 @@ def prepare(argv: list[str], conf: Path) -> list[str]:
         raise SystemExit(0)
     recorded = _recorded(overrides)
     overrides = recorded + overrides
-    jobs: list[Job] = []
+    jobs: list[sweeping.Job] = []
     elsewhere = False
     if args.multirun:
         configs, jobs, elsewhere = _check_sweep(overrides, conf, typed)
@@ -118,19 +108,14 @@ def prepare(argv: list[str], conf: Path) -> list[str]:
         asking = {repr(cfg.training.run): cfg for cfg in configs if _asks_for_devices(cfg)}
         for cfg in [] if elsewhere else asking.values():
             problems += machine_problems(cfg, Path(cfg.runs_dir, cfg.name))
-    _refuse(problems)
-    _check_writable(Path(first.runs_dir))
+    refuse(problems)
+    _check_writable(Path(first.runs_dir), f"runs_dir = {first.runs_dir}")
     if first.mode == "train" and not args.multirun and runs.is_first_node(first):
         _claim_run(first, Path(first.runs_dir, first.name))
     if not runs.is_first_node(first):
         # the first node writes the run's files and speaks
         return [*flags, *overrides, "hydra.output_subdir=null", "hydra/job_logging=stdout"]
-    if PART_OF_A_SWEEP not in os.environ:
-        print(f"name={first.name}", flush=True)
-    if recorded:
-        print(f"with {' '.join(recorded)}, as the run recorded", flush=True)
-    for line in _changes(first):
-        print(f"unlike the run: {line}", flush=True)
+    _announce(first, recorded)
     return flags + overrides
 
 
@@ -157,39 +142,35 @@ def _explain(overrides: list[str], conf: Path, typed: dict[str, str]) -> None:
 
 def _check_sweep(
     overrides: list[str], conf: Path, typed: dict[str, str]
-) -> tuple[list["Config"], list[Job], bool]:
+) -> tuple[list["Config"], list[sweeping.Job], bool]:
     """The configs of a sweep, its jobs as far as they are known, and if they run elsewhere."""
-    given = swept(overrides)
+    given = sweeping.swept(overrides)
     try:
         plain = [o for o in overrides if split_override(o)[1] not in given]
         base = compose(conf, plain, own_section=True)
     except ERRORS:
-        _refuse(list(sweep_problems(overrides, searches=False)))
-        _checked(corners(overrides), conf, typed)  # says what is wrong
+        refuse(sweeping.sweep_problems(overrides, searches=False))
+        _checked(sweeping.corners(overrides), conf, typed)  # says what is wrong
         raise
-    params = base.hydra.sweeper.get("params") or {}
-    keys = {split_override(override)[1] for override in overrides}
-    in_yaml = {str(key): str(value) for key, value in params.items() if str(key) not in keys}
-    overrides = [*(f"{key}={value}" for key, value in in_yaml.items()), *overrides]
-    _refuse([*_grammar_problems(overrides)])
-    _refuse(list(sweep_problems(overrides, searches=not is_grid(base))))
+    in_yaml = sweeping.search_space(base.hydra.sweeper.get("params") or {}, overrides)
+    space = [split_override(override)[1] for override in in_yaml]
+    overrides = [*in_yaml, *overrides]
+    refuse(_grammar_problems(overrides))
+    refuse(sweeping.sweep_problems(overrides, searches=not sweeping.is_grid(base)))
     if base.mode == "train" and int(base.training.processes.nodes) > 1:
         raise UserError(
             f"training.processes.nodes = {base.training.processes.nodes}: a sweep's jobs use one "
             "machine each; expected 1, which RUN_NODES sets, or no --multirun"
         )
-    chosen = base.hydra.runtime.choices
-    if chosen["hydra/launcher"] == "slurm":
-        _refuse(list(slurm_problems()))
-    if chosen["hydra/launcher"] == "local":
-        _refuse(list(local_problems(base.hydra.launcher.at_once)))
-    elsewhere = chosen["hydra/launcher"] not in ("basic", "local", "joblib")
-    if is_grid(base):
-        jobs = grid_jobs(overrides, base)
-        return _checked([job.overrides for job in jobs], conf, typed, in_yaml), jobs, elsewhere
-    if is_ours(base):
-        _refuse(list(search_problems(str(base.sweep.get("sampler")), swept(overrides))))
-    return _checked(corners(overrides), conf, typed, in_yaml), [], elsewhere
+    launcher = base.hydra.runtime.choices["hydra/launcher"]
+    refuse(launcher_problems(launcher, base.hydra.launcher))
+    elsewhere = launcher not in ("basic", "local", "joblib")
+    if sweeping.is_grid(base):
+        jobs = sweeping.grid_jobs(overrides, base)
+        return _checked([job.overrides for job in jobs], conf, typed, space), jobs, elsewhere
+    if sweeping.is_ours(base):
+        refuse(sweeping.search_problems(str(base.sweep.get("sampler")), sweeping.swept(overrides)))
+    return _checked(sweeping.corners(overrides), conf, typed, space), [], elsewhere
 
 
 def _asks_for_devices(cfg: "Config") -> bool:
@@ -205,12 +186,9 @@ def _claim_run(cfg: "Config", run: Path) -> None:
         raise UserError(f"name = {cfg.name}: {run} is a file; give another name")
     if any(run.glob(f"*/.hydra/{runs.OVERRIDES}")):
         raise UserError(f"name = {cfg.name}: {run} holds the jobs of a sweep; give another name")
-    existed = run.exists()
-    if existed:
-        _check_writable(run, f"name = {cfg.name}")
+    _check_writable(run, f"name = {cfg.name}")
     runs.lock(run)
-    if existed:
-        check_resume(cfg, run)
+    check_resume(cfg, run)
 
 
 def help_page(conf: Path) -> str:
@@ -220,10 +198,14 @@ def help_page(conf: Path) -> str:
         for folder in sorted(conf.iterdir())
         if folder.is_dir() and folder.name not in ("hydra", "local")
     }
-    width = max(map(len, groups))
-    listed = "\n".join(f"  {name:{width}}  {options}" for name, options in groups.items())
     page = string.Template((conf / "help.txt").read_text("utf-8"))
-    return page.safe_substitute(groups=listed, aliases=Aliases(conf).table())
+    aliases = _two_columns(Aliases(conf).targets)
+    return page.safe_substitute(groups=_two_columns(groups), aliases=aliases)
+
+
+def _two_columns(rows: dict[str, str]) -> str:
+    width = max(map(len, rows), default=0)
+    return "\n".join(f"  {left:{width}}  {right}" for left, right in rows.items())
 
 
 def _checked(
@@ -242,13 +224,8 @@ def _checked(
             configs.append(checker.check(overrides, one_of_many=len(job_overrides) > 1))
         except UserError as error:
             problems += error.problems
-    _refuse(problems)
+    refuse(problems)
     return configs
-
-
-def _refuse(problems: list[str]) -> None:
-    if problems:
-        raise UserError(*dict.fromkeys(problems))
 
 
 def _grammar_problems(overrides: list[str]) -> Iterator[str]:
@@ -295,13 +272,18 @@ def _recorded(overrides: list[str]) -> list[str]:
     return runs.recorded_overrides(run, overrides) if run else []
 
 
-def _changes(cfg: "Config") -> list[str]:
-    """What is not as it was when the run of this checkpoint was trained."""
-    if cfg.mode == "train" or not cfg.checkpoint:
-        return []
+def _announce(cfg: "Config", recorded: list[str]) -> None:
+    """Say the name, and of an evaluation what is and what is not as in the checkpoint's run."""
     from .resuming import unlike_the_run
 
-    return unlike_the_run(cfg, runs.run_of(find_checkpoint(Path(cfg.checkpoint))))
+    if PART_OF_A_SWEEP not in os.environ:
+        print(f"name={cfg.name}", flush=True)
+    if recorded:
+        print(f"with {' '.join(recorded)}, as the run recorded", flush=True)
+    if cfg.mode != "train" and cfg.checkpoint:
+        run = runs.run_of(find_checkpoint(Path(cfg.checkpoint)))
+        for line in unlike_the_run(cfg, run):
+            print(f"unlike the run: {line}", flush=True)
 
 
 def _distinct(configs: list["Config"]) -> list["Config"]:
@@ -313,8 +295,7 @@ def _distinct(configs: list["Config"]) -> list["Config"]:
     return list(kinds.values())
 
 
-def _check_writable(folder: Path, given: str = "") -> None:
-    given = given or f"runs_dir = {folder}"
+def _check_writable(folder: Path, given: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder):

@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from . import runs
+from .aliases import split_override
 
 PROJECT = Path(__file__).parents[2]
 CONF = PROJECT / "conf"
@@ -61,6 +62,13 @@ def compose(conf: Path, overrides: list[str], own_section: bool = False) -> Dict
 def is_group(conf: Path, key: str) -> bool:
     """Whether an override of this key chooses a file: model=tiny does, training.optim.lr=1 not."""
     return (conf / key.split("@")[0].replace(".", "/")).is_dir()
+
+
+def gives_a_value(conf: Path, override: str) -> bool:
+    """Whether an override sets a key of ours; it may also choose a file, delete, or be Hydra's."""
+    prefix, key, value = split_override(override)
+    is_ours = not key.startswith("hydra.") and not is_group(conf, key)
+    return is_ours and prefix != "~" and bool(value)
 
 
 def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -8,13 +8,9 @@ from .aliases import split_override
 NAME = re.compile(r"(?:.*\.)?(api_key|password|token|secret)", re.IGNORECASE)
 INSIDE = re.compile(r"[{,]\s*['\"]?([\w.]+)['\"]?\s*:")  # the keys of a value like {a: 1, b: 2}
 
-
-def refusal(key: str) -> str:
-    """Why this key is refused; the value is never shown."""
-    return (
-        f"{key}: a credential does not belong in a config, which every run writes to disk\n"
-        "set it in the environment instead, as WANDB_API_KEY or MLFLOW_TRACKING_TOKEN are"
-    )
+# why a key is refused; the value is never shown
+REFUSED = """: a credential does not belong in a config, which every run writes to disk
+set it in the environment instead, as WANDB_API_KEY or MLFLOW_TRACKING_TOKEN are"""
 
 
 def credential_problems(overrides: list[str]) -> list[str]:
@@ -23,4 +19,4 @@ def credential_problems(overrides: list[str]) -> list[str]:
     for override in overrides:
         _, key, value = split_override(override)
         names += [key, *INSIDE.findall(value)]
-    return [refusal(name) for name in names if NAME.fullmatch(name)]
+    return [name + REFUSED for name in names if NAME.fullmatch(name)]

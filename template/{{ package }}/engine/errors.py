@@ -5,9 +5,10 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+MOST_SHOWN = 20
 WORKER_DIED = """\
 a process that reads the data died, often because memory ran out: try a smaller
 training.num_workers, or 0 to see its own error; the same command with name= goes on"""
@@ -19,6 +20,12 @@ class UserError(Exception):
     def __init__(self, *problems: str) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
+
+
+def refuse(problems: Iterable[str]) -> None:
+    """Raises UserError with all of them, if there are any; each is told once."""
+    if different := dict.fromkeys(problems):
+        raise UserError(*different)
 
 
 class Stopped(BaseException):
@@ -36,26 +43,25 @@ class JobFailed(Exception):
 
 
 @contextmanager
-def told_plainly(one_of_many: bool = False, at_most: int = 20) -> Iterator[None]:
+def told_plainly(one_of_many: bool = False) -> Iterator[None]:
     """Print the problems of a UserError and leave with status 2; after a signal, how to go on.
 
     For `one_of_many` jobs in this process, raises JobFailed instead of leaving.
     """
     try:
         yield
-    except UserError as error:
-        _tell(error.problems, at_most)
-        raise (JobFailed(str(error)) if one_of_many else SystemExit(2)) from None
     except BrokenPipeError:  # … | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(141) from None
     except Exception as error:
+        problems = error.problems if isinstance(error, UserError) else ()
         if "DataLoader worker (pid" in str(error):
             # torch raises this wherever the main thread happens to be: once is enough
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            problem = f"{str(error).splitlines()[0]}\n{WORKER_DIED}"
-            _tell((problem,), at_most)
-            raise (JobFailed(problem) if one_of_many else SystemExit(2)) from None
+            problems = (f"{str(error).splitlines()[0]}\n{WORKER_DIED}",)
+        if problems:
+            _tell(problems)
+            raise (JobFailed("\n".join(problems)) if one_of_many else SystemExit(2)) from None
         if one_of_many:
             traceback.print_exc()
         raise
@@ -68,12 +74,12 @@ def told_plainly(one_of_many: bool = False, at_most: int = 20) -> Iterator[None]
         raise SystemExit(130) from None
 
 
-def _tell(problems: tuple[str, ...], at_most: int) -> None:
+def _tell(problems: tuple[str, ...]) -> None:
     count = len(problems)
     print("1 problem:" if count == 1 else f"{count} problems:", file=sys.stderr)
-    for problem in problems[:at_most]:
+    for problem in problems[:MOST_SHOWN]:
         # a data worker sends its error with a traceback before it
         problem = problem.rpartition("UserError: ")[2]
         print("  " + problem.replace("\n", "\n      "), file=sys.stderr)
-    if count > at_most:
-        print(f"  … and {count - at_most} more", file=sys.stderr)
+    if count > MOST_SHOWN:
+        print(f"  … and {count - MOST_SHOWN} more", file=sys.stderr)

@@ -14,11 +14,11 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from .aliases import ALIAS, LOADER, split_override
+from .aliases import ALIAS, split_override
 from .checking import nearest
 from .composing import leaves
 from .errors import UserError
-from .origins import COMMAND_LINE, layers, told
+from .origins import COMMAND_LINE, layers, parsed_files, place_of, told
 
 DIM, PLAIN = "\x1b[2m", "\x1b[0m"
 
@@ -117,20 +117,17 @@ def _resolved(cfg: DictConfig, path: str, raw: Any) -> Any:
 def _file_values(conf: Path) -> dict[str, str]:
     """What stands at each place of the files: {"conf/config.yaml:12:7": "train"}."""
     found: dict[str, str] = {}
-    texts: dict[str, str] = {}
 
-    def visit(node: yaml.Node | None, name: str) -> None:
+    def visit(node: yaml.Node | None, name: str, text: str) -> None:
         if isinstance(node, yaml.MappingNode) and node.value:
             for _, value in node.value:
-                visit(value, name)
+                visit(value, name, text)
         elif node is not None:
-            place = f"{name}:{node.start_mark.line + 1}:{node.start_mark.column + 1}"
-            found[place] = texts[name][node.start_mark.index : node.end_mark.index].rstrip()
+            written = text[node.start_mark.index : node.end_mark.index]
+            found[place_of(node, name)] = written.rstrip()
 
-    for file in conf.rglob("*.yaml"):
-        name = str(file.relative_to(conf.parent))
-        texts[name] = file.read_text("utf-8")
-        visit(yaml.compose(texts[name], Loader=LOADER), name)
+    for name, (text, tree) in parsed_files(conf).items():
+        visit(tree, name, text)
     return found
 
 
@@ -164,6 +161,6 @@ def _tree(entries: list[Entry]) -> Iterator[str]:
 
 def text(value: Any) -> str:
     """As YAML has it."""
-    return (
-        "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-    )
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "null" if value is None else str(value)

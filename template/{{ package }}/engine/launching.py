@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -182,12 +183,12 @@ def _tell(directory: Path, job: JobReturn, done: int, of: int) -> None:
     log.info("%d/%d %s: %s", done, of, directory.name, what)
 
 
+@dataclass
 class Command:
     """A job of submitit: train.py in its own process, which requeues it ahead of a time limit."""
 
-    def __init__(self, arguments: list[str], environment: dict[str, str]) -> None:
-        self.arguments = arguments
-        self.environment = environment
+    arguments: list[str]
+    environment: dict[str, str]
 
     def __call__(self) -> None:
         """Run train.py as the command line would. Raises RuntimeError if it failed."""
@@ -313,17 +314,14 @@ class Slurm(_Launcher):
         return returned(directory, "ended by Slurm (time, memory or scancel)", paths.stderr)
 
 
-def local_problems(at_once: object) -> Iterator[str]:
-    """What keeps hydra/launcher=local from working."""
-    if at_once != "auto" and not (isinstance(at_once, int) and at_once > 0):
+def launcher_problems(launcher: str, settings: DictConfig) -> Iterator[str]:
+    """What keeps hydra/launcher=local or slurm from working here."""
+    at_once = settings.get("at_once", "auto")
+    if launcher == "local" and at_once != "auto" and not (isinstance(at_once, int) and at_once > 0):
         yield f"hydra.launcher.at_once = {at_once}: expected a number of jobs, 1 or more, or auto"
-
-
-def slurm_problems() -> Iterator[str]:
-    """What keeps hydra/launcher=slurm from working here."""
-    if not importlib.util.find_spec("submitit"):
+    if launcher == "slurm" and not importlib.util.find_spec("submitit"):
         yield "hydra/launcher=slurm: the package submitit is missing\npip install -e '.[slurm]'"
-    if not shutil.which("squeue"):
+    if launcher == "slurm" and not shutil.which("squeue"):
         yield (
             "hydra/launcher=slurm: there is no Slurm here (no squeue)\n"
             "give the command on a machine of the cluster, or hydra/launcher=local"

@@ -12,14 +12,13 @@ from . import runs
 from .aliases import Aliases
 from .checking import Checker
 from .checkpoints import load_model
+from .composing import CONF
 from .devices import pick_device
-from .errors import UserError
+from .errors import refuse
 from .manifest import find_checkpoint
 from .resuming import misfit, unlike_the_run
 
 log = logging.getLogger(__name__)
-
-CONF = Path(__file__).parents[2] / "conf"
 
 
 def load(checkpoint: str | Path, *overrides: str) -> tuple[nn.Module, Config]:
@@ -33,11 +32,9 @@ def load(checkpoint: str | Path, *overrides: str) -> tuple[nn.Module, Config]:
     recorded = runs.recorded_overrides(run, list(overrides)) if run else []
     aliases = Aliases(CONF)
     expanded = aliases.expand(list(overrides))
-    if aliases.problems:
-        raise UserError(*aliases.problems)
+    refuse(aliases.problems)
     cfg = Checker(CONF, {}).check([*recorded, *expanded])
-    if problem := misfit(cfg, found, f"load({str(checkpoint)!r})"):
-        raise UserError(problem)
+    refuse(misfit(cfg, found, f"load({str(checkpoint)!r})"))
     for line in unlike_the_run(cfg, run):
         log.warning("unlike the run: %s", line)
     model = load_model(build_model(cfg), found)

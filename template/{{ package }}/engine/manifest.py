@@ -81,9 +81,9 @@ def list_checkpoints(run: Path) -> list[Path]:
     return sorted(file.parent for file in (run / CHECKPOINTS).glob(f"[!.]*/{MANIFEST}"))
 
 
-def is_complete(checkpoint: Path) -> bool:
-    """Whether its manifest holds and its files have the right size; quick, for the large ones."""
-    return damage_of(checkpoint, thorough=False) is None
+def complete_checkpoints(run: Path) -> list[Path]:
+    """Those whose manifest holds and whose files have the right size: quick, for large ones."""
+    return [c for c in list_checkpoints(run) if damage_of(c, thorough=False) is None]
 
 
 def newest_checkpoint(run: Path, tell: bool = False) -> Path | None:
@@ -129,20 +129,19 @@ def find_checkpoint(path: Path, key: str = "checkpoint") -> Path:
     if jobs := sorted(p.parent for p in path.glob(f"*/{CHECKPOINTS}")):
         shown = [f"""'{key}="{job}"'""" for job in jobs[:10]]
         more = [f"… and {len(jobs) - 10} more"] if len(jobs) > 10 else []
-        listed = "\n".join(shown + more)
-        raise UserError(f"{given}: several runs are in it, give one of them:\n{listed}")
+        several = f"{given}: several runs are in it, give one of them:"
+        raise UserError("\n".join([several, *shown, *more]))
     damaged = []
-    found = [checkpoint for checkpoint in list_checkpoints(path) if is_complete(checkpoint)]
+    found = complete_checkpoints(path)
     while (best := best_checkpoint(found)) and (damage := damage_of(best)):
         log.warning("%s is damaged and left out: %s", best, damage)
         damaged.append(f"{best.name} is damaged: {damage}")
         found.remove(best)
-    if best is None and damaged:
-        listed = "\n".join(damaged)
-        raise UserError(f"{given}: no sound checkpoint in it\n{listed}")
-    if best is None:
-        raise UserError(f"{given}: no checkpoint in it; expected runs/NAME or one checkpoint in it")
-    return best
+    if best:
+        return best
+    if damaged:
+        raise UserError("\n".join([f"{given}: no sound checkpoint in it", *damaged]))
+    raise UserError(f"{given}: no checkpoint in it; expected runs/NAME or one checkpoint in it")
 
 
 def _fingerprint(file: Path) -> dict[str, Any]:

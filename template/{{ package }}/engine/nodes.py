@@ -32,9 +32,8 @@ def meet(cfg: Config, run_dir: Path, count: int) -> tuple[Config, Path, TCPStore
             agreed = json.loads(store.get("agreed"))
         except (DistNetworkError, DistStoreError):
             raise UserError(f"node 0 on {processes.first_node} ended before all had met") from None
-        mine = {"node": processes.node}
         config = agreed["config"]
-        config["training"]["processes"] |= mine
+        config["training"]["processes"]["node"] = processes.node
         return Config.model_validate(config), Path(agreed["run_dir"]), store
     if problem := batch_problem(cfg.training, _wait_for_all(cfg, store)):
         raise UserError(problem)
@@ -59,8 +58,10 @@ def _open(cfg: Config) -> TCPStore:
             multi_tenant=True,  # the elastic agent opens its own at the same port
         )
     except (DistNetworkError, DistStoreError) as error:
+        in_use = "EADDRINUSE" in str(error)
+        reason = "the port is in use" if in_use else str(error).splitlines()[0]
         raise UserError(
-            f"training.processes.port = {port}: cannot listen there ({_reason(error)})\n"
+            f"training.processes.port = {port}: cannot listen there ({reason})\n"
             "often another run has it: choose another, or set RUN_PORT on every node"
         ) from None
 
@@ -80,10 +81,6 @@ def _reach(host: str, port: int, seconds: int) -> None:
         f"({reason})\nexpected the host of node 0; RUN_FIRST_NODE sets it, on every node, and "
         "training.processes.join_seconds how long to wait"
     )
-
-
-def _reason(error: Exception) -> str:
-    return "the port is in use" if "EADDRINUSE" in str(error) else str(error).splitlines()[0]
 
 
 def _wait_for_all(cfg: Config, store: TCPStore) -> int:

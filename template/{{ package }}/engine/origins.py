@@ -14,7 +14,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from .aliases import LOADER, split_override
-from .composing import compose, is_group, leaves
+from .composing import compose, gives_a_value, leaves
 
 COMMAND_LINE = "override "
 DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -36,38 +36,45 @@ def layers(conf: Path, overrides: list[str], only: str = "") -> Iterator[dict[st
     key, which is exact where one file serves two keys. Raises composing.ERRORS at the first.
     """
     spent: set[str] = set()
-    texts: dict[Path, str] = {}
-    nodes: dict[Path, yaml.Node | None] = {}
-    for file in conf.rglob("*.yaml"):
-        with contextlib.suppress(UnicodeDecodeError, yaml.YAMLError):  # broken, but not in use
-            text = file.read_text("utf-8")
-            nodes[file] = yaml.compose(text, Loader=LOADER)
-            texts[file] = text
+    files = parsed_files(conf)
+    changed = set(files)
     with tempfile.TemporaryDirectory() as folder:
-        changed = list(texts)
         while True:
-            for file in changed:
-                copy = Path(folder) / file.relative_to(conf)
+            for name in changed:
+                copy = Path(folder, name)
                 copy.parent.mkdir(parents=True, exist_ok=True)
-                name = str(file.relative_to(conf.parent))
-                copy.write_text(_places(texts[file], nodes[file], name, spent), "utf-8")
+                copy.write_text(_places(*files[name], name, spent), "utf-8")
             marked = [_mark(conf, o, i) for i, o in enumerate(overrides)]
             kept = [o for o in marked if o.rpartition("=")[2].strip("'") not in spent]
-            placed = OmegaConf.to_container(compose(Path(folder), kept), resolve=False)
+            placed = OmegaConf.to_container(compose(Path(folder, conf.name), kept), resolve=False)
             flat = {key: str(place) for key, place in leaves(placed) if place != {}}
             yield flat
             new = {place for key, place in flat.items() if only in ("", key)} - spent
             if not new:
                 return
             spent |= new
-            names = {place.partition(":")[0] for place in new}
-            changed = [f for f in texts if str(f.relative_to(conf.parent)) in names]
+            changed = files.keys() & {place.partition(":")[0] for place in new}
+
+
+def parsed_files(conf: Path) -> dict[str, tuple[str, yaml.Node | None]]:
+    """Text and tree of each file, by its name; broken ones are left out, as they are not in use."""
+    found = {}
+    for file in conf.rglob("*.yaml"):
+        with contextlib.suppress(UnicodeDecodeError, yaml.YAMLError):
+            text = file.read_text("utf-8")
+            found[str(file.relative_to(conf.parent))] = text, yaml.compose(text, Loader=LOADER)
+    return found
+
+
+def place_of(node: yaml.Node, name: str) -> str:
+    """Where it stands in the file of this name; the column tells leaves of one line apart."""
+    return f"{name}:{node.start_mark.line + 1}:{node.start_mark.column + 1}"
 
 
 def told(place: str, overrides: list[str], typed: dict[str, str]) -> str:
     """A place as people read it."""
     if not place.startswith(COMMAND_LINE):
-        return place.rpartition(":")[0]  # the line is enough, the column keeps leaves apart
+        return place.rpartition(":")[0]  # the line is enough
     override = overrides[int(place.removeprefix(COMMAND_LINE))]
     return f"the command line: {typed.get(override, override)}"
 
@@ -86,10 +93,8 @@ def origin(key: str, places: dict[str, str]) -> str | None:
 
 
 def _mark(conf: Path, override: str, index: int) -> str:
-    prefix, key, value = split_override(override)
-    if prefix == "~" or is_group(conf, key) or key.startswith("hydra.") or not value:
-        return override
-    return f"++{key}='{COMMAND_LINE}{index}'"
+    key = split_override(override)[1]
+    return f"++{key}='{COMMAND_LINE}{index}'" if gives_a_value(conf, override) else override
 
 
 def _places(text: str, node: yaml.Node | None, name: str, without: set[str]) -> str:
@@ -104,16 +109,13 @@ def _places(text: str, node: yaml.Node | None, name: str, without: set[str]) -> 
 def _place(node: yaml.Node, name: str, without: set[str], top: bool = False) -> Any:
     """file:line:column in place of each leaf; nothing in place of those that are left out."""
     if not isinstance(node, yaml.MappingNode) or not (node.value or top):
-        place = f"{name}:{node.start_mark.line + 1}:{node.start_mark.column + 1}"
+        place = place_of(node, name)
         return None if place in without else place
+    plain = yaml.SafeLoader("").construct_document
     placed = {}
     for key, value in node.value:
         keep = top and key.value in ("defaults", "hydra")
-        inside = _plain(value) if keep else _place(value, name, without)
+        inside = plain(value) if keep else _place(value, name, without)
         if inside is not None:
             placed[key.value] = inside
     return placed
-
-
-def _plain(node: yaml.Node) -> Any:
-    return yaml.load(yaml.serialize(node, Dumper=DUMPER), Loader=LOADER)

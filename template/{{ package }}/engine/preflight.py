@@ -16,18 +16,11 @@ from urllib.request import getproxies, proxy_bypass
 
 from ..checks import METRICS, check_data, check_input
 from ..config import Config
-from ..config.tracker import MLflow, WeightsAndBiases
-from . import runs
+from ..config.tracker import MLflow, Tracker, WeightsAndBiases
+from . import manifest, runs
 from .composing import PROJECT
-from .errors import UserError
-from .manifest import (
-    CHECKPOINTS,
-    damage_of,
-    find_checkpoint,
-    list_checkpoints,
-    newest_checkpoint,
-)
-from .resuming import check_resume, misfit
+from .errors import UserError, refuse
+from .resuming import check_resume, misfit, weights_without_memory
 
 SQLITE = "sqlite:///"
 
@@ -39,42 +32,38 @@ def file_problems(cfg: Config) -> Iterator[str]:
         expected = ", ".join(METRICS)
         yield f"training.objective.metric = {objective.metric}: expected one of {expected}"
     trains = cfg.mode in ("train", "check")
-    if trains and cfg.init and not list_checkpoints(Path(cfg.runs_dir, cfg.name)):
+    if trains and cfg.init and not manifest.list_checkpoints(Path(cfg.runs_dir, cfg.name)):
         yield from checkpoint_problems(cfg, cfg.init, "init")
     if cfg.checkpoint and cfg.mode != "train":
         yield from checkpoint_problems(cfg, cfg.checkpoint, "checkpoint")
-    if trains:
-        yield from tracker_problems(cfg)
+    if trains and (problem := tracker_problem(cfg.tracker)):
+        yield problem
     yield from check_data(cfg)
     if cfg.mode == "recognize" or (cfg.mode == "check" and cfg.input):
         yield from check_input(cfg)
 
 
-def checkpoint_problems(cfg: Config, path: str, key: str) -> Iterator[str]:
+def checkpoint_problems(cfg: Config, path: str, key: str) -> list[str]:
     """Whether the weights that a key names are there, sound, and of this config's model."""
     try:
-        problem = misfit(cfg, find_checkpoint(Path(path), key), f"{key} = {path}")
+        return misfit(cfg, manifest.find_checkpoint(Path(path), key), f"{key} = {path}")
     except UserError as error:
-        problem = str(error)
-    if problem:
-        yield problem
+        return list(error.problems)
 
 
-def tracker_problems(cfg: Config) -> Iterator[str]:
+def tracker_problem(tracker: Tracker) -> str | None:
     """What keeps the tracker from working, found without importing it."""
-    tracker = cfg.tracker
     if tracker.kind != "none" and not importlib.util.find_spec(tracker.kind):
-        yield (
+        return (
             f"tracker = {tracker.kind}: the package {tracker.kind} is missing\n"
             f"pip install -e '.[{tracker.kind}]'"
         )
-    elif isinstance(tracker, WeightsAndBiases) and tracker.mode == "online" and not _wandb_key():
-        yield (
+    if isinstance(tracker, WeightsAndBiases) and tracker.mode == "online" and not _wandb_key():
+        return (
             "tracker = wandb: no key for it\n"
             "set WANDB_API_KEY, or `wandb login`, or tracker.mode=offline, or tracker=none"
         )
-    elif isinstance(tracker, MLflow):
-        yield from _mlflow_problems(tracker)
+    return _mlflow_problem(tracker) if isinstance(tracker, MLflow) else None
 
 
 def _wandb_key() -> bool:
@@ -93,40 +82,38 @@ def _wandb_key() -> bool:
         return False
 
 
-def _mlflow_problems(tracker: MLflow) -> Iterator[str]:
+def _mlflow_problem(tracker: MLflow) -> str | None:
     told = f"tracker.uri = {tracker.uri}"
     ways = "(mlflow server --port 5000), or a file: tracker.uri=sqlite:///mlflow.db"
+    neither = f"{told}: expected http://HOST:PORT of a server {ways}"
     try:
         uri = urlsplit(tracker.uri)
         port = uri.port or (443 if uri.scheme == "https" else 80)
     except ValueError:
-        yield f"{told}: expected http://HOST:PORT of a server {ways}"
-        return
+        return neither
     if uri.password:
-        yield (
+        return (
             "tracker.uri: a password does not belong in a config, which every run writes to disk\n"
             "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment instead"
         )
-    elif uri.scheme == "sqlite":
+    if uri.scheme == "sqlite":
         file = Path(tracker.uri.removeprefix(SQLITE).partition("?")[0]).absolute()
         if not tracker.uri.startswith(SQLITE) or not os.access(file.parent, os.W_OK):
-            yield f"{told}: expected sqlite:///FILE, in a folder that you may write to"
-        elif file.exists() and not _is_sqlite(file):
-            yield f"{told}: expected a new file or one of SQLite's; this is something else"
-    elif uri.scheme in ("http", "https"):
-        if not uri.hostname:
-            yield f"{told}: expected http://HOST:PORT of a server {ways}"
-        elif uri.scheme in getproxies() and not proxy_bypass(uri.hostname):
-            return  # the proxy reaches it, or nobody does
-        else:
-            try:
-                socket.create_connection((uri.hostname, port), tracker.timeout_seconds).close()
-            except (OSError, UnicodeError) as error:
-                yield (
-                    f"{told}: no server answers there ({error})\nstart one {ways}, or tracker=none"
-                )
-    elif uri.scheme.partition("+")[0] not in _mlflow_schemes():
-        yield f"{told}: expected http://HOST:PORT of a server {ways}"
+            return f"{told}: expected sqlite:///FILE, in a folder that you may write to"
+        if file.exists() and not _is_sqlite(file):
+            return f"{told}: expected a new file or one of SQLite's; this is something else"
+        return None
+    if uri.scheme in ("http", "https") and uri.hostname:
+        if uri.scheme in getproxies() and not proxy_bypass(uri.hostname):
+            return None  # the proxy reaches it, or nobody does
+        try:
+            socket.create_connection((uri.hostname, port), tracker.timeout_seconds).close()
+        except (OSError, UnicodeError) as error:
+            return f"{told}: no server answers there ({error})\nstart one {ways}, or tracker=none"
+        return None
+    stores = {"postgresql", "mysql", "mssql", "databricks", "uc"}
+    stores |= {entry.name for entry in entry_points(group="mlflow.tracking_store")}
+    return None if uri.scheme.partition("+")[0] in stores else neither
 
 
 def _is_sqlite(file: Path) -> bool:
@@ -137,12 +124,7 @@ def _is_sqlite(file: Path) -> bool:
         return opened.read(16) in (b"", b"SQLite format 3\0")
 
 
-def _mlflow_schemes() -> set[str]:
-    own = {"postgresql", "mysql", "mssql", "databricks", "uc"}
-    return own | {entry.name for entry in entry_points(group="mlflow.tracking_store")}
-
-
-def machine_problems(cfg: Config, run: Path) -> Iterator[str]:
+def machine_problems(cfg: Config, run: Path) -> list[str]:
     """Device, precision and disk of the machine that will train. Imports torch."""
     from .devices import batch_problem, device_count, precision_problem
 
@@ -150,23 +132,21 @@ def machine_problems(cfg: Config, run: Path) -> Iterator[str]:
     try:
         count = device_count(training.run)
     except UserError as error:
-        yield str(error)
-        return
-    if problem := precision_problem(training.run):
-        yield problem
+        return list(error.problems)
     nodes = training.processes.nodes
-    if nodes == 1 or training.run.devices != "auto":  # else known when they have met
-        problem = batch_problem(training, count * nodes)
-        if problem:
-            yield problem
-    if problem := disk_problem(cfg, run):
-        yield problem
+    known = nodes == 1 or training.run.devices != "auto"  # else when the nodes have met
+    problems = [
+        precision_problem(training.run),
+        batch_problem(training, count * nodes) if known else None,
+        disk_problem(cfg, run),
+    ]
+    return [problem for problem in problems if problem]
 
 
 def disk_problem(cfg: Config, run: Path) -> str | None:
     """Whether the checkpoints that are kept fit on the disk, beside one being written."""
     size = checkpoint_bytes(cfg)
-    there = sum(f.stat().st_size for f in (run / CHECKPOINTS).rglob("*") if f.is_file())
+    there = sum(f.stat().st_size for f in (run / manifest.CHECKPOINTS).rglob("*") if f.is_file())
     kept = cfg.training.checkpoint.keep_last + 2  # the best one, and the one being written
     place = next(path for path in (run, *run.absolute().parents) if path.exists())
     free = shutil.disk_usage(place).free
@@ -181,20 +161,9 @@ def disk_problem(cfg: Config, run: Path) -> str | None:
 
 def checkpoint_bytes(cfg: Config) -> int:
     """About how large a checkpoint of this model is: weights and the optimizer's moments."""
-    import torch
-
-    from ..model import build_model
-
-    with torch.device("meta"):  # shapes alone, no memory
-        state = build_model(cfg).state_dict()
-    weights: int = sum(value.numel() * value.element_size() for value in state.values())
+    tensors = weights_without_memory(cfg).values()
+    weights: int = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
     return weights * (2 if cfg.training.optim.name == "sgd" else 3)
-
-
-def check_machine(cfg: Config, run: Path) -> None:
-    """What a job can know only where it runs. Raises UserError with every problem."""
-    if problems := list(machine_problems(cfg, run)):
-        raise UserError(*problems)
 
 
 def report(cfg: Config, found: list[str], advice: list[str]) -> None:
@@ -209,17 +178,13 @@ def report(cfg: Config, found: list[str], advice: list[str]) -> None:
         check_resume(cfg, run)
     except UserError as error:
         problems += error.problems
-    for finding in broken:
-        if finding.rule == "advice":
-            advice.append(f"{finding.place}: {finding.wrong}\n    {finding.way_out}")
-        else:
-            problems.append(str(finding))
+    problems += [str(it) for it in broken if it.rule != "advice"]
+    advice += [f"{it.place}: {it.wrong}\n    {it.way_out}" for it in broken if it.rule == "advice"]
     for line in _warnings(run):
         print(f"warning: {line}", file=sys.stderr)
     for line in advice:
         print(f"advice: {line}", file=sys.stderr)
-    if problems:
-        raise UserError(*problems)
+    refuse(problems)
     print(*_good(cfg, run), sep="\n")
 
 
@@ -232,8 +197,8 @@ def _warnings(run: Path) -> Iterator[str]:
     elif git["uncommitted"]:
         count = len(git["uncommitted"])
         yield f"{count} files are not committed (git status); record.json keeps the difference"
-    for checkpoint in list_checkpoints(run):
-        if damage := damage_of(checkpoint):
+    for checkpoint in manifest.list_checkpoints(run):
+        if damage := manifest.damage_of(checkpoint):
             yield f"{checkpoint} is damaged and left out: {damage}"
 
 
@@ -242,7 +207,7 @@ def _good(cfg: Config, run: Path) -> Iterator[str]:
 
     training = cfg.training
     count, size = device_count(training.run), checkpoint_bytes(cfg)
-    newest = newest_checkpoint(run)
+    newest = manifest.newest_checkpoint(run)
     going_on = f"goes on from {newest.name}" if newest else "begins at iteration 1"
     yield "config      every value is there and in range"
     yield "rules       kept; make lint looks at every option of conf/ as well"

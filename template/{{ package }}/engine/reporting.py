@@ -19,9 +19,8 @@ import numpy as np
 
 from ..config import Config
 from . import runs
-from .aliases import split_override
 from .composing import leaves
-from .errors import UserError
+from .errors import UserError, refuse
 from .schema import HARMLESS, marked_keys
 
 PAGE, TABLE = "report.html", "report.csv"
@@ -74,8 +73,7 @@ def compare_runs(cfg: Config) -> None:
         for place in places
         if not any(find_runs(place))
     ]
-    if problems:
-        raise UserError(*problems)
+    refuse(problems)
     found = {run.resolve(): run for place in places for run in find_runs(place)}
     known = [read_run(run, Path(cfg.runs_dir)) for run in found.values()]
     folder = places[0] if len(places) == 1 else Path(cfg.runs_dir)
@@ -122,8 +120,8 @@ def read_run(directory: Path, runs_dir: Path) -> Run:
     try:
         config = runs.read_config(directory)
         run.values = dict(leaves(config)) if config else {}
-        given = map(split_override, runs.overrides(directory))
-        run.overrides = {k: _number(v[1:]) for _, k, v in given if runs.is_the_jobs(k)}
+        given = runs.of_the_job(runs.overrides(directory))
+        run.overrides = {key: _number(value[1:]) for _, key, value in given}
     except UserError as error:
         run.remarks.append(str(error))
     if not (directory / runs.CONFIG).is_file():
@@ -198,8 +196,7 @@ def differing(known: Sequence[Run]) -> list[str]:
 
 
 def _is_under(key: str, sections: set[str]) -> bool:
-    parts = key.split(".")
-    return any(".".join(parts[:depth]) in sections for depth in range(1, len(parts) + 1))
+    return any(f"{key}.".startswith(f"{section}.") for section in sections)
 
 
 def state(run: Run) -> str:
@@ -238,9 +235,8 @@ def _entries(record: dict[str, Any]) -> list[dict[str, Any]]:
 def commit(record: dict[str, Any]) -> str | None:
     """The commit that it was made of, with + if there was more."""
     git = record.get("git") or {}
-    return (
-        git["commit"][:8] + ("+" if git.get("uncommitted") else "") if git.get("commit") else None
-    )
+    more = "+" if git.get("uncommitted") else ""
+    return git["commit"][:8] + more if git.get("commit") else None
 
 
 def page(

@@ -1,13 +1,14 @@
 # Kept by the template; an update merges what you change here.
 """Whether a checkpoint may be continued, and whether it fits. Configs are only ever compared."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from ..config import Config
 from . import runs
 from .composing import leaves
-from .errors import UserError
+from .errors import UserError, refuse
 from .manifest import damage_of, list_checkpoints, newest_checkpoint, read_manifest
 from .schema import HARMLESS, NUMBERED, marked_keys
 
@@ -29,9 +30,12 @@ def check_resume(cfg: Config, run: Path) -> None:
                 + "give another name, or resume=force to begin again and replace them"
             )
         return
-    if problem := misfit(cfg, newest, f"name = {cfg.name}"):
-        raise UserError(problem)
-    if cfg.resume == "auto" and (changed := what_learns_differently(cfg, newest)):
+    refuse(misfit(cfg, newest, f"name = {cfg.name}"))
+    # at a constant rate a run of more iterations begins as a shorter one does
+    constant = cfg.training.optim.scheduler.name == "constant"
+    longer = {"training.run.iter_num"} if constant else set()
+    changed = what_learns_differently(cfg, read_manifest(newest)["config"], longer)
+    if cfg.resume == "auto" and changed:
         listed = "\n".join(changed)
         raise UserError(
             f"{run} was trained with another config:\n{listed}\n"
@@ -41,7 +45,7 @@ def check_resume(cfg: Config, run: Path) -> None:
 
 def resume_problems(cfg: Config, run: Path) -> list[str]:
     """What keeps a job of a sweep from going on in its directory, unless it is finished."""
-    if is_a_run(run.parent):
+    if (run.parent / runs.OVERRIDES).is_file():
         return [f"name = {cfg.name}: {run.parent} is a single run; give the sweep another name"]
     if not list_checkpoints(run) or (cfg.resume != "never" and is_finished(cfg, run)):
         return []
@@ -52,33 +56,22 @@ def resume_problems(cfg: Config, run: Path) -> list[str]:
     return []
 
 
-def is_a_run(folder: Path) -> bool:
-    """Whether a folder is a run's own directory, not that of a sweep."""
-    return (folder / runs.OVERRIDES).is_file()
-
-
-def what_learns_differently(cfg: Config, checkpoint: Path) -> list[str]:
+def what_learns_differently(
+    cfg: Config, then: dict[str, Any], except_for: Collection[str] = ()
+) -> list[str]:
     """Lines `key: then …, now …` for what a resumed run may not change unless it is forced."""
-    harmless = marked_keys(cfg, HARMLESS)
-    if cfg.training.optim.scheduler.name == "constant":
-        harmless.add("training.run.iter_num")
-    return _without(harmless, differences(read_manifest(checkpoint)["config"], cfg.model_dump()))
+    harmless = tuple(k + end for k in (*marked_keys(cfg, HARMLESS), *except_for) for end in ":.")
+    return [line for line in differences(then, cfg.model_dump()) if not line.startswith(harmless)]
 
 
 def is_finished(cfg: Config, run: Path) -> bool:
     """Whether a run of this directory came to its end, and learned what it would learn now."""
-    if runs.read_record(run).get("state") != "finished":
-        return False
-    changed = differences(runs.read_config(run), cfg.model_dump())
-    return not _without(marked_keys(cfg, HARMLESS), changed)
+    finished = runs.read_record(run).get("state") == "finished"
+    return finished and not what_learns_differently(cfg, runs.read_config(run))
 
 
-def _without(keys: set[str], lines: list[str]) -> list[str]:
-    return [line for line in lines if not any(line.startswith((f"{k}:", f"{k}.")) for k in keys)]
-
-
-def misfit(cfg: Config, checkpoint: Path, given: str) -> str | None:
-    """Why a checkpoint's weights do not fit the config's model, with the keys to change.
+def misfit(cfg: Config, checkpoint: Path, given: str) -> list[str]:
+    """Why a checkpoint's weights do not fit the config's model, if so, with the keys to change.
 
     Imports torch only where the model or the data differ from those of the checkpoint.
     """
@@ -87,14 +80,14 @@ def misfit(cfg: Config, checkpoint: Path, given: str) -> str | None:
     changed = differences({key: about["config"].get(key, {}) for key in now}, now)
     moved = _compare_places(about["config"], cfg) if changed else []
     if not moved and (not changed or _same_shapes(cfg, checkpoint)):
-        return None
+        return []
     what = "know these by another order" if moved else "do not fit this model"
     changed = moved or changed
     lines = [f"{given}: the weights in {checkpoint} {what}", *changed[:8]]
     if len(changed) > 8:
         lines.append(f"… and {len(changed) - 8} more keys")
     recorded = " ".join(runs.replayed(about["overrides"])) or "the defaults of model and data"
-    return "\n".join([*lines, f"give what it was trained with: {recorded}"])
+    return ["\n".join([*lines, f"give what it was trained with: {recorded}"])]
 
 
 def _compare_places(then: dict[str, Any], cfg: Config) -> list[str]:
@@ -107,16 +100,22 @@ def _compare_places(then: dict[str, Any], cfg: Config) -> list[str]:
     return lines
 
 
-def _same_shapes(cfg: Config, checkpoint: Path) -> bool:
+def weights_without_memory(cfg: Config) -> dict[str, Any]:
+    """The tensors of the config's model, shapes alone. Imports torch."""
     import torch
-    from safetensors import safe_open
 
     from ..model import build_model
+
+    with torch.device("meta"):
+        return build_model(cfg).state_dict()
+
+
+def _same_shapes(cfg: Config, checkpoint: Path) -> bool:
+    from safetensors import safe_open
+
     from .checkpoints import WEIGHTS
 
-    with torch.device("meta"):  # shapes alone, no memory
-        model = build_model(cfg)
-    expected = {name: list(value.shape) for name, value in model.state_dict().items()}
+    expected = {name: list(value.shape) for name, value in weights_without_memory(cfg).items()}
     with safe_open(checkpoint / WEIGHTS, framework="pt") as file:
         found = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
     # of tensors that share memory, a file holds one

@@ -8,19 +8,16 @@ from typing import NamedTuple
 
 import yaml
 
-from .aliases import ALIAS, Aliases, read_files
+from .aliases import ALIAS, Aliases, read_files, text_of
 from .checking import Checker, nearest
 from .errors import UserError
 
 Key = tuple[str, ...]  # a key's names, from the config's root
 
 # one spelling of what goes by several names
-SPELLINGS = {
-    "learning_rate": "lr learningrate",
-    "iter_num": "num_iters n_iters max_iters num_iterations max_iterations "
-    "num_steps n_steps max_steps total_steps train_steps",
-}
-SPELLED = {other: one for one, others in SPELLINGS.items() for other in others.split()}
+SPELLINGS = dict.fromkeys(["lr", "learningrate"], "learning_rate")
+ITERATIONS = "num_iters n_iters max_iters num_iterations max_iterations num_steps n_steps max_steps"
+SPELLINGS |= dict.fromkeys([*ITERATIONS.split(), "total_steps", "train_steps"], "iter_num")
 UNITS = {"s", "sec", "secs", "seconds", "ms", "hz", "khz", "db", "px", "samples", "frames", "steps"}
 # words that say nothing of what is meant
 NEUTRAL = {"base", "current", "default", "init", "initial", "model", "my", "n", "new", "num"}
@@ -58,7 +55,7 @@ def words(name: str) -> tuple[str, ...]:
     """`MY_BATCH_SIZE` and `myBatchSize` to (my, batch, size)."""
     found = [w.lower() for w in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", name)]
     text = f"_{'_'.join(found)}_"
-    for other, one in SPELLED.items():
+    for other, one in SPELLINGS.items():
         text = text.replace(f"_{other}_", f"_{one}_")
     return tuple(text.strip("_").split("_"))
 
@@ -118,7 +115,7 @@ class Conf:
         self.sections = {path[:i] for path in self.paths for i in range(1, len(path))}
 
     def _add(self, here: Value, node: yaml.Node, group: Key) -> None:
-        text = str(node.value) if isinstance(node, yaml.ScalarNode) else ""
+        text = text_of(node)
         if (alias := ALIAS.fullmatch(text)) and group and len(here.path) == len(group) + 1:
             self.aliases.append((here, (*group, *alias[1].split("."))))
             return

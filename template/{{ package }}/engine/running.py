@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..config import Config
 from . import runs
-from .errors import Stopped
+from .errors import Stopped, refuse
 from .stopping import Stop, requeue
 
 log = logging.getLogger(__name__)
@@ -31,14 +31,14 @@ def run(cfg: Config, run_dir: Path) -> float:
             # torch is imported here, so that a signal in its seconds is answered as well
             from ..training import train
             from .curves import draw_curves
-            from .preflight import check_machine
+            from .preflight import machine_problems
             from .processes import launch
             from .record import recorded
             from .resuming import check_resume
 
             if is_first:
                 check_resume(cfg, run_dir)
-            check_machine(cfg, run_dir)
+            refuse(machine_problems(cfg, run_dir))
             with recorded(run_dir) if is_first else nullcontext() as note:
                 objective = launch(train, cfg, run_dir, stop)
                 if note:

@@ -11,7 +11,7 @@ import shlex
 import socket
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -55,25 +55,29 @@ def shorter(path: Path) -> Path:
 
 def job_name(overrides: Sequence[str]) -> str:
     """A job's directory with another sweeper than ours: all its overrides, never its number."""
-    return readable_name(list(overrides), short=False)
+    return readable_name(overrides, short=False)
 
 
-def readable_name(overrides: list[str], short: bool = True) -> str:
+def readable_name(overrides: Sequence[str], short: bool = True) -> str:
     """`lr=0.0003` for training.optim.lr=3e-4, whatever the order; long ones end in a checksum."""
-    split = [split_override(o) for o in sorted(overrides, key=lambda o: split_override(o)[1])]
+    split = sorted(of_the_job(overrides), key=lambda parts: parts[1])
     last = Counter(key.rpartition(".")[2] for _, key, _ in split)
     parts = []
     for prefix, key, value in split:
-        if is_the_jobs(key):
-            name = key.rpartition(".")[2]
-            if last[name] > 1 or name == "name" or not short:
-                name = key
-            parts.append(prefix.replace("+", "") + name + canonical(value))
+        name = key.rpartition(".")[2]
+        if last[name] > 1 or name == "name" or not short:
+            name = key
+        parts.append(prefix.strip("+") + name + canonical(value))
     name = ",".join(parts) or "defaults"
     readable = re.sub(r"[^\w.,=+-]", "_", name)
     if readable == name and len(name) <= LONGEST_NAME:
         return name
     return f"{readable[:LONGEST_NAME]},{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def of_the_job(overrides: Iterable[str]) -> list[tuple[str, str, str]]:
+    """Of a command line, what says what a job is, as prefix, key and value."""
+    return [split for split in map(split_override, overrides) if is_the_jobs(split[1])]
 
 
 def is_the_jobs(key: str) -> bool:
@@ -112,17 +116,17 @@ def overrides(run: Path) -> list[str]:
 def recorded_overrides(run: Path, given: list[str]) -> list[str]:
     """The model and data choices of the run's own command line that are not given anew."""
     keys = {split_override(override)[1] for override in given}
-    kept = []
-    for override in replayed(overrides(run)):
-        key = split_override(override)[1]
-        if key not in keys and re.split(r"[./@]", key)[0] not in keys:
-            kept.append(override)
-    return kept
+    recorded = replayed(overrides(run))
+    return [o for o in recorded if split_override(o)[1] not in keys and _group(o) not in keys]
 
 
 def replayed(overrides: list[str]) -> list[str]:
     """Of a command line, what decides the model and the data."""
-    return [o for o in overrides if re.split(r"[./@]", split_override(o)[1])[0] in REPLAYED]
+    return [o for o in overrides if _group(o) in REPLAYED]
+
+
+def _group(override: str) -> str:
+    return re.split(r"[./@]", split_override(override)[1])[0]
 
 
 def read_config(run: Path) -> dict[str, Any]:

@@ -76,12 +76,10 @@ def _partial(node: Any) -> Any:
         return [_partial(item) for item in node]
     if not isinstance(node, dict):
         return node
+    left_out = ("required", "discriminator", "title", "properties")
+    kept = {key: value for key, value in node.items() if key not in left_out}
     # a file without its kind may fit several types
-    node = {"anyOf" if key == "oneOf" else key: value for key, value in node.items()}
-    for key in ("required", "discriminator", "title"):
-        if not isinstance(node.get(key), dict) or key == "discriminator":
-            node.pop(key, None)
-    partial = {key: _partial(value) for key, value in node.items() if key != "properties"}
+    partial = {"anyOf" if key == "oneOf" else key: _partial(it) for key, it in kept.items()}
     if properties := node.get("properties"):
         partial["properties"] = {key: _or_later(_partial(it)) for key, it in properties.items()}
     return partial

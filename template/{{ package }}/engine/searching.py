@@ -115,22 +115,17 @@ def open_study(
 
 def distribution(override: Override) -> Any:
     """An override's range as Optuna has it. Raises UserError where it has none."""
-    from optuna.distributions import (
-        CategoricalDistribution,
-        FloatDistribution,
-        IntDistribution,
-    )
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     value: Any = override.value()
+    more: dict[str, Any]
     if isinstance(value, IntervalSweep):
-        log_scale = "log" in value.tags
-        ends: list[Any] = [value.start, value.end]
-        whole = all(isinstance(end, int) for end in ends)
-        kind: Any = IntDistribution if whole else FloatDistribution
-        return kind(*ends, log=log_scale)
-    if isinstance(value, RangeSweep):
+        ends, more = (value.start, value.end), {"log": "log" in value.tags}
+    elif isinstance(value, RangeSweep):
         values: list[Any] = list(override.sweep_iterator())
-        whole = all(isinstance(v, int) for v in values)
-        kind = IntDistribution if whole else FloatDistribution
-        return kind(values[0], values[-1], step=value.step)
-    return CategoricalDistribution(list(override.sweep_string_iterator()))
+        ends, more = (values[0], values[-1]), {"step": value.step}
+    else:
+        return CategoricalDistribution(list(override.sweep_string_iterator()))
+    whole = all(isinstance(end, int) for end in ends)
+    kind: Any = IntDistribution if whole else FloatDistribution
+    return kind(*ends, **more)

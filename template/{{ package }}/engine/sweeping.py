@@ -4,11 +4,12 @@
 import csv
 import hashlib
 import importlib.util
+import itertools
 import logging
 import math
 import os
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ class Sweeper(HydraSweeper):
     """Starts what is not finished yet and tells how it all compares."""
 
     def __init__(self, params: DictConfig) -> None:
-        self.params = [f"{key!s}={value}" for key, value in params.items()]
+        self.params = params
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -62,21 +63,16 @@ class Sweeper(HydraSweeper):
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
+    @told_plainly()
     def sweep(self, arguments: list[str]) -> None:
         """Run the jobs. Leaves with status 1 if one has failed."""
-        with told_plainly():
-            self._sweep(arguments)
-
-    def _sweep(self, arguments: list[str]) -> None:
         sweep_dir = Path(self.composed.hydra.sweep.dir)
         sweep_dir.mkdir(parents=True, exist_ok=True)
         from ..config.sweep import Sweep
         from .checking import Checker
 
         settings = Sweep.model_validate(OmegaConf.to_container(self.composed.sweep, resolve=True))
-        given = {split_override(argument)[1] for argument in arguments}
-        space = [o for o in self.params if split_override(o)[1] not in given]
-        overrides = [*space, *arguments]
+        overrides = [*search_space(self.params, arguments), *arguments]
         checker = Checker(CONF, {})
         if is_grid(self.composed):
             jobs = grid_jobs(overrides, self.composed)
@@ -113,6 +109,12 @@ def grid_jobs(overrides: list[str], composed: DictConfig) -> list[Job]:
     return place(jobs, sweep_dir, set(swept(overrides)))
 
 
+def search_space(params: Mapping[Any, Any], overrides: list[str]) -> list[str]:
+    """The values that YAML gives to keys, except where the command line gives others."""
+    given = {split_override(override)[1] for override in overrides}
+    return [f"{key}={value}" for key, value in params.items() if str(key) not in given]
+
+
 def swept(overrides: list[str]) -> dict[str, Override]:
     """The keys that have several values, each with its override; the last one counts."""
     parsed = {o.key_or_group: o for o in OverridesParser.create().parse_overrides(overrides)}
@@ -121,16 +123,13 @@ def swept(overrides: list[str]) -> dict[str, Override]:
 
 def grid(overrides: list[str]) -> list[list[str]]:
     """Every combination, each a list of overrides. Raises UserError for an interval."""
-    jobs: list[list[str]] = [[]]
     for key, override in swept(overrides).items():
         if not override.is_discrete_sweep():
             raise UserError(
                 f"{override.input_line}: a grid has no intervals; name the values of {key}, "
                 "or search (sweep=optuna, or sweep.sampler=tpe)"
             )
-    for values in choices(overrides).values():
-        jobs = [[*job, value] for job in jobs for value in values]
-    return jobs
+    return [list(job) for job in itertools.product(*choices(overrides).values())]
 
 
 def corners(overrides: list[str]) -> list[list[str]]:
@@ -226,12 +225,8 @@ def place(jobs: Sequence[list[str]], sweep_dir: Path, swept: set[str]) -> list[J
 
 def meaning(overrides: Sequence[str]) -> frozenset[str]:
     """What tells one job from another, whatever the order and the spelling of numbers."""
-    parts = []
-    for override in overrides:
-        prefix, key, value = split_override(override)
-        if runs.is_the_jobs(key):
-            parts.append(prefix.replace("+", "") + key + runs.canonical(value))
-    return frozenset(parts)
+    job = runs.of_the_job(overrides)
+    return frozenset(prefix.strip("+") + key + runs.canonical(value) for prefix, key, value in job)
 
 
 def _directories(sweep_dir: Path) -> list[Path]:
@@ -273,60 +268,48 @@ def run_jobs(launcher: Launcher, jobs: list[Job], checker: Any, stop: bool) -> d
 
 def tell(sweep_dir: Path, metric: str, maximize: bool, failed: dict[Path, str]) -> None:
     """Write sweep.csv, the best job first; show it, and the command line of the best."""
-    rows = sorted(_rows(sweep_dir, metric, failed), key=lambda row: _rank(row[metric], maximize))
+    rows = list(_rows(sweep_dir, metric, failed))
     if not rows:
         return
+    sign = -1 if maximize else 1
+    rows.sort(key=lambda row: math.inf if row[metric] is None else sign * row[metric])
     with (sweep_dir / TABLE).open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, list(rows[0]))
         table.writeheader()
         table.writerows(rows)
-    shown = [{**row, metric: _short(row[metric])} for row in rows[:SHOWN_ROWS]]
-    columns = [name for name in rows[0] if name != "job"]
-    widths = {name: max(len(name), *(len(str(row[name])) for row in shown)) for name in columns}
+    lines = [[name for name in rows[0] if name != "job"]]
+    for row in rows[:SHOWN_ROWS]:
+        short = "" if row[metric] is None else f"{row[metric]:.4g}"
+        lines.append([short if name == metric else row[name] for name in lines[0]])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     print()
-    print("  ".join(name.ljust(widths[name]) for name in columns).rstrip())
-    for row in shown:
-        print("  ".join(str(row[name]).ljust(widths[name]) for name in columns).rstrip())
+    for line in lines:
+        print("  ".join(map(str.ljust, line, widths)).rstrip())
     if len(rows) > SHOWN_ROWS:
         print(f"… and {len(rows) - SHOWN_ROWS} more")
     print(f"table: {runs.shorter(sweep_dir / TABLE)}")
     for directory, said in failed.items():
         print(f"failed: {directory.name}: {said.splitlines()[0] if said else 'no word'}")
     best = sweep_dir / str(rows[0]["job"])
-    if rows[0][metric] != "":
-        others = [o for o in _overrides(best) if runs.is_the_jobs(split_override(o)[1])]
+    if rows[0][metric] is not None:
+        others = ["".join(parts) for parts in runs.of_the_job(_overrides(best))]
         print(f"best: {runs.shorter(best)}")
         print(f"  {shlex.join(['python', 'train.py', *others])}")
 
 
 def _rows(sweep_dir: Path, metric: str, failed: dict[Path, str]) -> Iterator[dict[str, Any]]:
     """One for each job in the directory, those of earlier commands too."""
-    found = {path: dict(_values(_overrides(path))) for path in _directories(sweep_dir)}
+    found = {
+        path: {key: value[1:] for _, key, value in runs.of_the_job(_overrides(path))}
+        for path in _directories(sweep_dir)
+    }
     keys = dict.fromkeys(key for values in found.values() for key in values)
     several = [key for key in keys if len({v.get(key, "") for v in found.values()}) > 1]
     for path, values in found.items():
         record = runs.read_record(path)
-        objective = record.get("objective")
         yield {
             "job": path.name,
-            metric: "" if objective is None else objective,
+            metric: record.get("objective"),
             "state": "failed" if path in failed else record.get("state", "failed"),
             **{key: values.get(key, "") for key in several or list(keys)},
         }
-
-
-def _values(overrides: list[str]) -> Iterator[tuple[str, str]]:
-    for override in overrides:
-        _, key, value = split_override(override)
-        if runs.is_the_jobs(key):
-            yield key, value[1:]
-
-
-def _rank(objective: Any, maximize: bool) -> float:
-    if objective == "":
-        return math.inf
-    return -float(objective) if maximize else float(objective)
-
-
-def _short(objective: Any) -> str:
-    return objective if objective == "" else f"{objective:.4g}"

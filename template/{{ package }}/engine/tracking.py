@@ -80,13 +80,8 @@ class Row(NamedTuple):
     """What one call of log brought."""
 
     step: int
-    split: str
-    values: dict[str, float]
+    values: dict[str, float]  # as trackers call them: valid/loss
     time: float
-
-    def named(self) -> dict[str, float]:
-        """As trackers call them: valid/loss."""
-        return {f"{self.split}/{name}": value for name, value in self.values.items()}
 
 
 class _Client(Tracker):
@@ -107,7 +102,8 @@ class _Client(Tracker):
         raise NotImplementedError
 
     def log(self, step: int, split: str, values: dict[str, float]) -> None:
-        self.waiting.append(Row(step, split, values, time.time()))
+        named = {f"{split}/{name}": value for name, value in values.items()}
+        self.waiting.append(Row(step, named, time.time()))
         # a server that is down must not slow training down with every value
         if self.away_until is None or time.monotonic() >= self.away_until:
             self._send()
@@ -175,7 +171,7 @@ class _TensorBoard(_Client):
         writer, self.writer = self.writer or self._open(), None
         for row in rows:
             self.step = row.step
-            for name, value in row.named().items():
+            for name, value in row.values.items():
                 writer.add_scalar(name, value, row.step, walltime=row.time)
         writer.flush()
         self.writer = writer
@@ -243,7 +239,7 @@ class _WeightsAndBiases(_Client):
 
     def send(self, rows: list[Row]) -> None:
         for row in rows:
-            self.run.log({"iteration": row.step, **row.named()})
+            self.run.log({"iteration": row.step, **row.values})
 
     def end(self, state: str) -> None:
         if state == "preempted":
@@ -306,7 +302,7 @@ class _MLflow(_Client):
         metrics = [
             Metric(_mlflow_name(name), value, int(row.time * 1000), row.step)
             for row in rows
-            for name, value in row.named().items()
+            for name, value in row.values.items()
         ]
         self.client.log_batch(self.run_id, metrics=metrics)
 

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from .aliases import split_override
-from .checking import quickly
+from .checking import Bases, quickly
 from .composing import ERRORS
 from .sweeping import swept
 
@@ -25,7 +25,7 @@ def unused_overrides(
 
     `recorded` gives the choices of a checkpoint's run that stand where none are given.
     """
-    bases: dict[tuple[str, ...], DictConfig] = {}
+    bases: Bases = {}
     many = swept(overrides)
     kept = [override for override in overrides if split_override(override)[1] not in many]
     whole = _values(conf, recorded(kept) + kept, bases)
@@ -47,7 +47,7 @@ def unused_overrides(
             kept = rest
 
 
-def _values(conf: Path, overrides: list[str], bases: dict[tuple[str, ...], DictConfig]) -> Any:
+def _values(conf: Path, overrides: list[str], bases: Bases) -> Any:
     """All values, Hydra's own among them but for its record of the command line."""
     cfg: Any = quickly(conf, overrides, bases, own_section=True)
     values: Any = OmegaConf.to_container(cfg, resolve=False)
