@@ -51,6 +51,7 @@ BROKEN: dict[str, tuple[str, str, list[str]]] = {
         f"{DEFAULT}run:\n  seed: ${{.nix\n",
         ["conf/training/broken.yaml", "INTER_CLOSE"],
     ),
+    "a value alone": ("training", "5\n", ["conf/training/broken.yaml: expected KEY: VALUE"]),
     "nothing in it": ("training", "", ["training: no value for some keys", "run: …"]),
     "bytes": ("training", "\udcff\udcfe", ["conf/training/broken.yaml: not UTF-8 text"]),
     "an experiment with a missing option": (

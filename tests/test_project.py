@@ -279,6 +279,15 @@ BAD = {
     "an interpolation": ("'training.lr=${training.nix}'", ["training.nix"]),
     "a slash in the name": ("name=a/b", ["name = a/b", "slash"]),
     "no value": ("training.lr", ["KEY=VALUE"]),
+    "no key": ("=1", ["=1: expected KEY=VALUE"]),
+    "no option": ("model=null", ["model=null: no such option", "base, dryrun, tiny"]),
+    "another config": ("--config-name other", ["conf/ alone", "experiment=NAME"]),
+    "a config to run again": ("--experimental-rerun runs/x", ["conf/ alone"]),
+    "--resolve alone": ("--resolve", ["--cfg job --resolve"]),
+    "a section in a sweep": (
+        "--multirun ++training.processes=5 training.lr=1e-3,1e-4",
+        ["training.processes = 5", "from the command line: ++training.processes=5"],
+    ),
     "a sweep without its flag": ("training.lr=1e-3,1e-4", ["--multirun"]),
     "a bad job in a sweep": ("--multirun training.lr=1e-3,-1", ["training.optim.lr = -1"]),
 }

@@ -81,13 +81,13 @@ class Checker:
 
     def _group_problem(self, override: str) -> str | None:
         prefix, key, value = split_override(override)
-        if prefix == "~" or not is_group(self.conf, key) or value[1:] in ("", "null"):
+        if prefix == "~" or not is_group(self.conf, key):
             return None
         group = self.conf / key.split("@")[0].replace(".", "/")
         options = sorted(path.stem for path in group.glob("*.yaml"))
         options += ["basic"] if key == "hydra/launcher" else []  # Hydra's own
         chosen = value[1:].strip("'\"").removesuffix(".yaml")
-        if chosen in options or (group / f"{chosen}.yaml").is_file() or chosen[0] in "[{":
+        if chosen in options or (group / f"{chosen}.yaml").is_file() or value[1:2] in ("[", "{"):
             return None
         expected = f"expected one of {', '.join(options)}" + nearest(chosen, options)
         return f"{override}: no such option of the group {key}\n{expected}"
@@ -299,7 +299,7 @@ def composing_problem(error: Exception, conf: Path) -> str:
         return f"{place}: its defaults name {missing}, which is not there\n{expected}"
     if where and where[1].split("/")[0] in NEED_A_HEADER and f"@{where[1].split('/')[0]}." in text:
         return f"{file}: {HEADER}"
-    if not text.strip() or isinstance(error, UnicodeDecodeError):
+    if not text.strip() or isinstance(error, UnicodeDecodeError | OSError):
         return "\n".join(_broken_files(conf)) or type(error).__name__
     lines = [line for line in text.splitlines() if line.strip() and "hydra.cc" not in line]
     return "\n".join(lines[:6])
@@ -320,5 +320,5 @@ def _broken_files(conf: Path) -> Iterator[str]:
             yield f"{shorter(file)}: not valid YAML: {str(error).splitlines()[0]}"
         except OmegaConfBaseException as error:
             yield f"{shorter(file)}: {str(error).splitlines()[0]}"
-        except OSError:
-            continue  # nothing but a scalar in it
+        except OSError as error:
+            yield f"{shorter(file)}: {error.strerror or 'expected KEY: VALUE, not a value alone'}"

@@ -49,6 +49,13 @@ def prepare(argv: list[str], conf: Path) -> list[str]:
         raise SystemExit(0)
     if args.hydra_help or args.info or args.shell_completion:
         return argv
+    if args.config_name or args.config_path or args.config_dir or args.experimental_rerun:
+        raise UserError(
+            "--config-name, --config-path, --config-dir, --experimental-rerun: values come from\n"
+            "conf/ alone; what differs belongs in a file of conf/experiment: experiment=NAME"
+        )
+    if args.resolve and not args.cfg:
+        raise UserError("--resolve is for --cfg: --cfg job --resolve")
     given = list(args.overrides)
     flags = [arg for arg in argv if arg not in given]
     refuse([*_grammar_problems(given), *credential_problems(given)])
@@ -81,6 +88,11 @@ def prepare(argv: list[str], conf: Path) -> list[str]:
     elsewhere = False
     if args.multirun:
         configs, jobs, elsewhere = _check_sweep(overrides, conf, typed)
+        if configs[0].mode == "train" and (nodes := configs[0].training.processes.nodes) > 1:
+            raise UserError(
+                f"training.processes.nodes = {nodes}: a sweep's jobs use one machine each\n"
+                "expected 1, which RUN_NODES sets, or no --multirun"
+            )
     else:
         configs = _checked([overrides], conf, typed)
     if configs[0].mode == "report":
@@ -157,11 +169,6 @@ def _check_sweep(
     overrides = [*in_yaml, *overrides]
     refuse(_grammar_problems(overrides))
     refuse(sweeping.sweep_problems(overrides, searches=not sweeping.is_grid(base)))
-    if base.mode == "train" and int(base.training.processes.nodes) > 1:
-        raise UserError(
-            f"training.processes.nodes = {base.training.processes.nodes}: a sweep's jobs use one "
-            "machine each; expected 1, which RUN_NODES sets, or no --multirun"
-        )
     launcher = base.hydra.runtime.choices["hydra/launcher"]
     refuse(launcher_problems(launcher, base.hydra.launcher))
     elsewhere = launcher not in ("basic", "local", "joblib")
@@ -234,8 +241,10 @@ def _grammar_problems(overrides: list[str]) -> Iterator[str]:
         prefix, key, value = split_override(override)
         try:
             parser.parse_override(override)
+            if not re.match(r"\w", key):
+                raise HydraException
         except HydraException:
-            if value and re.fullmatch(r"[\w./@]+", key):
+            if value and re.fullmatch(r"\w[\w./@]*", key):
                 text = value[1:]
                 if text[:1] == "[" and text[-1:] == "]":
                     # a list as a whole in quotes would be a text

@@ -24,8 +24,8 @@ PROJECT = Path(__file__).parents[2]
 CONF = PROJECT / "conf"
 JOB_NAME = "train"  # Hydra's name for train.py, and its log's: composing sets it anew
 
-# what a wrong conf/ makes Hydra raise
-ERRORS = (HydraException, OmegaConfBaseException, YAMLError, UnicodeDecodeError)
+# what a wrong conf/ or choice of files makes Hydra raise; UnicodeDecodeError is a ValueError
+ERRORS = (HydraException, OmegaConfBaseException, YAMLError, ValueError, OSError)
 
 # Hydra 1.3 warns where version_base is missing, Hydra 1.4 where it is given; OmegaConf 2.4, which
 # comes with 1.4, renamed what registers a resolver
