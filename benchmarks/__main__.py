@@ -106,6 +106,8 @@ def main() -> None:
     train, app = [PYTHON, "train.py"], [PYTHON, "app.py"]
     show, torch = [*app, "--cfg", "job"], [PYTHON, "-c", "import torch"]
     small = ["model=dryrun", "training=dryrun"]
+    evaluate = [*train, "mode=evaluate", "checkpoint=runs/dry", "training.eval_batches=1"]
+    subprocess.run([*train, *small, "name=dry"], cwd=project, check=True, capture_output=True)
     rows = []
     for name, ours, floor, floor_name, limit in (
         ("`--cfg job`", [*train, "--cfg", "job"], show, "empty Hydra app `--cfg job`", 1.8),
@@ -115,6 +117,7 @@ def main() -> None:
         ("a negative rate", [*train, "training.lr=-1"], show, "empty app `--cfg job`", 2.5),
         ("`mode=explain`", [*train, "mode=explain"], show, "empty app `--cfg job`", 3.0),
         ("`mode=check`", [*train, "mode=check"], torch, '`python -c "import torch"`', 3.0),
+        ("`mode=evaluate`", evaluate, torch, '`python -c "import torch"`', 3.0),
         ("a dryrun, whole process", [*train, *small], torch, '`python -c "import torch"`', 4.0),
     ):
         rows.append(f"| {name} | {ratio(ours, floor, project, empty)} | {floor_name} | {limit} x |")

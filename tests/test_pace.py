@@ -53,12 +53,14 @@ def test_metrics_have_pace_and_memory_and_the_run_ends_with_them(project: Projec
 def test_slow_data_is_seen_and_a_slow_evaluation_is_not_taken_for_it(render: Render) -> None:
     project = Project(render(project_name="Slow data"))
     items = project.path / "slow_data" / "dialtones.py"
-    sleep = "        data = self.data\n        {condition}__import__('time').sleep(0.5)\n"
+    sleep = "        data = self.data\n        {condition}__import__('time').sleep({seconds})\n"
     text = items.read_text()
-    items.write_text(text.replace("        data = self.data\n", sleep.format(condition=""), 1))
+    items.write_text(
+        text.replace("        data = self.data\n", sleep.format(condition="", seconds=0.2), 1)
+    )
     project.run(f"{DRYRUN} name=slow")
     assert lines(project.path / "runs" / "slow")[-1]["data_wait"] > 0.5
-    evaluation = sleep.format(condition="if self.split == 'valid': ")
+    evaluation = sleep.format(condition="if self.split == 'valid': ", seconds=0.5)
     items.write_text(text.replace("        data = self.data\n", evaluation, 1))
     project.run(f"{DRYRUN} name=quick training.run.eval_every=1")
     for line in lines(project.path / "runs" / "quick")[1:]:  # the first iteration is slow itself
@@ -94,6 +96,15 @@ def test_a_profile_shows_where_the_time_went_and_changes_nothing(project: Projec
     assert "continues after iteration 4 of 6" in done.stdout
     done = project.run(f"{constant} name=watched training.iter_num=8 training.profile=true")
     assert "no profile: 2 iterations are left, and it takes 3" in done.stdout
+
+
+@pytest.mark.task("speech", "vision")
+def test_only_training_waits_for_the_compiler(project: Project, dryrun: str) -> None:
+    """Its import takes as long as that of torch itself."""
+    for mode in ("check", f"evaluate checkpoint=runs/{dryrun}"):
+        done = project.run(f"python -X importtime train.py mode={mode}")
+        assert re.search(r"\| +torch\n", done.stderr)
+        assert "torch._dynamo" not in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -41,30 +41,23 @@ def started(project: Project, command: str, until: str, seconds: int = 240) -> s
 
 
 @pytest.mark.slow
-@pytest.mark.task("speech")
-@pytest.mark.parametrize(
-    "command",
-    [
-        pytest.param("python train.py", marks=pytest.mark.task("speech", "vision")),
-        "python train.py training.optim.lr=3e-4",
-        "python train.py training.lr=3e-4",
-        "python train.py --multirun training.optim.lr=1e-4,3e-4,1e-3",
-    ],
-)
-def test_a_standard_run_starts_and_says_how_long_it_takes(project: Project, command: str) -> None:
-    text = started(project, command, r"about .* for \d+ iterations")
-    assert re.search(project.task.parameters + " parameters", text)
-    if "lr=3e-4" in command:
-        name = re.match(r"name=(.+)\n", text)
-        assert name
-        config = yaml.safe_load((project.path / "runs" / name[1] / "config.yaml").read_text())
-        assert config["training"]["optim"]["lr"] == 3e-4
-
-
-@pytest.mark.slow
-def test_on_a_cpu_a_standard_run_suggests_a_smaller_one(project: Project) -> None:
+def test_a_standard_run_says_how_long_it_takes_and_suggests_a_smaller_one(
+    project: Project,
+) -> None:
     text = started(project, "python train.py", "that is long on a CPU")
+    assert re.search(project.task.parameters + " parameters", text)
+    assert re.search(r"about .* for \d+ iterations", text)
     assert "model=tiny training=fastrun" in text
+
+
+@pytest.mark.task("speech")
+@pytest.mark.parametrize("command", ["training.optim.lr=3e-4", "training.lr=3e-4"])
+def test_a_standard_run_takes_the_real_name_and_the_alias(project: Project, command: str) -> None:
+    text = started(project, f"python train.py {command}", " parameters on ")
+    name = re.match(r"name=(.+)\n", text)
+    assert name
+    config = yaml.safe_load((project.path / "runs" / name[1] / "config.yaml").read_text())
+    assert config["training"]["optim"]["lr"] == 3e-4
 
 
 @pytest.mark.slow

@@ -45,7 +45,8 @@ def set_up_device(run: Run) -> torch.device:
         torch.cuda.init()  # type: ignore[no-untyped-call]  # so that seeds reach it
     if run.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(run.deterministic)
+    if run.deterministic != torch.are_deterministic_algorithms_enabled():
+        torch.use_deterministic_algorithms(run.deterministic)  # imports the compiler: 1 s
     torch.set_float32_matmul_precision("high" if run.precision == "tf32" else "highest")
     return device
 

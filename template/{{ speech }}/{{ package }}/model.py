@@ -1,7 +1,6 @@
 """The network: log spectrogram, subsampling, an encoder, CTC. All sizes arrive as arguments."""
 
-from collections.abc import Callable
-from typing import TypeVar, cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -9,16 +8,6 @@ from torch import Tensor, nn
 
 from .config import Config
 from .data import Batch
-
-Forward = TypeVar("Forward", bound=Callable[..., object])
-
-
-def eager(forward: Forward) -> Forward:
-    """Leave complex numbers and convolutions out of torch.compile.
-
-    Of a convolution it would compile one for each length of audio.
-    """
-    return cast(Forward, torch.compiler.disable(forward))  # type: ignore[no-untyped-call]
 
 
 def is_frame(frames: Tensor, x: Tensor) -> Tensor:
@@ -34,9 +23,10 @@ class Spectrogram(nn.Module):
         self.window_samples = window_samples
         self.hop_samples = hop_samples
         self.dynamic_range_db = dynamic_range_db
-        self.register_buffer("window", torch.hann_window(window_samples), persistent=False)
+        # on the meta device, where a check builds the model, torch would import its compiler for it
+        window = torch.hann_window(window_samples, device="cpu")
+        self.register_buffer("window", window, persistent=False)
 
-    @eager
     def forward(self, audio: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
         """Also return the number of frames of each item, [items]."""
         spectrum = torch.stft(
@@ -65,7 +55,6 @@ class Subsampling(nn.Module):
             for i, stride in enumerate(self.strides)
         )
 
-    @eager
     def forward(self, x: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Also return the number of encoder frames of each item, [items]."""
         for convolution, stride in zip(self.convolutions, self.strides, strict=True):
@@ -105,7 +94,6 @@ class Convolution(nn.Module):
         self.depthwise = nn.Conv1d(dim, dim, kernel_frames, padding=kernel_frames // 2, groups=dim)
         self.out = nn.Linear(dim, dim)
 
-    @eager
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
         """x [items, frames, dim], valid [items, frames]."""
         x = F.glu(self.gate(x)) * valid[:, :, None]
@@ -164,6 +152,17 @@ class Recognizer(nn.Module):
         )
         self.norm = nn.LayerNorm(dim)
         self.classify = nn.Linear(dim, symbols + 1)
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """As torch does, but for convolutions and the spectrogram's complex numbers.
+
+        Of a convolution it would compile one for each length of audio.
+        """
+        for module in self.modules():
+            if isinstance(module, Spectrogram | Subsampling | Convolution):
+                eager = torch.compiler.disable(module.forward)  # type: ignore[no-untyped-call]
+                module.forward = eager  # type: ignore[method-assign]
+        super().compile(*args, **kwargs)
 
     def forward(self, audio: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
         """Audio [items, samples] to log probabilities [items, frames, classes], and the frames."""
