@@ -21,7 +21,11 @@ def draw_curves(run_dir: Path) -> None:
             split, _, metric = key.partition("/")
             panels.setdefault(metric, {})[split] = curve
         rows = -(-len(panels) // COLUMNS)
-        figure = Figure(figsize=(4.5 * COLUMNS, 3.2 * rows), layout="constrained")
+        width, height = 4.5 * COLUMNS, 3.2 * rows
+        figure = Figure(figsize=(width, height))
+        # in inches, for a layout engine would draw it all twice
+        figure.subplots_adjust(0.6 / width, 0.5 / height, 1 - 0.2 / width, 1 - 0.3 / height)
+        figure.subplots_adjust(wspace=0.25, hspace=0.4)
         for place, (metric, curves) in enumerate(panels.items(), start=1):
             axes = figure.add_subplot(rows, COLUMNS, place, title=metric, xlabel="iteration")
             for split, (steps, values) in curves.items():
