@@ -99,9 +99,10 @@ def test_a_profile_shows_where_the_time_went_and_changes_nothing(project: Projec
 
 
 @pytest.mark.task("speech", "vision")
-def test_only_training_waits_for_the_compiler(project: Project, dryrun: str) -> None:
+def test_only_training_waits_for_the_compiler(project: Project) -> None:
     """Its import takes as long as that of torch itself."""
-    for mode in ("check", f"evaluate checkpoint=runs/{dryrun}"):
+    project.run(f"{DRYRUN} name=compiled")
+    for mode in ("check", "evaluate checkpoint=runs/compiled"):
         done = project.run(f"python -X importtime train.py mode={mode}")
         assert re.search(r"\| +torch\n", done.stderr)
         assert "torch._dynamo" not in done.stderr
