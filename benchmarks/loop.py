@@ -297,7 +297,9 @@ def by_length(project: Path) -> Iterator[str]:
 
     for name, iterations, overrides in (("tiny", 300, ["model=tiny"]), ("middle", 50, MIDDLE)):
         often = [f"training.iter_num={iterations}", "training.run.log_every=10"]
-        ratios = [rate("10", *often, *overrides) / rate("null", *often, *overrides) for _ in "abc"]
+        ratios = [
+            rate("10", *often, *overrides) / rate("null", *often, *overrides) for _ in range(3)
+        ]
         what = f"steps per second with `training.loader.bucket=10`, of those without, {name} model"
         yield f"| {what} | {statistics.median(ratios):.2f} | |"
 

@@ -39,8 +39,9 @@ class BatchOrder(Sampler[list[Key]]):
         stop: int,
         share: int = 0,
         shares: int = 1,
-        bucket: int | None = None,
-        length: Callable[[int], float] = float,
+        *,
+        bucket: int | None,
+        length: Callable[[int], float],
     ) -> None:
         self.num_items = num_items
         self.batch_size = batch_size
@@ -75,9 +76,10 @@ class BatchOrder(Sampler[list[Key]]):
         if bucket != self._bucket:
             self._bucket = bucket
             keys = self._drawn(bucket)
+            order = np.arange(self.bucket)
             if self.bucket > 1:
                 keys.sort(key=lambda key: self.length(key[1]))
-            order = np.random.default_rng([self.seed, bucket, 1]).permutation(self.bucket)
+                order = np.random.default_rng([self.seed, bucket, 1]).permutation(order)
             self._batches = [keys[i * self.batch_size :][: self.batch_size] for i in order]
         return self._batches[place]
 

@@ -300,7 +300,7 @@ def composing_problem(error: Exception, conf: Path) -> str:
     if where and where[1].split("/")[0] in NEED_A_HEADER and f"@{where[1].split('/')[0]}." in text:
         return f"{file}: {HEADER}"
     if not text.strip() or isinstance(error, UnicodeDecodeError | OSError):
-        return "\n".join(_broken_files(conf)) or type(error).__name__
+        return "\n".join(_broken_files(conf)) or text or type(error).__name__
     lines = [line for line in text.splitlines() if line.strip() and "hydra.cc" not in line]
     return "\n".join(lines[:6])
 
