@@ -200,42 +200,6 @@ def test_mode_check_gives_advice_and_succeeds(project: Project, tmp_path: Path) 
     assert "rules       kept" in done.stdout
 
 
-UNUSED = {
-    # what is typed: what is listed of it
-    "": "",
-    "training.lr=1e-4": "training.lr=1e-4",
-    "training.optim.lr=0.0001 training.seed=7": "training.optim.lr=0.0001",
-    "model=base training=fastrun tracker=none": "model=base tracker=none",
-    "training.seed=7 training.optim.lr=3e-4 training.seed=7": "training.seed=7",
-    "training.seed=6 training.seed=7": "training.seed=6",
-    "training=fastrun training.lr=1e-4": "",  # which fastrun sets to another
-    "experiment=quick model=tiny": "model=tiny",
-    "mode=check name=check_unused runs_dir=elsewhere": "",
-    "sweep.n_trials=3": "sweep.n_trials=3",
-    "sweep=optuna sweep.n_trials=3": "",
-    "--multirun training.lr=1e-4,1e-3 training.seed=42": "training.seed=42",
-    "--multirun hydra/launcher=local experiment=study hydra.verbose=false": "hydra.verbose=false",
-}
-
-
-@pytest.mark.parametrize("typed", UNUSED)
-def test_mode_check_lists_unused_overrides(project: Project, typed: str) -> None:
-    done = project.run(f"python train.py mode=check {typed}")
-    listed = [line.split()[3] for line in done.stderr.splitlines() if "unused override" in line]
-    assert listed == UNUSED[typed].split(), done.stderr
-    assert done.stderr.count("advice: ") == len(listed)
-
-
-def test_mode_check_knows_what_a_run_recorded(project: Project) -> None:
-    """Choices that the run recorded are repeated: another one is of use, the same is not."""
-    project.run("python train.py model=dryrun training=dryrun name=check_recorded")
-    check = "python train.py mode=check checkpoint=runs/check_recorded"
-    assert "unused" not in project.run(check).stderr
-    assert "unused override: model=dryrun" in project.run(f"{check} model=dryrun").stderr
-    # which is the default, but not what the run recorded
-    assert "unused" not in project.run(f"{check} model=base", status=2).stderr
-
-
 def test_a_key_that_nothing_reads_is_found(project: Project, tmp_path: Path) -> None:
     root = copied(project, tmp_path / "demo")
     conf, types = root / "conf" / "model" / "base.yaml", root / "demo" / "config" / "model.py"

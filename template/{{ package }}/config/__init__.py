@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from ..engine.schema import Harmless, Section, conflict
+from ..engine.schema import Harmless, Section, Text, conflict
 from .data import Data, check_against_model
 from .model import Model
 from .report import Report
@@ -20,16 +20,10 @@ def _folder_name(name: str) -> str:
     return name
 
 
-def _text(value: object) -> object:
-    # name=20261123 and name=1e5 reach us as numbers
-    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
-
-
 def _list(value: object) -> object:
-    return value if value is None or isinstance(value, list) else [_text(value)]
+    return value if value is None or isinstance(value, list) else [value]
 
 
-Text = Annotated[str, Field(min_length=1)]
 Paths = Annotated[list[Text], Field(min_length=1)]
 
 
@@ -37,7 +31,7 @@ class Config(Section):
     """A whole run, as conf/config.yaml and the command line compose it."""
 
     mode: Harmless[Literal["train", "evaluate", "recognize", "check", "explain", "report"]]
-    name: Harmless[Annotated[str, BeforeValidator(_text), AfterValidator(_folder_name)]]
+    name: Harmless[Annotated[Text, AfterValidator(_folder_name)]]
     runs_dir: Harmless[Text]
     checkpoint: Harmless[Text | None]
     input: Harmless[

@@ -1,12 +1,10 @@
 """Types of what --multirun does, and of what its jobs ask a Slurm cluster for."""
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 
-from ..engine.schema import Section
-
-Text = Annotated[str, Field(min_length=1)]
+from ..engine.schema import Section, Text
 
 
 class Sweep(Section):

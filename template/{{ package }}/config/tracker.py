@@ -4,9 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from ..engine.schema import Section
-
-Text = Annotated[str, Field(min_length=1)]
+from ..engine.schema import Section, Text
 
 
 class NoTracker(Section):

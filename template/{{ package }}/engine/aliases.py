@@ -78,7 +78,7 @@ class Aliases:
                     if re.search(rf"(?<![\w.]){re.escape(alias)}(?![\w.])", key + value)
                 ]
         for real, by_key in spellings.items():
-            if len(by_key) > 1 and len({repr(_value(text)) for text in by_key.values()}) > 1:
+            if len(by_key) > 1 and len({repr(read_value(text)) for text in by_key.values()}) > 1:
                 given = " and ".join(f"{key}={text}" for key, text in by_key.items())
                 alias = next(key for key in by_key if key != real)
                 self.problems.append(f"{given}: {alias} is an alias of {real}; give one of the two")
@@ -92,7 +92,8 @@ def split_override(override: str) -> tuple[str, str, str]:
     return match[1] or "", match[2], match[3] or ""
 
 
-def _value(text: str) -> object:
+def read_value(text: str) -> object:
+    """What Hydra makes of the text of a value."""
     try:
         return OverridesParser.create().parse_override(f"key={text}").value()
     except HydraException:

@@ -21,11 +21,12 @@ from yaml.error import MarkedYAMLError, YAMLError
 
 from ..config import Config
 from . import credentials
-from .aliases import ALIAS, split_override
+from .aliases import ALIAS, Aliases, read_value, split_override
 from .composing import ERRORS, compose, gives_a_value, is_group, leaves
-from .errors import UserError
+from .errors import UserError, refuse
 from .origins import origin, origins
 from .runs import shorter
+from .schema import text_keys
 
 NEED_A_HEADER = ("experiment", "local")
 HEADER = "a file of this group sets keys of others, so it begins with\n# @package _global_"
@@ -40,6 +41,26 @@ def typed(cfg: DictConfig) -> Config:
     if config is None:
         raise UserError(*(f"{key}: {text}" for key, text in problems))
     return config
+
+
+def expand(aliases: Aliases, given: list[str]) -> list[str]:
+    """The overrides by their real keys; text stays as it was typed, `name=1e5` as well.
+
+    Raises UserError where an alias is misused.
+    """
+    texts = text_keys(Config)
+    expanded = [_keep_text(override, texts) for override in aliases.expand(given)]
+    refuse(aliases.problems)
+    return expanded
+
+
+def _keep_text(override: str, texts: Collection[str]) -> str:
+    prefix, key, value = split_override(override)
+    if key not in texts or not re.fullmatch(r"=[\w.,+-]+", value):
+        return override
+    parts = value[1:].split(",")
+    kept = [f"'{part}'" if isinstance(read_value(part), int | float) else part for part in parts]
+    return f"{prefix}{key}={','.join(kept)}"
 
 
 class Checker:
@@ -125,8 +146,11 @@ class Checker:
         if not line.isdigit():
             return ""
         text = (self.conf.parent / file).read_text("utf-8").splitlines()[int(line) - 1]
-        set_now = [v for v in re.findall(r"oc\.env:(\w+)", text) if v in os.environ]
-        return "".join(f", the environment's {name}={os.environ[name]}" for name in set_now)
+        return "".join(
+            f", the environment's {name}={value}"
+            for name in re.findall(r"oc\.env:(\w+)", text)
+            if (value := os.environ.get(name)) and not credentials.is_credential(name, value)
+        )
 
 
 def quickly(
@@ -156,7 +180,9 @@ def is_plain_value(override: Override) -> bool:
 def _validate(cfg: DictConfig) -> tuple[Config | None, list[Problem]]:
     problems: list[Problem] = []
     values = resolved(cfg, "", problems)
-    if secret := [key for key, _ in leaves(values) if credentials.NAME.fullmatch(key)]:
+    written: Any = OmegaConf.to_container(cfg, resolve=False)
+    both = [*leaves(written), *leaves(values)]
+    if secret := dict.fromkeys(key for key, value in both if credentials.is_credential(key, value)):
         return None, [(key, credentials.REFUSED) for key in secret]
     config = None
     try:

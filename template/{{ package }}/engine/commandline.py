@@ -22,7 +22,7 @@ from omegaconf import OmegaConf
 
 from . import runs, sweeping
 from .aliases import Aliases, split_override
-from .composing import ERRORS, compose, name_this_run, register
+from .composing import CONF, ERRORS, compose, name_this_run, register
 from .credentials import credential_problems
 from .errors import UserError, refuse
 from .launching import PART_OF_A_SWEEP, launcher_problems
@@ -59,9 +59,9 @@ def prepare(argv: list[str], conf: Path) -> list[str]:
     given = list(args.overrides)
     flags = [arg for arg in argv if arg not in given]
     refuse([*_grammar_problems(given), *credential_problems(given)])
-    aliases = Aliases(conf)
-    overrides = aliases.expand(given)
-    refuse(aliases.problems)
+    from .checking import expand  # pydantic: --help need not wait for it
+
+    overrides = expand(Aliases(conf), given)
     typed = dict(zip(overrides, given, strict=True))
     if args.cfg:
         if args.multirun:
@@ -82,7 +82,7 @@ def prepare(argv: list[str], conf: Path) -> list[str]:
             raise UserError("mode=explain explains one config: leave out --multirun")
         _explain(overrides, conf, typed)
         raise SystemExit(0)
-    recorded = _recorded(overrides)
+    recorded = _recorded(overrides, conf)
     overrides = recorded + overrides
     jobs: list[sweeping.Job] = []
     elsewhere = False
@@ -108,10 +108,7 @@ def prepare(argv: list[str], conf: Path) -> list[str]:
     problems = [problem for cfg in _distinct(configs) for problem in file_problems(cfg)]
     first = configs[0]
     if first.mode == "check":
-        from .unused import unused_overrides
-
-        ours = overrides[len(recorded) :]
-        report(first, problems, list(unused_overrides(conf, ours, typed, _recorded)))
+        report(first, problems)
         raise SystemExit(0)
     if first.mode == "train":
         for cfg, job in zip(configs, jobs, strict=False):
@@ -121,6 +118,11 @@ def prepare(argv: list[str], conf: Path) -> list[str]:
         for cfg in [] if elsewhere else asking.values():
             problems += machine_problems(cfg, Path(cfg.runs_dir, cfg.name))
     refuse(problems)
+    for source in (CONF, Path(__file__).parents[1]):
+        if Path(first.runs_dir, first.name).resolve().is_relative_to(source.resolve()):
+            raise UserError(
+                f"runs_dir = {first.runs_dir}: expected a folder outside {runs.shorter(source)}"
+            )
     _check_writable(Path(first.runs_dir), f"runs_dir = {first.runs_dir}")
     if first.mode == "train" and not args.multirun and runs.is_first_node(first):
         _claim_run(first, Path(first.runs_dir, first.name))
@@ -193,6 +195,8 @@ def _claim_run(cfg: "Config", run: Path) -> None:
         raise UserError(f"name = {cfg.name}: {run} is a file; give another name")
     if any(run.glob(f"*/.hydra/{runs.OVERRIDES}")):
         raise UserError(f"name = {cfg.name}: {run} holds the jobs of a sweep; give another name")
+    if run.is_dir() and any(run.iterdir()) and not any((run / it).exists() for it in runs.OF_A_RUN):
+        raise UserError(f"name = {cfg.name}: {run} holds no run but files; give another name")
     _check_writable(run, f"name = {cfg.name}")
     runs.lock(run)
     check_resume(cfg, run)
@@ -221,7 +225,7 @@ def _checked(
     typed: dict[str, str],
     space: Collection[str] = (),
 ) -> list["Config"]:
-    from .checking import Checker  # pydantic: --help and --cfg need not wait for it
+    from .checking import Checker
 
     checker = Checker(conf, typed, space)
     configs: list[Config] = []
@@ -263,7 +267,7 @@ def _quoted(text: str) -> str:
     return f'"{escaped}"'
 
 
-def _recorded(overrides: list[str]) -> list[str]:
+def _recorded(overrides: list[str], conf: Path) -> list[str]:
     """The model and data choices that evaluate and recognize take from the run's own command."""
     values = {key: value[1:] for _, key, value in map(split_override, overrides)}
     if values.get("mode", "train") == "train" or not values.get("checkpoint"):
@@ -278,7 +282,9 @@ def _recorded(overrides: list[str]) -> list[str]:
         run = runs.run_of(find_checkpoint(Path(str(parsed.value()))))
     except UserError:
         return []  # told with everything else that is wrong
-    return runs.recorded_overrides(run, overrides) if run else []
+    from .resuming import recorded_overrides
+
+    return recorded_overrides(run, overrides, conf) if run else []
 
 
 def _announce(cfg: "Config", recorded: list[str]) -> None:

@@ -13,16 +13,17 @@ import hydra
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from . import runs
 from .aliases import split_override
+from .errors import refuse
+from .hydra_section import JOB_NAME, WHITELIST, hydra_problems, searchpath_problems
 
 PROJECT = Path(__file__).parents[2]
 CONF = PROJECT / "conf"
-JOB_NAME = "train"  # Hydra's name for train.py, and its log's: composing sets it anew
 
 # what a wrong conf/ or choice of files makes Hydra raise; UnicodeDecodeError is a ValueError
 ERRORS = (HydraException, OmegaConfBaseException, YAMLError, ValueError, OSError)
@@ -31,6 +32,7 @@ ERRORS = (HydraException, OmegaConfBaseException, YAMLError, ValueError, OSError
 # comes with 1.4, renamed what registers a resolver
 HYDRA_1_3 = hydra.__version__.startswith("1.3.")
 VERSION_BASE: dict[str, Any] = {"version_base": "1.3"} if HYDRA_1_3 else {}
+HYDRA_MAIN = VERSION_BASE if HYDRA_1_3 else {"execution_whitelist": WHITELIST}
 REGISTER = "register_new_resolver" if HYDRA_1_3 else "register_resolver"
 
 
@@ -48,15 +50,24 @@ def name_this_run() -> None:
 
 
 def compose(conf: Path, overrides: list[str], own_section: bool = False) -> DictConfig:
-    """The config that Hydra would compose, if asked with its own section. Raises ERRORS."""
+    """The config that Hydra would compose, if asked with its own section.
+
+    Raises ERRORS, or UserError where Hydra would run what a config names.
+    """
     register()
+    refuse(searchpath_problems(conf, overrides))
     running = GlobalHydra.instance().hydra  # inside a sweep: Hydra allows one at a time
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(conf.resolve()), job_name=JOB_NAME, **VERSION_BASE):
-            return hydra.compose("config", overrides, return_hydra_config=own_section)
+            composed = hydra.compose("config", overrides, return_hydra_config=True)
     finally:
         GlobalHydra.instance().hydra = running
+    refuse(hydra_problems(composed, conf, overrides))
+    if not own_section:
+        with open_dict(composed):
+            del composed["hydra"]
+    return composed
 
 
 def is_group(conf: Path, key: str) -> bool:

@@ -10,13 +10,13 @@ from ..config import Config
 from ..model import build_model
 from . import runs
 from .aliases import Aliases
-from .checking import Checker
+from .checking import Checker, expand
 from .checkpoints import load_model
 from .composing import CONF
 from .devices import pick_device
 from .errors import refuse
 from .manifest import find_checkpoint
-from .resuming import misfit, unlike_the_run
+from .resuming import misfit, recorded_overrides, unlike_the_run
 
 log = logging.getLogger(__name__)
 
@@ -29,10 +29,8 @@ def load(checkpoint: str | Path, *overrides: str) -> tuple[nn.Module, Config]:
     """
     found = find_checkpoint(Path(checkpoint))
     run = runs.run_of(found)
-    recorded = runs.recorded_overrides(run, list(overrides)) if run else []
-    aliases = Aliases(CONF)
-    expanded = aliases.expand(list(overrides))
-    refuse(aliases.problems)
+    expanded = expand(Aliases(CONF), list(overrides))
+    recorded = recorded_overrides(run, expanded) if run else []
     cfg = Checker(CONF, {}).check([*recorded, *expanded])
     refuse(misfit(cfg, found, f"load({str(checkpoint)!r})"))
     for line in unlike_the_run(cfg, run):

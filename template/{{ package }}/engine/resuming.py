@@ -1,16 +1,61 @@
 # Kept by the template; an update merges what you change here.
 """Whether a checkpoint may be continued, and whether it fits. Configs are only ever compared."""
 
+import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from ..config import Config
 from . import runs
-from .composing import leaves
+from .aliases import split_override
+from .composing import CONF, is_group, leaves
 from .errors import UserError, refuse
 from .manifest import damage_of, list_checkpoints, newest_checkpoint, read_manifest
-from .schema import HARMLESS, NUMBERED, marked_keys
+from .schema import HARMLESS, NUMBERED, groups, marked_keys
+
+# training says how something was learned; the other groups say what, and from which data
+DESCRIBING = [name for name in groups(Config, but=HARMLESS) if name != "training"]
+
+
+def recorded_overrides(run: Path, given: list[str], conf: Path = CONF) -> list[str]:
+    """The choices of model, data and the like on the run's own command line, unless given anew.
+
+    They may be a stranger's: options are names of files in conf/, values are keys of these groups.
+    Raises UserError for others.
+    """
+    keys = {split_override(override)[1] for override in given}
+    recorded = [
+        override
+        for override in _describing(runs.overrides(run))
+        if split_override(override)[1] not in keys and _group(override) not in keys
+    ]
+    refuse(
+        f"{run / runs.OVERRIDES}: it recorded {override}, which conf/ does not have\n"
+        f"give another {_group(override)}=OPTION, or the keys that it set"
+        for override in recorded
+        if not _is_known(override, conf)
+    )
+    return recorded
+
+
+def _is_known(override: str, conf: Path) -> bool:
+    _, key, value = split_override(override)
+    option = value[1:].strip("'\"").removesuffix(".yaml")
+    if not re.fullmatch(r"\w+([./]\w+)*", key):
+        return False
+    if not is_group(conf, key):
+        return True
+    is_name = re.fullmatch(r"\w[\w.+-]*(/\w[\w.+-]*)*", option) and ".." not in option
+    return option == "null" or bool(is_name and (conf / key / f"{option}.yaml").is_file())
+
+
+def _describing(overrides: list[str]) -> list[str]:
+    return [o for o in overrides if _group(o) in (*DESCRIBING, "experiment")]
+
+
+def _group(override: str) -> str:
+    return re.split(r"[./@]", split_override(override)[1])[0]
 
 
 def check_resume(cfg: Config, run: Path) -> None:
@@ -76,7 +121,7 @@ def misfit(cfg: Config, checkpoint: Path, given: str) -> list[str]:
     Imports torch only where the model or the data differ from those of the checkpoint.
     """
     about = read_manifest(checkpoint)
-    now = cfg.model_dump(include={"model", "data"})
+    now = cfg.model_dump(include=set(DESCRIBING))
     changed = differences({key: about["config"].get(key, {}) for key in now}, now)
     moved = _compare_places(about["config"], cfg) if changed else []
     if not moved and (not changed or _same_shapes(cfg, checkpoint)):
@@ -86,7 +131,7 @@ def misfit(cfg: Config, checkpoint: Path, given: str) -> list[str]:
     lines = [f"{given}: the weights in {checkpoint} {what}", *changed[:8]]
     if len(changed) > 8:
         lines.append(f"… and {len(changed) - 8} more keys")
-    recorded = " ".join(runs.replayed(about["overrides"])) or "the defaults of model and data"
+    recorded = " ".join(_describing(about["overrides"])) or "the defaults of model and data"
     return ["\n".join([*lines, f"give what it was trained with: {recorded}"])]
 
 
@@ -136,7 +181,7 @@ def differences(then: dict[str, Any], now: dict[str, Any], path: str = "") -> li
 
 
 def unlike_the_run(cfg: Config, run: Path | None) -> list[str]:
-    """What of the model and the data is not as it was when the run was trained."""
-    now = cfg.model_dump(include={"model", "data"})
+    """What of the model, the data and other such groups is not as it was in the run."""
+    now = cfg.model_dump(include=set(DESCRIBING))
     then = {key: value for key, value in runs.read_config(run).items() if key in now} if run else {}
     return differences(then, now) if then else []

@@ -30,22 +30,25 @@ CONFIG = "config.yaml"
 OVERRIDES = "overrides.yaml"  # .hydra has one too, but of the last command, accepted or not
 RECORD = "record.json"
 LOCK = ".lock"
+OF_A_RUN = (LOCK, ".hydra", OVERRIDES, CHECKPOINTS, "evaluate", "recognize")
 COMMAND = "RUN_COMMAND"  # in the environment: what was typed, for the processes that it starts
 LONGEST_NAME = 120
 
 NOT_IN_A_NAME = ("name", "runs_dir", "resume")
 
-# of the command line that a run recorded, what its model and data need
-REPLAYED = ("model", "data", "experiment")
-
 
 def output_dir(mode: str, runs_dir: str, name: object, checkpoint: str | None) -> str:
-    """runs/NAME to train in; runs/NAME/evaluate/… for what is done with the run NAME later."""
-    folder = str(name)  # name=20261123 arrives as a number
+    """runs/NAME to train in; runs/NAME/evaluate/… for what is done with the run NAME later.
+
+    Nothing is written to a run outside of runs_dir or one that is read-only: its results go to
+    runs/evaluate/… instead.
+    """
     if mode == "train":
-        return str(Path(runs_dir, folder))
+        return str(Path(runs_dir, str(name)))
     run = run_of(Path(checkpoint)) if checkpoint else None
-    return str(Path(run or Path(runs_dir, folder), mode, folder))
+    is_ours = run and run.resolve().is_relative_to(Path(runs_dir).resolve())
+    parent = run if run and is_ours and os.access(run, os.W_OK) else Path(runs_dir)
+    return str(Path(parent, mode, str(name)))
 
 
 def shorter(path: Path) -> Path:
@@ -111,22 +114,6 @@ def go_on_command(name: str) -> str:
 def overrides(run: Path) -> list[str]:
     """The command line of a run, as it was accepted."""
     return list(read_yaml(run / OVERRIDES) or [])
-
-
-def recorded_overrides(run: Path, given: list[str]) -> list[str]:
-    """The model and data choices of the run's own command line that are not given anew."""
-    keys = {split_override(override)[1] for override in given}
-    recorded = replayed(overrides(run))
-    return [o for o in recorded if split_override(o)[1] not in keys and _group(o) not in keys]
-
-
-def replayed(overrides: list[str]) -> list[str]:
-    """Of a command line, what decides the model and the data."""
-    return [o for o in overrides if _group(o) in REPLAYED]
-
-
-def _group(override: str) -> str:
-    return re.split(r"[./@]", split_override(override)[1])[0]
 
 
 def read_config(run: Path) -> dict[str, Any]:

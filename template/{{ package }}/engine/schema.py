@@ -1,9 +1,10 @@
 # Kept by the template; an update merges what you change here.
 """What the types in config/ are built from. No torch here: a wrong config is told at once."""
 
-from typing import Annotated, TypeVar
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 T = TypeVar("T")
@@ -30,6 +31,16 @@ def conflict(key: str, expected: str) -> PydanticCustomError:
     return PydanticCustomError("conflict", "{expected}", {"key": key, "expected": expected})
 
 
+def _in_quotes(value: object) -> object:
+    if isinstance(value, bool | int | float):
+        raise ValueError('text, so in quotes: "1", "no"')
+    return value
+
+
+Text = Annotated[str, BeforeValidator(_in_quotes), Field(min_length=1)]
+"""Text, which YAML would take for a number or a truth value where it looks like one."""
+
+
 def _in_order(bounds: list[float]) -> list[float]:
     if bounds[0] > bounds[1]:
         raise ValueError("[lowest, highest], the lowest first")
@@ -50,3 +61,40 @@ def marked_keys(section: BaseModel, mark: str, path: str = "") -> set[str]:
         elif isinstance(value, BaseModel):
             keys |= marked_keys(value, mark, f"{path}{name}.")
     return keys
+
+
+def alternatives(kind: Any) -> list[Any]:
+    """The types that a value may have: those of a union, and what Annotated wraps."""
+    if get_origin(kind) is Annotated:
+        return alternatives(get_args(kind)[0])
+    if get_origin(kind) in (Union, UnionType):
+        return [one for part in get_args(kind) for one in alternatives(part)]
+    return [kind]
+
+
+def is_section(kind: Any) -> bool:
+    """Whether a type is a section, or each of its alternatives is."""
+    return all(isinstance(one, type) and issubclass(one, Section) for one in alternatives(kind))
+
+
+def groups(config: type[BaseModel], but: str = "") -> list[str]:
+    """The keys that are sections, those with the mark `but` left out."""
+    fields = config.model_fields.items()
+    return [n for n, field in fields if is_section(field.annotation) and but not in field.metadata]
+
+
+def text_keys(section: type[BaseModel]) -> set[str]:
+    """The keys below a section whose values are text and nothing else, whatever the schema."""
+    kinds: dict[str, set[Any]] = {}
+
+    def visit(section: type[BaseModel], path: str) -> None:
+        for name, field in section.model_fields.items():
+            for kind in alternatives(field.annotation):
+                if isinstance(kind, type) and issubclass(kind, Section):
+                    visit(kind, f"{path}{name}.")
+                else:
+                    items = get_args(kind) if get_origin(kind) is list else (kind,)
+                    kinds.setdefault(path + name, set()).update(alternatives(items[0]))
+
+    visit(section, "")
+    return {key for key, found in kinds.items() if found <= {str, type(None)}}

@@ -14,10 +14,9 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from ..config import Config
 from .aliases import Aliases
-from .schema import Section
+from .schema import Section, groups
 
 FOLDER = Path(".vscode", "schemas")
-GROUPS = ("model", "training", "data", "tracker")
 
 # what stands for a value: an interpolation, or Hydra's mark of a value that must be given
 LATER = {"type": "string", "pattern": r"\$\{|^\?\?\?$"}
@@ -53,7 +52,8 @@ def schemas(conf: Path) -> dict[str, str]:
     """The text of each schema by its file's name; config.json is of files that set any group."""
     aliases = Aliases(conf).targets
     found: dict[str, Any] = {"config": Config}
-    found |= {name: Config.model_fields[name].annotation for name in GROUPS}
+    chosen = [name for name in groups(Config) if (conf / name).is_dir()]
+    found |= {name: Config.model_fields[name].annotation for name in chosen}
     texts = {}
     for name, kind in found.items():
         schema = _partial(TypeAdapter(kind).json_schema(schema_generator=Described))

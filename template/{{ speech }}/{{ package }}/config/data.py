@@ -11,7 +11,7 @@ from pydantic import (
     model_validator,
 )
 
-from ..engine.schema import Harmless, Numbered, Range, Section, conflict
+from ..engine.schema import Harmless, Numbered, Range, Section, Text, conflict
 from .model import Model
 
 Split = Literal["train", "valid", "test"]
@@ -23,8 +23,7 @@ def _no_symbol_twice(vocabulary: str) -> str:
     return vocabulary
 
 
-Vocabulary = Annotated[str, Field(min_length=1), AfterValidator(_no_symbol_twice)]
-Text = Annotated[str, Field(min_length=1)]
+Vocabulary = Annotated[Text, AfterValidator(_no_symbol_twice)]
 
 
 class Items(Section):

@@ -4,25 +4,17 @@ from typing import Annotated, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
     Field,
     NonNegativeInt,
     PositiveInt,
     model_validator,
 )
 
-from ..engine.schema import Harmless, Numbered, Range, Section, conflict
+from ..engine.schema import Harmless, Numbered, Range, Section, Text, conflict
 from .model import Model
 
 Split = Literal["train", "valid", "test"]
-Text = Annotated[str, Field(min_length=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
-
-
-def _in_quotes(name: object) -> object:
-    if isinstance(name, bool | int | float):
-        raise ValueError('text, so in quotes: "1", "no"')
-    return name
 
 
 def _no_class_twice(classes: list[str]) -> list[str]:
@@ -37,8 +29,7 @@ def _above_zero(bounds: list[float]) -> list[float]:
     return bounds
 
 
-Class = Annotated[Text, BeforeValidator(_in_quotes)]
-Classes = Annotated[list[Class], Field(min_length=2), AfterValidator(_no_class_twice)]
+Classes = Annotated[list[Text], Field(min_length=2), AfterValidator(_no_class_twice)]
 Factors = Annotated[Range, AfterValidator(_above_zero)]
 
 
