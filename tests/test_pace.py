@@ -87,10 +87,9 @@ def test_a_profile_shows_where_the_time_went_and_changes_nothing(project: Projec
     assert len(steps) == 2, "training.profiler.record of dryrun"
     table = (trace.parent / "table.txt").read_text()
     assert table in done.stdout
-    assert len(table.splitlines()) == 2 + 12
-    shares = [float(share) for share in re.findall(r"^ *([\d.]+)%", table, re.MULTILINE)]
+    shares = [float(share) for share in re.findall(r"^ *\S+ +([\d.]+)%", table, re.MULTILINE)]
     assert shares == sorted(shares, reverse=True)
-    assert 30 < sum(shares) <= 100
+    assert len(shares) == 12, "training.profiler.rows"
 
     done = project.run(f"{constant} name=watched training.iter_num=6")
     assert "continues after iteration 4 of 6" in done.stdout

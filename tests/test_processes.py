@@ -82,29 +82,6 @@ def test_a_process_that_is_killed_ends_the_run_with_its_number(project: Project)
     assert len(said.rpartition("iteration")[2].splitlines()) < 8, said
 
 
-@pytest.mark.task("speech")
-def test_a_process_that_is_killed_is_started_again(project: Project) -> None:
-    more = "training.devices=2 training.iter_num=60 training.checkpoint.every=5"
-    project.run(f"python train.py {SMALL} {more} name=unharmed")
-    more += " training.processes.max_restarts=1"
-    process = start(project, f"{SMALL} {more} name=harmed", "iteration 20/")
-    os.kill(children(process.pid, "spawn_main")[-1], signal.SIGKILL)
-    said, _ = process.communicate()
-    assert process.returncode == 0, said
-    assert "a process has died: restart 1 of 1" in said
-    assert re.search(r"continues after iteration (15|20|25|30) of 60", said), said
-    assert weights(project.path / "runs/harmed") == weights(project.path / "runs/unharmed")
-
-
-@pytest.mark.task("speech")
-def test_a_mistake_is_told_once_and_not_tried_again(project: Project) -> None:
-    more = "training.devices=2 training.processes.max_restarts=3 training.lr=1e30"
-    done = project.run(f"python train.py {SMALL} {more} name=hopeless", status=2)
-    assert done.stderr.count("the loss is nan at iteration") == 1
-    assert "iteration 1/4" in done.stdout
-    assert done.stdout.count("iteration 1/4") == 1, "only the first attempt trains"
-
-
 def on_node(project: Project, node: int, port: int, command: str) -> "subprocess.Popen[str]":
     variables = {"RUN_NODES": "2", "RUN_NODE": str(node), "RUN_PORT": str(port)}
     return subprocess.Popen(

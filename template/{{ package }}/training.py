@@ -17,7 +17,7 @@ from .engine.loaders import eval_loader, items_of_batch, train_loader
 from .engine.manifest import find_checkpoint, newest_checkpoint
 from .engine.metrics import MetricsFile, Pace, ProgressBar, Recent
 from .engine.processes import agree, parallel, share, synchronized
-from .engine.profiling import Profiler
+from .engine.profiling import profiler
 from .engine.record import begin_record
 from .engine.stopping import Stop, until
 from .engine.tracking import open_tracker
@@ -63,7 +63,7 @@ def train(cfg: Config, run_dir: Path, stop: Stop) -> float:
     with (
         open_tracker(cfg, run_dir, start) as tracker,
         ProgressBar(run.iter_num, start, run.estimate_after, device.type) as bar,
-        Profiler(cfg.training, run_dir, device, run.iter_num - start) as profiler,
+        profiler(cfg.training, run_dir, device, run.iter_num - start) as profile_step,
     ):
         pace.restart(start)
         while True:
@@ -140,7 +140,7 @@ def train(cfg: Config, run_dir: Path, stop: Stop) -> float:
                 metrics.write(now, "train", values)
                 tracker.log(now, "train", values)
                 bar.show(now, values)
-            profiler.step()
+            profile_step()
     pace.tell(peak_memory(device))
     return conclude(progress, cfg)
 

@@ -123,8 +123,6 @@ class Processes(Section):
     """The host where the others find node 0."""
     port: Annotated[int, Field(ge=1, le=65535)]
     join_seconds: PositiveInt
-    max_restarts: NonNegativeInt
-    """After a process has died; each restart begins at the last checkpoint."""
     shutdown_seconds: PositiveInt
 
     @model_validator(mode="after")

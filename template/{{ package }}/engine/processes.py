@@ -21,7 +21,6 @@ import torch.distributed as dist
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 from torch import Tensor, nn
-from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 from torch.nn.parallel import DistributedDataParallel
 
 from ..config import Config
@@ -63,7 +62,7 @@ def launch(train: Train, cfg: Config, run_dir: Path, stop: Stop) -> float:
             rdzv_backend="c10d",
             rdzv_endpoint="localhost:0",  # any free port
             local_addr="localhost",
-            max_restarts=processes.max_restarts,
+            max_restarts=0,  # the same command resumes, and a scheduler requeues
             signals_to_handle="SIGQUIT",  # the others are ours: see Stop
             shutdown_timeout=processes.shutdown_seconds,
         )
@@ -73,11 +72,9 @@ def launch(train: Train, cfg: Config, run_dir: Path, stop: Stop) -> float:
             config.rdzv_endpoint = f"{processes.first_node}:{processes.port}"
             config.local_addr = None
             config.rdzv_configs = {"rank": processes.node, "timeout": processes.join_seconds}
-        refused = Path(folder, "refused")  # a mistake of the user's, which no restart mends
-        given = (train, cfg, run_dir, stop, job_logging, refused)
         try:
             with kept_from_children():
-                results = elastic_launch(config, _process)(*given)
+                results = elastic_launch(config, _process)(train, cfg, run_dir, stop, job_logging)
         except ChildFailedError as error:
             if stop.is_set():  # while they were starting
                 raise Stopped(stop.signal) from None
@@ -89,24 +86,13 @@ def launch(train: Train, cfg: Config, run_dir: Path, stop: Stop) -> float:
 
 
 def _process(
-    train: Train,
-    cfg: Config,
-    run_dir: Path,
-    stop: Stop,
-    job_logging: dict[str, Any],
-    refused: Path,
+    train: Train, cfg: Config, run_dir: Path, stop: Stop, job_logging: dict[str, Any]
 ) -> float | None:
     """What each process does; None if it was asked to stop."""
     ignore_signals()
-    if refused.exists():
-        raise UserError(refused.read_text("utf-8"))
     threading.Thread(target=_leave_with, args=(os.getppid(), stop), daemon=True).start()
     logging.config.dictConfig(job_logging)
     rank, local_rank = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])
-    restarts = int(os.environ["TORCHELASTIC_RESTART_COUNT"])
-    if restarts and not rank:
-        at_most = cfg.training.processes.max_restarts
-        log.warning("a process has died: restart %d of %d", restarts, at_most)
     if rank:
         logging.getLogger().setLevel(logging.WARNING)
         for handler in logging.getLogger().handlers:
@@ -116,26 +102,11 @@ def _process(
         torch.cuda.set_device(local_rank)
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, cores_here() // int(os.environ["LOCAL_WORLD_SIZE"])))
-    # torch would use one store for all attempts, in which the dead are still listed
-    agents_store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
-    dist.init_process_group(
-        "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
-        store=PrefixStore(f"attempt {restarts}", agents_store),
-        rank=rank,
-        world_size=int(os.environ["WORLD_SIZE"]),
-    )
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
         return train(cfg, run_dir, stop)
     except Stopped:
         return None
-    except UserError as error:
-        refused.write_text(str(error), "utf-8")
-        raise
-    except Exception as error:
-        # the last one is told at the end; that another process is gone, by what ended that one
-        if restarts < cfg.training.processes.max_restarts and not _lost_another(repr(error)):
-            log.exception("process %d", rank)
-        raise
     finally:
         dist.destroy_process_group()
 

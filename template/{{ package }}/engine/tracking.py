@@ -139,7 +139,7 @@ class _TensorBoard(_Client):
     def __init__(
         self, tracker: TensorBoard, values: dict[str, Any], run_dir: Path, start: int
     ) -> None:
-        from tensorboard.plugins.hparams.plugin_data_pb2 import SessionStartInfo
+        from torch.utils.tensorboard.summary import hparams
 
         super().__init__(tracker)
         self.folder = run_dir / "tensorboard"
@@ -150,20 +150,14 @@ class _TensorBoard(_Client):
         flat = dict(leaves(values))
         rows = [f"| {key} | {_cell(value)} |" for key, value in flat.items()]
         record = textwrap.indent(json.dumps(runs.read_record(run_dir), indent=2), "    ")
-        session = SessionStartInfo(start_time_secs=time.time())
-        for key, value in flat.items():
-            if isinstance(value, bool):
-                session.hparams[key].bool_value = value
-            elif isinstance(value, int | float):
-                session.hparams[key].number_value = value
-            else:
-                session.hparams[key].string_value = str(value)
+        plain = {k: v if isinstance(v, int | float) else str(v) for k, v in flat.items()}
+        _, began, self.success = hparams(plain, {})  # type: ignore[no-untyped-call]
         self.writer: SummaryWriter | None = self._open(purge_step=start + 1)
         self.writer.add_text("config", "\n".join(["| key | value |", "|---|---|", *rows]), start)
         self.writer.add_text("record", record, start)
         self.writer.flush()
         self.session = self._open(filename_suffix=SESSION)
-        _add_session(self.session, session_start_info=session)
+        self._add_session(began)
         self.session.flush()
 
     def send(self, rows: list[Row]) -> None:
@@ -177,35 +171,21 @@ class _TensorBoard(_Client):
         self.writer = writer
 
     def end(self, state: str) -> None:
-        from tensorboard.plugins.hparams.api_pb2 import Status
-        from tensorboard.plugins.hparams.plugin_data_pb2 import SessionEndInfo
-
         writer = self.writer or self._open()
         writer.add_text("state", state, self.step)
         writer.close()
-        if state != "preempted":
-            status = Status.Value("STATUS_SUCCESS" if state == "finished" else "STATUS_FAILURE")
-            ended = SessionEndInfo(status=status, end_time_secs=time.time())
-            _add_session(self.session, session_end_info=ended)
+        if state == "finished":
+            self._add_session(self.success)
         self.session.close()
+
+    def _add_session(self, summary: Any) -> None:
+        file: Any = self.session.file_writer
+        file.add_summary(summary)
 
     def _open(self, **options: Any) -> "SummaryWriter":
         from torch.utils.tensorboard import SummaryWriter
 
         return SummaryWriter(str(self.folder), **options)
-
-
-def _add_session(writer: "SummaryWriter", **info: Any) -> None:
-    """For TensorBoard's table of hyperparameters; torch's add_hparams calls every run a success."""
-    from tensorboard.compat.proto.summary_pb2 import Summary
-    from tensorboard.plugins.hparams.metadata import NULL_TENSOR, create_summary_metadata
-    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
-
-    (name,) = info
-    metadata = create_summary_metadata(HParamsPluginData(**info))
-    value = Summary.Value(tag=f"_hparams_/{name}", metadata=metadata, tensor=NULL_TENSOR)
-    file: Any = writer.file_writer
-    file.add_summary(Summary(value=[value]))
 
 
 class _WeightsAndBiases(_Client):
