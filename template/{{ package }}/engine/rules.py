@@ -4,7 +4,6 @@
 A line is excused by a comment that says why: `# config-ok: the standard fixes this rate`.
 """
 
-import ast
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -13,12 +12,9 @@ from pathlib import Path
 from .rules_checkpoints import checkpoint_findings
 from .rules_config import Conf, Finding, alias_advice, alias_findings, option_findings
 from .rules_scripts import script_findings
-from .rules_values import Module, last_name, value_findings
+from .rules_values import Module, value_findings
 
 EXCUSE = re.compile(r"#\s*config-ok\b:?[ \t]*(\S*)")
-PARSERS = ["argparse", "click", "typer", "fire", "optparse", "getopt", "docopt", "tyro"]
-PARSERS += ["absl.app", "absl.flags"]
-ONE_COMMAND_LINE = "Hydra is the only command line: put the value in conf/ and read it from cfg"
 
 
 def findings(root: Path, options: bool = True) -> list[Finding]:
@@ -30,7 +26,6 @@ def findings(root: Path, options: bool = True) -> list[Finding]:
     modules = [Module(root, file) for file in _python_files(root)]
     found = [*value_findings(conf, modules), *alias_findings(conf), *alias_advice(conf)]
     for module in modules:
-        found += _command_lines(module)
         found += [] if module.is_test else checkpoint_findings(module)
     for script in {*root.glob("*.sbatch"), *root.glob("scripts/**/*.sbatch")}:
         found += script_findings(conf, script)
@@ -76,30 +71,6 @@ def not_excused(root: Path, found: Iterable[Finding]) -> Iterator[Finding]:
             yield finding
         elif not excuse[1]:
             yield finding._replace(wrong=f"{finding.wrong} (its # config-ok: gives no reason)")
-
-
-def _command_lines(module: Module) -> Iterator[Finding]:
-    """Imports of parsers, and sys.argv outside of train.py and engine/, which starts it anew.
-
-    Missed: sys under another name, and modules whose name is computed.
-    """
-    for node in module.nodes:
-        used: list[str] = []
-        match node:
-            case ast.Import(names=names):
-                used = [alias.name for alias in names]
-            case ast.ImportFrom(module=str() as source, names=names, level=0):
-                used = [f"{source}.{alias.name}" for alias in names]
-            case ast.Call(args=[ast.Constant(value=str() as name), *_]):
-                used = [name] if last_name(node.func) in ("import_module", "__import__") else []
-            case ast.Attribute(value=ast.Name(id="sys"), attr=name):
-                used = [f"sys.{name}"]
-        is_ours = module.is_engine or module.file == "train.py"
-        for name in used:
-            for parser in PARSERS if is_ours else [*PARSERS, "sys.argv", "sys.orig_argv"]:
-                if f"{name}.".startswith(f"{parser}."):
-                    wrong = f"{parser}: a second command line"
-                    yield module.finding(node, "command line", wrong, ONE_COMMAND_LINE)
 
 
 if __name__ == "__main__":
