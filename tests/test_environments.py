@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from .conftest import Project, Render
+from .test_trust import CODE, SMALL, prepared
 
 pytestmark = pytest.mark.slow
 
@@ -97,3 +98,20 @@ def test_the_next_hydra_runs_the_same_project(
     done = project.run(f"python train.py {search} model=dryrun training=dryrun")
     assert "best: runs/" in done.stdout
     assert "page   runs/report.html" in project.run("python train.py mode=report").stdout
+
+    commands = [[*SMALL.split(), *extra.split(" ")] for extra in CODE if "slurm" not in extra]
+    assert all(found.startswith("refused") for found in prepared(project, commands))
+    # Hydra's own whitelist refuses once more, should a check of ours miss something
+    evil = "+hydra.job_logging.handlers.z={class:torch.utils.collect_env.run,command:'id > PWNED'}"
+    unchecked = (
+        "import runpy, sys\n"
+        "from next_hydra.engine import commandline\n"
+        "commandline.prepare = lambda argv, conf: commandline.register() or argv\n"
+        f"sys.argv = ['train.py', {evil!r}]\n"
+        "runpy.run_path('train.py', run_name='__main__')\n"
+    )
+    done = subprocess.run(
+        [str(python), "-c", unchecked], cwd=project.path, capture_output=True, text=True
+    )
+    assert "execution_whitelist" in done.stderr
+    assert not (project.path / "PWNED").exists()
