@@ -178,6 +178,7 @@ def test_a_renamed_package_is_reported_and_as_readme_says_gets_its_update(
     commit(project, "Mine")
     git(project, "mv", PACKAGE, "whales")
     commit(project, "Renamed in part")
+    (project / PACKAGE / "engine" / "__pycache__").mkdir(parents=True)  # as git pull leaves it
     assert (
         "There is no my_project/engine: an update would leave out every change to the package.\n"
         "If you renamed it, replace `package: my_project` by `package: whales` in .copier-answers"
@@ -185,6 +186,7 @@ def test_a_renamed_package_is_reported_and_as_readme_says_gets_its_update(
     done = copier_command(project, template, "update", "--defaults")
     assert done.returncode == 0, done.stderr
     assert "There is no my_project/engine here" in done.stderr
+    shutil.rmtree(project / PACKAGE)
     git(project, "reset", "-q", "--hard", "HEAD~1")
     git(project, "clean", "-qfd")
 

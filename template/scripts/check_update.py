@@ -58,9 +58,9 @@ def missing_template(project: Path) -> str:
 def missing_package(project: Path) -> str:
     """What to do if the package was renamed; empty if it is in its place."""
     package = answer(project, "package")
-    if (project / package / "engine").is_dir():
+    if (project / package / "engine" / "__init__.py").is_file():  # __pycache__ may have stayed
         return ""
-    found = [folder.parent.name for folder in project.glob("*/engine")]
+    found = [file.parent.parent.name for file in project.glob("*/engine/__init__.py")]
     renamed = found[0] if len(found) == 1 else "NEW_NAME"
     return (
         f"There is no {package}/engine: an update would leave out every change to the package.\n"
