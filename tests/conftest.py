@@ -1,15 +1,18 @@
 """Projects rendered once and shared; commands run as a user types them."""
 
+import contextlib
 import os
 import re
 import shlex
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from xdist.scheduler import LoadScopeScheduling
 
 from .tasks import TASKS, Task
@@ -77,6 +80,32 @@ class Project:
         match = re.match(r"name=(.+)\n", finished.stdout)
         assert match, finished.stdout
         return match[1]
+
+
+def oldest_copier() -> Path:
+    """The oldest Copier that copier.yml allows, over our other packages; kept in build/."""
+    version = yaml.safe_load((ROOT / "copier.yml").read_text())["_min_copier_version"]
+    target = ROOT / "build" / f"copier-{version}"
+    if not target.exists():
+        target.parent.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+            install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps"]
+            subprocess.run(
+                [*install, f"--target={folder}/new", f"copier=={version}"],
+                check=True,
+                env={k: v for k, v in os.environ.items() if k != "PIP_CONSTRAINT"},
+            )
+            with contextlib.suppress(OSError):  # another worker was faster
+                Path(folder, "new").rename(target)
+    return target
+
+
+@pytest.fixture(params=["newest", "oldest"])
+def each_copier(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Commands run with the newest Copier, and once more with the oldest."""
+    if request.param == "oldest":
+        monkeypatch.setenv("PYTHONPATH", str(oldest_copier()))
+    return str(request.param)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """make check-update: it says what an update would do, and does nothing."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,18 +12,30 @@ import copier
 import pytest
 
 from .conftest import Finished, Project
-from .history import CHANGES, EDITS, append, changed_fastrun, commit, copy_template, git
+from .history import (
+    CHANGES,
+    EDITS,
+    PACKAGE,
+    append,
+    changed_fastrun,
+    commit,
+    copier_command,
+    copy_template,
+    git,
+    substitute,
+)
 
+ANSWERS = ".copier-answers.yml"
 PRESET = "conf/training/fastrun.yaml"
 Living = Callable[..., Path]
 
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """v0.1.0 is today's, v0.2.0 has another number in a preset, a new one, and another target."""
+    """v0.1.0 is today's; v0.2.0 changes a preset, the Makefile, the engine, and adds a preset."""
     template = tmp_path_factory.mktemp("template") / "template"
     copy_template(template)
-    for change in ("new_value", "new_preset", "new_target"):
+    for change in ("new_value", "new_preset", "new_target", "mended_engine"):
         CHANGES[change](template)
     commit(template, "Changes")
     git(template, "tag", "v0.2.0")
@@ -70,14 +83,17 @@ def test_up_to_date(living: Living) -> None:
     assert check(living("v0.2.0"), 0) == "Up to date: v0.2.0 is the newest version.\n"
 
 
-def test_it_applies_cleanly(living: Living) -> None:
+def test_it_applies_cleanly_and_lists_what_is_left_out(living: Living) -> None:
     project = living("v0.1.0")
-    EDITS["changed_values"](project)
     EDITS["own_target"](project)
+    git(project, "mv", PRESET, "conf/training/brisk.yaml")
+    git(project, "rm", "-q", "AGENTS.md")  # the same in both versions
     commit(project, "Mine")
     assert check(project, 0) == (
         "From v0.1.0 to v0.2.0: applies cleanly. copier update would change\n\n"
-        f"    Makefile\n    {PRESET}\n    conf/training/longrun.yaml\n"
+        "    Makefile\n    conf/training/longrun.yaml\n    my_project/engine/aliases.py\n"
+        "\nLeft out, because you deleted or renamed these files, are the changes to\n\n"
+        f"    {PRESET}\n"
     )
 
 
@@ -134,16 +150,61 @@ def test_without_copier_it_says_what_to_install(living: Living, tmp_path: Path) 
     assert "Copier is missing: pip install copier" in check(project, 2, path=str(tools))
 
 
-def test_what_copier_refuses_is_passed_on(living: Living, template: Path, tmp_path: Path) -> None:
+def test_what_copier_refuses_is_passed_on(living: Living, template: Path) -> None:
     project = living("v0.2.0")
-    answers = project / ".copier-answers.yml"
-    answers.write_text(answers.read_text().replace(str(template), str(tmp_path / "gone")))
-    commit(project, "The template moved")
+    substitute(project / ANSWERS, "license: .*", "license: GPL-9")
+    commit(project, "An answer by hand")
     said = check(project, 2)
-    assert said == (
-        f"copier cannot update from {tmp_path / 'gone'}:\n"
-        "ValueError: Local template must be a directory.\n"
-    )
+    assert said.startswith(f"copier cannot update from {template}:\nValueError: ")
+    assert "Invalid choice for 'license': 'GPL-9' is not in ['MIT'," in said
+
+
+def test_a_template_that_has_moved_is_reported(living: Living) -> None:
+    project = living("v0.2.0")
+    for address in ("gone", "/gone", "~/gone"):
+        substitute(project / ANSWERS, "_src_path: .*", f"_src_path: {address}")
+        commit(project, "The template moved")
+        assert check(project, 2) == (
+            f"The template is not at {address}. Write its address, a URL or an absolute path, as\n"
+            "_src_path in .copier-answers.yml, commit, and run make check-update again.\n"
+        )
+
+
+def test_a_renamed_package_is_reported_and_as_readme_says_gets_its_update(
+    living: Living, template: Path
+) -> None:
+    project = living("v0.1.0")
+    append(project / PACKAGE / "engine" / "aliases.py", "\n\nMINE = 1\n")
+    commit(project, "Mine")
+    git(project, "mv", PACKAGE, "whales")
+    commit(project, "Renamed in part")
+    (project / PACKAGE / "engine" / "__pycache__").mkdir(parents=True)  # as git pull leaves it
+    assert (
+        "There is no my_project/engine: an update would leave out every change to the package.\n"
+        "If you renamed it, replace `package: my_project` by `package: whales` in .copier-answers"
+    ) in check(project, 2)
+    done = copier_command(project, template, "update", "--defaults")
+    assert done.returncode == 0, done.stderr
+    assert "There is no my_project/engine here" in done.stderr
+    shutil.rmtree(project / PACKAGE)
+    git(project, "reset", "-q", "--hard", "HEAD~1")
+    git(project, "clean", "-qfd")
+
+    recipe = (project / "README.md").read_text().partition("**Rename the package**")[2]
+    renaming = re.findall(r"^      (git (?:mv|grep) .*)$", recipe, re.MULTILINE)
+    assert len(renaming) == 2
+    for command in renaming:
+        subprocess.run(command.replace("NEW", "whales"), cwd=project, shell=True, check=True)
+    commit(project, "Renamed")
+    assert "applies cleanly" in check(project, 0)
+    done = copier_command(project, template, "update", "--defaults")
+    assert done.returncode == 0, done.stderr
+    assert "Updated." in done.stderr
+    aliases = (project / "whales" / "engine" / "aliases.py").read_text()
+    assert "# mended\n" in aliases
+    assert "MINE = 1\n" in aliases
+    assert not (project / PACKAGE).exists()
+    Project(project).run("python train.py --cfg all hydra/launcher=local")
 
 
 def test_the_script_is_typed(living: Living) -> None:

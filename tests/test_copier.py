@@ -1,13 +1,20 @@
 """Copy and update as a user does: the real command, a gh: address, git tags, no --trust."""
 
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
+from packaging.requirements import Requirement
 
-from .conftest import ROOT, Project
+from .conftest import ROOT, Project, oldest_copier
 from .history import append, commit, copier_command, copy_template, git, substitute
+from .tasks import TASKS
 
 ADDRESS = "gh:org/hydra-ml-template"
+MINIMUM = yaml.safe_load((ROOT / "copier.yml").read_text())["_min_copier_version"]
 
 
 @pytest.fixture
@@ -103,6 +110,70 @@ def test_these_commands_do_refuse_what_needs_trust(living: Path, origin: Path) -
         done = copier_command(living, origin, *arguments, "--defaults")
         assert done.returncode != 0
         assert "--trust" in done.stderr
+
+
+def test_a_project_of_a_relative_path_is_updated(
+    tmp_path: Path, origin: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commands that follow run in other folders: the project, and a clone of it."""
+    monkeypatch.setenv("PYTHONPATH", str(oldest_copier()))
+    done = copier_command(tmp_path, origin, "copy", "--defaults", "origin", "myproj")
+    assert done.returncode == 0, done.stderr
+    living = tmp_path / "myproj"
+    git(living, "init", "-q")
+    commit(living, "Rendered")
+    release(origin, "v0.2.0", 1200)
+    check = [sys.executable, "scripts/check_update.py"]
+    said = subprocess.run(check, cwd=living, capture_output=True, text=True).stdout
+    assert said == (
+        "From v0.1.0 to v0.2.0: applies cleanly. copier update would change\n\n"
+        "    conf/training/fastrun.yaml\n"
+    )
+    done = copier_command(living, origin, "update", "--defaults")
+    assert done.returncode == 0, done.stderr
+    assert "Updated." in done.stderr
+    assert "iter_num: 1200" in (living / "conf" / "training" / "fastrun.yaml").read_text()
+
+
+def test_an_address_that_works_anywhere_is_kept_as_given(
+    tmp_path: Path, origin: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for address, kept in (("~/origin", "~/origin"), ("./origin/", str(origin))):
+        done = copier_command(tmp_path, origin, "copy", "-q", "--defaults", "-f", address, "new")
+        assert done.returncode == 0, done.stderr
+        answers = yaml.safe_load((tmp_path / "new" / ".copier-answers.yml").read_text())
+        assert answers["_src_path"] == kept
+
+
+def test_the_oldest_copier_renders_the_same(
+    tmp_path: Path, origin: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trees = []
+    for versions in ("newest", "oldest"):
+        if versions == "oldest":
+            monkeypatch.setenv("PYTHONPATH", str(oldest_copier()))
+            version = copier_command(tmp_path, origin, "--version").stdout
+            assert version.endswith(f" {MINIMUM}\n")
+        for task in TASKS:
+            answers = [f"--data=task={task}", "--data=slurm=true", "--data=tracker=wandb"]
+            target = f"{versions}/{task}"
+            done = copier_command(
+                tmp_path, origin, "copy", "-q", "--defaults", *answers, "origin", target
+            )
+            assert done.returncode == 0, done.stderr
+        folder = tmp_path / versions
+        files = (file for file in folder.rglob("*") if file.is_file())
+        trees.append({file.relative_to(folder): file.read_bytes() for file in files})
+    assert trees[0] == trees[1]
+
+
+def test_the_oldest_copier_is_the_same_everywhere() -> None:
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["test"]
+    (copier,) = [tool for tool in tools if Requirement(tool).name == "copier"]
+    assert copier == f"copier>={MINIMUM}"
+    for readme in ("README.md", "template/README.md.jinja"):
+        assert f"# {MINIMUM} or newer\n" in (ROOT / readme).read_text()
 
 
 def test_the_settings_need_no_trust() -> None:

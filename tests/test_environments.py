@@ -22,7 +22,9 @@ def clean_environment() -> dict[str, str]:
         for part in os.environ["PATH"].split(os.pathsep)
         if Path(part) != Path(sys.prefix, "bin")
     )
-    return {k: v for k, v in os.environ.items() if k not in active} | {"PATH": path}
+    # compiled when first imported: most of what is installed never is
+    changed = {"PATH": path, "PIP_COMPILE": "0"}
+    return {k: v for k, v in os.environ.items() if k not in active} | changed
 
 
 def make(folder: Path, target: str) -> str:
@@ -89,7 +91,7 @@ def test_the_next_hydra_runs_the_same_project(
 
     project = Project(render(project_name="Next Hydra", task="vision"), str(python))
     assert "1.4.0" in project.run("python train.py --version").stdout
-    but = "-k 'not killed'"  # which takes long and knows nothing of Hydra
+    but = "-k 'not killed and not every_key_is_read'"  # which take long and know nothing of Hydra
     strict = "-W error::DeprecationWarning -m pytest -q -W error::UserWarning"
     done = project.run(f"python {strict} {but}")
     assert " passed" in done.stdout

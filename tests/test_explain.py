@@ -29,6 +29,7 @@ def test_it_says_what_hydra_does(project: Project) -> None:
     assert int(last.split()[0]) >= 45, done.stderr
 
 
+@pytest.mark.task("speech")
 def test_a_key_tells_its_history_oldest_first(project: Project) -> None:
     said = project.run(
         "python train.py mode=explain key=training.lr experiment=quick training.lr=3e-4"
@@ -45,6 +46,7 @@ def test_a_key_tells_its_history_oldest_first(project: Project) -> None:
         assert text.strip().startswith(f"lr: {value}")
 
 
+@pytest.mark.task("speech")
 def test_the_tree_shows_interpolations_and_aliases(project: Project) -> None:
     said = project.run("python train.py mode=explain training.lr=3e-4 name=x").stdout
     lines = {line.strip() for line in said.splitlines()}
@@ -60,6 +62,7 @@ def test_the_tree_shows_interpolations_and_aliases(project: Project) -> None:
     assert "\x1b" not in said, "plain in a pipe"
 
 
+@pytest.mark.task("speech")
 def test_colour_on_a_terminal(project: Project) -> None:
     ours, theirs = pty.openpty()
     command = [project.python, "train.py", "mode=explain", "key=data"]
@@ -69,6 +72,7 @@ def test_colour_on_a_terminal(project: Project) -> None:
     assert "\x1b[2mconf/data/" in os.read(ours, 100_000).decode()
 
 
+@pytest.mark.task("speech")
 def test_json_for_programs(project: Project) -> None:
     said = project.run("python train.py mode=explain format=json training=dryrun").stdout
     about = json.loads(said)
@@ -80,6 +84,7 @@ def test_json_for_programs(project: Project) -> None:
     ]
 
 
+@pytest.mark.task("speech")
 def test_a_config_that_is_refused_is_explained(project: Project) -> None:
     command = "python train.py mode=explain key=training.optim training.optim.lrr=1 training.lr=-1"
     done = project.run(command, status=2)
@@ -89,6 +94,7 @@ def test_a_config_that_is_refused_is_explained(project: Project) -> None:
     assert "training.optim.lr = -1: expected greater than 0" in done.stderr
 
 
+@pytest.mark.task("speech")
 def test_a_key_that_is_not_there(project: Project) -> None:
     done = project.run("python train.py mode=explain key=training.optm", status=2)
     assert (
@@ -97,6 +103,7 @@ def test_a_key_that_is_not_there(project: Project) -> None:
     )
 
 
+@pytest.mark.task("speech")
 def test_a_pipe_that_closes_is_no_error(project: Project) -> None:
     done = subprocess.run(
         f"{project.python} train.py mode=explain | head -n 2",

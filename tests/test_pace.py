@@ -67,6 +67,17 @@ def test_slow_data_is_seen_and_a_slow_evaluation_is_not_taken_for_it(render: Ren
         assert line["iterations_per_second"] > 0.5
 
 
+def test_a_loop_may_log_fewer_values(render: Render) -> None:
+    """training.py is the user's; a line of output shows the values that there are."""
+    project = Project(render(project_name="Fewer"))
+    loop = project.path / "fewer" / "training.py"
+    text = re.sub(r'.*"grad_norm": .*\n', "", loop.read_text())
+    assert '"grad_norm"' not in text
+    loop.write_text(re.sub(r".*\*\*pace\.read\(now\),\n", "", text))
+    said = project.run(f"{DRYRUN} name=fewer").stdout
+    assert re.search(r"^iteration 4/4 · loss \S+ · lr \S+$", said, re.MULTILINE), said
+
+
 @pytest.mark.task("vision")
 def test_a_profile_shows_where_the_time_went_and_changes_nothing(project: Project) -> None:
     constant = f"{DRYRUN} training.optim.scheduler.name=constant"

@@ -70,6 +70,7 @@ def test_one_device_starts_no_process(project: Project) -> None:
     assert alone == []
 
 
+@pytest.mark.task("speech")
 def test_a_process_that_is_killed_ends_the_run_with_its_number(project: Project) -> None:
     process = start(project, f"{LONG} name=ranks training.devices=2", "iteration 3/")
     found = subprocess.run(

@@ -17,7 +17,7 @@ import copier
 import pytest
 import yaml
 
-from .conftest import ROOT, Project
+from .conftest import ROOT, Project, oldest_copier
 from .history import (
     CHANGES,
     EDITS,
@@ -39,7 +39,7 @@ COMPOSES, RUNS = "composes", "runs"
 LOOP, ALIASES = f"{PACKAGE}/training.py", f"{PACKAGE}/engine/aliases.py"
 DEFAULT, TYPES = "conf/training/default.yaml", f"{PACKAGE}/config/training.py"
 PAIRS: list[tuple[str, str, set[str], str]] = [
-    ("new_key", "changed_values", set(), RUNS),
+    ("new_key", "changed_values", set(), COMPOSES),
     ("new_key", "added_key", set(), COMPOSES),
     ("new_key", "key_beside_seed", {DEFAULT, TYPES}, ""),
     ("new_key", "reformatted_yaml", {DEFAULT}, ""),
@@ -52,22 +52,22 @@ PAIRS: list[tuple[str, str, set[str], str]] = [
     ("new_preset", "own_presets", set(), COMPOSES),
     ("new_preset", "own_longrun", {"conf/training/longrun.yaml"}, ""),
     ("new_preset", "ignored_files", set(), COMPOSES),
-    ("new_group", "changed_values", set(), RUNS),
+    ("new_group", "changed_values", set(), COMPOSES),
     ("new_group", "own_dataset", set(), RUNS),
     ("new_group", "own_tracker", {"conf/config.yaml"}, ""),
     ("new_group", "rewritten_loop", set(), RUNS),
     ("new_group", "deleted_examples", set(), COMPOSES),
     ("renamed_module", "edited_loop", set(), RUNS),
-    ("renamed_module", "own_model", set(), RUNS),
+    ("renamed_module", "own_model", set(), COMPOSES),
     ("renamed_module", "edited_engine", {ALIASES}, ""),
     ("renamed_module", "own_test", set(), COMPOSES),
     ("moved_module", "rewritten_loop", set(), RUNS),
     ("moved_module", "edited_engine", {ALIASES}, ""),
-    ("moved_module", "own_dataset", set(), RUNS),
+    ("moved_module", "own_dataset", set(), COMPOSES),
     ("mended_engine", "edited_engine", set(), RUNS),
-    ("mended_engine", "edited_loop", set(), RUNS),
+    ("mended_engine", "edited_loop", set(), COMPOSES),
     ("improved_model", "own_model", {f"{PACKAGE}/model.py"}, ""),
-    ("improved_model", "changed_values", set(), RUNS),
+    ("improved_model", "changed_values", set(), COMPOSES),
     ("improved_loop", "edited_loop", set(), RUNS),
     ("improved_loop", "rewritten_loop", {LOOP}, ""),
     ("removed_file", "hooks_edited", set(), COMPOSES),
@@ -114,6 +114,21 @@ HARMLESS = (
     "own_ci_step",
     "own_target",
     "ignored_files",
+    "hooks_edited",
+)
+
+
+# in one file each, or at a distance
+CLASHING = (
+    "changed_fastrun",
+    "key_beside_seed",
+    "own_longrun",
+    "own_model",
+    "own_tracker",
+    "edited_engine",
+    "rewritten_loop",
+    "readme_with_an_end",
+    "own_lint_step",
     "hooks_edited",
 )
 
@@ -297,7 +312,7 @@ def test_every_change_and_every_edit_is_in_a_pair() -> None:
 
 @pytest.mark.slow
 def test_a_living_project_catches_up_with_everything(
-    history: History, fresh: Path, edited: Callable[..., Path]
+    history: History, fresh: Path, edited: Callable[..., Path], each_copier: str
 ) -> None:
     """Many edits, every change at once, and the real command without --trust."""
     project = edited(*HARMLESS)
@@ -308,10 +323,30 @@ def test_a_living_project_catches_up_with_everything(
     kept = history.kept(EVERYTHING)
     assert check_merged(tree(fresh), mine, theirs, tree(project), kept) == set()
     assert conflicts(project) == set()
+    if each_copier == "oldest":
+        return  # the files are the same
     works(project, RUNS)
     # make schema, as the message after an update says: both sides have changed the types
     Project(project).run("python -m my_project.engine.schemas")
     Project(project).run("python -m pytest -q tests/test_mine.py tests/test_config.py")
+
+
+def test_the_oldest_copier_merges_what_clashes(
+    history: History,
+    fresh: Path,
+    edited: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(oldest_copier()))
+    project = edited(*CLASHING)
+    mine = tree(project)
+    done = copier_command(project, history.path, "update", "--defaults")
+    assert done.returncode == 0, done.stderr
+    theirs, kept = tree(history.render(EVERYTHING)), history.kept(EVERYTHING)
+    clashing = check_merged(tree(fresh), mine, theirs, tree(project), kept)
+    assert conflicts(project) == clashing
+    expected = {path for _, edit, files, _ in PAIRS for path in files if edit in CLASHING}
+    assert clashing == expected
 
 
 def test_a_conflict_is_resolved_like_any_other_and_the_next_update_works(

@@ -22,9 +22,9 @@ def git(folder: Path, *arguments: str) -> str:
 
 
 def answer(project: Path, key: str) -> str:
-    """What the project remembers: _commit, the template's version, or _src_path, its address."""
+    """An answer, or _commit, the template's version, or _src_path, its address."""
     found = re.search(rf"^{key}: (.+)$", (project / ANSWERS).read_text("utf-8"), re.MULTILINE)
-    return found[1] if found else "unknown"
+    return found[1].strip("'\"") if found else "unknown"
 
 
 def listed(paths: list[str]) -> str:
@@ -32,15 +32,59 @@ def listed(paths: list[str]) -> str:
     return "\n".join(f"    {path}" for path in paths)
 
 
-def update(copy: Path) -> str:
-    """Update the clone; the last lines of what Copier says if it cannot."""
+def copier(folder: Path, *arguments: str) -> str:
+    """Run Copier; returns the last lines of its error message if it fails."""
     command = shutil.which("copier")
-    copier = [command] if command else [sys.executable, "-m", "copier"]
+    program = [command] if command else [sys.executable, "-m", "copier"]
     done = subprocess.run(
-        [*copier, "update", "--defaults", "--quiet"], cwd=copy, capture_output=True, text=True
+        [*program, *arguments, "--defaults", "--quiet"], cwd=folder, capture_output=True, text=True
     )
     last = done.stderr.strip().splitlines()[-3:] if done.returncode else []
     return "\n".join(line for line in last if not line.startswith(" "))  # no code of a traceback
+
+
+def missing_template(project: Path) -> str:
+    """What to do if the template was a local folder and is gone; empty if it is there."""
+    source = answer(project, "_src_path")
+    folder = Path(source).expanduser()
+    if ":" in source or (folder.is_absolute() and folder.exists()):  # a URL has a colon
+        return ""
+    return (
+        f"The template is not at {source}. Write its address, a URL or an absolute path, as\n"
+        f"_src_path in {ANSWERS}, commit, and run make check-update again."
+    )
+
+
+def missing_package(project: Path) -> str:
+    """What to do if the package was renamed; empty if it is in its place."""
+    package = answer(project, "package")
+    if (project / package / "engine" / "__init__.py").is_file():  # __pycache__ may have stayed
+        return ""
+    found = [file.parent.parent.name for file in project.glob("*/engine/__init__.py")]
+    renamed = found[0] if len(found) == 1 else "NEW_NAME"
+    return (
+        f"There is no {package}/engine: an update would leave out every change to the package.\n"
+        f"If you renamed it, replace `package: {package}` by `package: {renamed}` in {ANSWERS},\n"
+        'commit, and run make check-update again. README.md, "Updating", has all the steps.'
+    )
+
+
+def left_out(copy: Path, old: str, new: str) -> list[str]:
+    """Files that the new version changes, and that this project deleted or renamed."""
+    with tempfile.TemporaryDirectory(prefix="check-update") as folder:
+        before, after = Path(folder, "old"), Path(folder, "new")
+        for tree, version in ((before, old), (after, new)):
+            tree.mkdir()
+            shutil.copy(copy / ANSWERS, tree)
+            copier(tree, "recopy", "--overwrite", "--vcs-ref", version)
+        names = sorted(file.relative_to(after) for file in after.rglob("*") if file.is_file())
+        return [
+            str(name)
+            for name in names
+            if not (copy / name).exists()
+            and (before / name).is_file()
+            and (before / name).read_bytes() != (after / name).read_bytes()
+        ]
 
 
 def main() -> int:
@@ -62,12 +106,17 @@ def main() -> int:
         print(listed([change[3:] for change in changes]))
         return 2
 
+    problem = missing_package(project) or missing_template(project)
+    if problem:
+        print(problem)
+        return 2
+
     os.environ["GIT_LFS_SKIP_SMUDGE"] = "1"  # the clone needs no large files
     with tempfile.TemporaryDirectory(prefix="check-update") as folder:
         clone = Path(folder) / "clone"
         git(project, "clone", "--quiet", "--shared", top, str(clone))
         copy = clone / git(project, "rev-parse", "--show-prefix")
-        refused = update(copy)
+        refused = copier(copy, "update")
         if refused:
             print(f"copier cannot update from {answer(project, '_src_path')}:\n{refused}")
             return 2
@@ -75,6 +124,7 @@ def main() -> int:
         git(copy, "add", "--all", "--", ".")
         changed = git(copy, "diff", "--name-only", "--relative", "HEAD").splitlines()
         old, new = answer(project, "_commit"), answer(copy, "_commit")
+        lost = left_out(copy, old, new) if changed else []
     clean = [path for path in changed if path not in (*conflicts, ANSWERS)]
     if not changed:
         print(f"Up to date: {new} is the newest version.")
@@ -87,6 +137,9 @@ def main() -> int:
     else:
         print(f"From {old} to {new}: applies cleanly. copier update would change\n")
         print(listed(clean or [ANSWERS]))
+    if lost:
+        print("\nLeft out, because you deleted or renamed these files, are the changes to\n")
+        print(listed(lost))
     return 1 if conflicts else 0
 
 

@@ -186,16 +186,17 @@ class ProgressBar:
                 log.warning("that is long on a CPU; for a quick look: model=tiny training=fastrun")
 
     def show(self, iteration: int, values: dict[str, float]) -> None:
-        """The latest values."""
+        """The latest values, of those that the loop logs."""
         if not self.bar.disable:
             # a terminal's line is short: the loss, and what evaluation alone knows
-            named = self.found | {"loss": values["loss"]}
+            named = self.found | {name: values[name] for name in ("loss",) if name in values}
             self.bar.set_postfix({name: f"{value:.3g}" for name, value in named.items()})
             return
-        left = duration((self.total - iteration) / values["iterations_per_second"])
         names = ("loss", "lr", "grad_norm", "iterations_per_second")  # metrics.jsonl has the rest
-        shown = " · ".join(f"{name} {values[name]:.4g}" for name in names)
-        log.info("iteration %d/%d · %s · %s left", iteration, self.total, shown, left)
+        shown = [f"{name} {values[name]:.4g}" for name in names if name in values]
+        if rate := values.get("iterations_per_second"):
+            shown.append(f"{duration((self.total - iteration) / rate)} left")
+        log.info(" · ".join((f"iteration {iteration}/{self.total}", *shown)))
 
     def tell(self, iteration: int, values: dict[str, float]) -> None:
         """What an evaluation found."""
