@@ -12,6 +12,8 @@ from .errors import UserError, refuse
 from .manifest import damage_of, list_checkpoints, newest_checkpoint, read_manifest
 from .schema import HARMLESS, NUMBERED, marked_keys
 
+TRAINED_ON = ("train", "valid")  # the splits that training reads
+
 
 def check_resume(cfg: Config, run: Path) -> None:
     """Whether this config may go on in this directory. Raises UserError where it may not."""
@@ -95,7 +97,8 @@ def _compare_places(then: dict[str, Any], cfg: Config) -> list[str]:
     lines = []
     for key in sorted(marked_keys(cfg, NUMBERED)):
         old, new = (dict(leaves(values)).get(key, []) for values in (then, cfg.model_dump()))
-        if any(entry in new and new[i : i + 1] != old[i : i + 1] for i, entry in enumerate(old)):
+        places = enumerate(old if isinstance(old, type(new)) else [])
+        if any(entry in new and new[i : i + 1] != old[i : i + 1] for i, entry in places):
             lines.append(f"{key}: then {old}, now {new}")
     return lines
 
