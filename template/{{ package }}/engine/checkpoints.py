@@ -132,7 +132,7 @@ class Checkpoints:
                 shutil.rmtree(left, ignore_errors=True)
         found = newest_checkpoint(self.run_dir, tell=is_main())
         if not found:
-            return Progress()
+            return Progress(iteration=0, evaluated=0, best=None, stale=0, skipped=0)
         for line in check_identity(self.cfg, found, self.made_of) if is_main() else []:
             log.warning("%s", line)
         _load_weights(model, found)

@@ -23,7 +23,7 @@ Goal = Literal["minimize", "maximize"]
 
 def goal_of(metric: str) -> Goal:
     """Which way it is better; one that checks.py no longer has counts as a loss."""
-    from ..checks import METRICS  # imports what reads audio or pictures
+    from ..checks import METRICS  # --help need not wait for what it imports
 
     return METRICS.get(metric, "minimize")
 
@@ -32,14 +32,14 @@ def goal_of(metric: str) -> Goal:
 class Progress:
     """How far a run has come. A checkpoint's manifest holds it, for people to read."""
 
-    iteration: int = 0
-    evaluated: int = 0
+    iteration: int
+    evaluated: int
     """The iteration of the last evaluation."""
-    best: float | None = None
+    best: float | None
     """The best objective so far."""
-    stale: int = 0
+    stale: int
     """Evaluations since then."""
-    skipped: int = 0
+    skipped: int
     """Iterations left out in a row, with training.run.on_nonfinite=skip."""
 
 
@@ -121,13 +121,13 @@ def damage_of(checkpoint: Path, thorough: bool = True) -> str | None:
         return f"{MANIFEST} is missing"
     except (ValueError, OSError):
         return f"{MANIFEST} is not as it was written"
-    for name, fingerprint in files.items():
+    for name, written in files.items():
         file = checkpoint / name
         if not file.is_file():
             return f"{name} is missing"
-        if file.stat().st_size != fingerprint["bytes"]:
-            return f"{name} has {file.stat().st_size} bytes, not {fingerprint['bytes']}"
-        if thorough and fingerprint(file) != fingerprint:
+        if file.stat().st_size != written["bytes"]:
+            return f"{name} has {file.stat().st_size} bytes, not {written['bytes']}"
+        if thorough and fingerprint(file) != written:
             return f"{name} has another checksum than when it was written"
     return None
 
