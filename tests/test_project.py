@@ -219,7 +219,7 @@ def test_a_refused_command_leaves_the_run_as_it_was(project: Project) -> None:
 @pytest.mark.task("speech")
 def test_another_objective_starts_a_new_best(project: Project) -> None:
     project.run(f"python train.py {SMALL} name=judged")
-    loss = "training.objective.metric=loss training.objective.goal=minimize"
+    loss = "training.objective.metric=loss"
     other = f"{loss} training.iter_num=6 resume=force"
     done = project.run(f"python train.py {SMALL} name=judged {other}")
     best = done.stdout.rpartition("best loss ")[2].split()[0]

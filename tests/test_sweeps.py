@@ -19,7 +19,7 @@ from .test_survival import LONG, SMALL, record, start, weights
 pytestmark = pytest.mark.task("speech")
 
 # the loss tells jobs of four iterations apart, the error rate hardly does
-LOSS = "training.objective.metric=loss training.objective.goal=minimize"
+LOSS = "training.objective.metric=loss"
 OPTUNA = f"--multirun sweep=optuna {SMALL} {LOSS}"
 
 

@@ -8,13 +8,13 @@ import torch
 from torch import nn
 
 from .config import Config
-from .config.training import Objective, Optim
+from .config.training import Optim
 from .engine.batches import seed_all
-from .engine.checkpoints import Checkpoints, Progress, load_model
+from .engine.checkpoints import Checkpoints, load_model
 from .engine.devices import autocast, move, peak_memory, set_up_device
 from .engine.errors import Stopped, UserError
 from .engine.loaders import eval_loader, items_of_batch, train_loader
-from .engine.manifest import find_checkpoint, newest_checkpoint
+from .engine.manifest import Goal, Progress, find_checkpoint, goal_of, newest_checkpoint
 from .engine.metrics import MetricsFile, Pace, ProgressBar, Recent
 from .engine.processes import agree, parallel, share, synchronized
 from .engine.profiling import profiler
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 def train(cfg: Config, run_dir: Path, stop: Stop) -> float:
     """Train, and return the best objective. Raises UserError where the user can mend it."""
-    run, optim, objective = cfg.training.run, cfg.training.optim, cfg.training.objective
+    run, optim, metric = cfg.training.run, cfg.training.optim, cfg.training.objective.metric
     device = set_up_device(run)
     seed_all(run.seed)
 
@@ -45,7 +45,7 @@ def train(cfg: Config, run_dir: Path, stop: Stop) -> float:
         log.info("continues after iteration %d of %d", start, run.iter_num)
     elif cfg.init:
         load_model(model, find_checkpoint(Path(cfg.init), "init"))
-    begin_record(cfg, run_dir)
+    begin_record(cfg, run_dir, checkpoints.made_of)
     rank, processes = share()
     parameters = list(model.parameters())
     size = sum(p.numel() for p in parameters)
@@ -82,8 +82,8 @@ def train(cfg: Config, run_dir: Path, stop: Stop) -> float:
                     bar.tell(now, values)
                     pace.restart(now)
                     sound = all(map(math.isfinite, values.values()))
-                    value = values[objective.metric] if sound else math.nan
-                    is_best = is_better(value, progress.best, objective)
+                    value = values[metric] if sound else math.nan
+                    is_best = is_better(value, progress.best, goal_of(metric))
                     progress.best = value if is_best else progress.best
                     progress.stale = 0 if is_best else progress.stale + 1
                     progress.evaluated = now
@@ -216,8 +216,8 @@ def learning_rate(iteration: int, optim: Optim, iter_num: int) -> float:
     return optim.lr * (floor + (1 - floor) * height)
 
 
-def is_better(value: float, best: float | None, objective: Objective) -> bool:
+def is_better(value: float, best: float | None, goal: Goal) -> bool:
     """Whether value beats the best so far; the first does, unless it is no number."""
     if best is None or math.isnan(value):
         return not math.isnan(value)
-    return value < best if objective.goal == "minimize" else value > best
+    return value < best if goal == "minimize" else value > best

@@ -133,10 +133,9 @@ class Processes(Section):
 
 
 class Objective(Section):
-    """The metric that a run is judged by: one of those that evaluation.py returns."""
+    """The metric that a run is judged by: one of METRICS in checks.py."""
 
     metric: Harmless[Annotated[str, Field(min_length=1)]]
-    goal: Harmless[Literal["minimize", "maximize"]]
 
 
 class Training(Section):

@@ -5,6 +5,7 @@ import hashlib
 import random
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -117,6 +118,9 @@ class Items(Protocol[T_co]):
 
     def name(self, index: int) -> str:
         """What to call an item in a message."""
+
+    def files(self) -> list[Path]:
+        """All files that the items are read from, in their order; none where items are made."""
 
 
 class Seeded(Dataset[T_co]):

@@ -5,9 +5,8 @@ import logging
 import math
 import shutil
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -19,7 +18,8 @@ from torch import nn
 from ..config import Config
 from . import manifest, runs
 from .errors import UserError
-from .manifest import CHECKPOINTS, newest_checkpoint, read_manifest, sync
+from .identity import check_identity, code_digest, identify
+from .manifest import CHECKPOINTS, Progress, goal_of, newest_checkpoint, read_manifest, sync
 from .processes import is_main
 
 log = logging.getLogger(__name__)
@@ -28,29 +28,16 @@ WEIGHTS = "weights.safetensors"
 STATE = "state.pt"
 
 
-@dataclass
-class Progress:
-    """How far a run has come. A checkpoint's manifest holds it, for people to read."""
-
-    iteration: int = 0
-    evaluated: int = 0
-    """The iteration of the last evaluation."""
-    best: float | None = None
-    """The best objective so far."""
-    stale: int = 0
-    """Evaluations since then."""
-    skipped: int = 0
-    """Iterations left out in a row, with training.run.on_nonfinite=skip."""
-
-
 class Checkpoints:
     """The checkpoints of one run; the main process writes them, all read them."""
 
     def __init__(self, run_dir: Path, cfg: Config) -> None:
         self.run_dir = run_dir
         self.settings = cfg.training.checkpoint
-        self.objective = cfg.training.objective
-        self.config = cfg.model_dump()
+        self.cfg = cfg
+        self.made_of = identify(cfg) if is_main() else {}
+        self.metric = cfg.training.objective.metric
+        self.goal = goal_of(self.metric)
         self.at = 0  # the iteration whose weights were saved or restored last
         self.since = time.monotonic()
 
@@ -83,11 +70,12 @@ class Checkpoints:
         path = self.run_dir / CHECKPOINTS / f"iteration-{progress.iteration:09d}"
         about: dict[str, Any] = {
             "progress": asdict(progress),
-            "metric": self.objective.metric,
-            "goal": self.objective.goal,
+            "metric": self.metric,
+            "goal": self.goal,
             "objective": value if value is not None and math.isfinite(value) else None,
             "overrides": runs.overrides(self.run_dir),
-            "config": self.config,
+            "config": self.cfg.model_dump(),
+            **self.made_of,
         }
         try:
             if known:  # the weights are there, only the evaluation is new
@@ -140,23 +128,26 @@ class Checkpoints:
     def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
         """Load the newest sound one, if there is any; the optimizer's settings stay today's."""
         if is_main():  # what was being written or deleted when the run was killed
-            for left in (self.run_dir / CHECKPOINTS).glob(".*"):
-                shutil.rmtree(left)
+            for left in (self.run_dir / CHECKPOINTS).glob(".*iteration-*/"):
+                shutil.rmtree(left, ignore_errors=True)
         found = newest_checkpoint(self.run_dir, tell=is_main())
         if not found:
-            return Progress()
+            return Progress(iteration=0, evaluated=0, best=None, stale=0, skipped=0)
+        for line in check_identity(self.cfg, found, self.made_of) if is_main() else []:
+            log.warning("%s", line)
         _load_weights(model, found)
         try:
             state = torch.load(found / STATE, weights_only=True, map_location="cpu")
-        except (RuntimeError, EOFError, OSError, UnpicklingError) as error:
-            raise UserError(f"{found / STATE}: {str(error).splitlines()[0]}") from None
-        if state["type"] == type(optimizer).__name__:
-            # with its state, torch would bring back the learning rate and weight decay of then
-            groups = optimizer.state_dict()["param_groups"]
-            optimizer.load_state_dict({"state": state["optimizer"], "param_groups": groups})
+            if state["type"] == type(optimizer).__name__:
+                # with its state, torch would bring back the learning rate and weight decay of then
+                groups = optimizer.state_dict()["param_groups"]
+                optimizer.load_state_dict({"state": state["optimizer"], "param_groups": groups})
+        except Exception as error:  # whichever torch happens to raise
+            said = str(error).partition("\n")[0] or type(error).__name__
+            raise UserError(f"{found / STATE}: {said}") from None
         about = read_manifest(found)
         progress = Progress(**about["progress"])
-        if (about["metric"], about["goal"]) != (self.objective.metric, self.objective.goal):
+        if (about["metric"], about["goal"]) != (self.metric, self.goal):
             progress.best, progress.stale = None, 0  # of another objective
         self.at = progress.iteration
         return progress
@@ -174,10 +165,12 @@ def _load_weights(model: nn.Module, checkpoint: Path) -> nn.Module:
     except (SafetensorError, OSError) as error:
         raise UserError(f"{checkpoint / WEIGHTS}: {error}") from None
     except RuntimeError as error:
-        first = str(error).splitlines()[1].strip()
+        first = str(error).splitlines()[:2][-1].strip()
+        same = read_manifest(checkpoint)["identity"].get("code") == code_digest()
+        what = "is that of then, so the config is not" if same else "has changed since"
         raise UserError(
             f"{checkpoint}: its weights do not fit the model that model.py builds\n"
-            f"its config is that of today, so the code has changed since\n{first}"
+            f"the package's code {what}\n{first}"
         ) from None
     return model
 

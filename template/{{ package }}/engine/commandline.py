@@ -31,6 +31,7 @@ from .manifest import find_checkpoint
 if TYPE_CHECKING:
     from ..config import Config
 
+ROOM = 2**18  # bytes: for what is written before the run itself can say that a disk is full
 EXPLAIN = [("mode", value) for value in ("=explain", "='explain'", '="explain"')]
 
 
@@ -313,8 +314,8 @@ def _distinct(configs: list["Config"]) -> list["Config"]:
 def _check_writable(folder: Path, given: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder):
-            pass
+        with tempfile.TemporaryFile(dir=folder) as file:  # without a name, which a kill would leave
+            file.write(bytes(ROOM))
     except OSError as error:
         raise UserError(
             f"{given}: cannot write in {folder} ({error.strerror})\n"

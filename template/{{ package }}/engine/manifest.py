@@ -6,8 +6,9 @@ import hashlib
 import json
 import logging
 import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from .errors import UserError
 
@@ -17,10 +18,53 @@ FORMAT = 1
 CHECKPOINTS = "checkpoints"
 MANIFEST = "checkpoint.json"  # the last file that a checkpoint gets
 
+Goal = Literal["minimize", "maximize"]
+
+
+def goal_of(metric: str) -> Goal:
+    """Which way it is better; one that checks.py no longer has counts as a loss."""
+    from ..checks import METRICS  # --help need not wait for what it imports
+
+    return METRICS.get(metric, "minimize")
+
+
+@dataclass
+class Progress:
+    """How far a run has come. A checkpoint's manifest holds it, for people to read."""
+
+    iteration: int
+    evaluated: int
+    """The iteration of the last evaluation."""
+    best: float | None
+    """The best objective so far."""
+    stale: int
+    """Evaluations since then."""
+    skipped: int
+    """Iterations left out in a row, with training.run.on_nonfinite=skip."""
+
+
+@dataclass
+class _Manifest:
+    progress: Progress
+    metric: str
+    goal: Goal
+    objective: float | None
+    overrides: list[str]
+    config: dict[str, Any]
+    identity: dict[str, str]
+    data: dict[str, tuple[str, str, str, str] | None]
+    files: dict[Literal["weights.safetensors", "state.pt"], "_Fingerprint"]
+
+
+@dataclass
+class _Fingerprint:
+    bytes: int
+    sha256: str
+
 
 def write_manifest(checkpoint: Path, about: dict[str, Any], names: list[str]) -> None:
     """Write what is known about a checkpoint, with the sizes and checksums of its files."""
-    files = {name: _fingerprint(checkpoint / name) for name in names}
+    files = {name: fingerprint(checkpoint / name) for name in names}
     replace_manifest(checkpoint, {"format": FORMAT, **about, "files": files})
 
 
@@ -34,12 +78,30 @@ def replace_manifest(checkpoint: Path, about: dict[str, Any]) -> None:
 
 
 def read_manifest(checkpoint: Path) -> dict[str, Any]:
-    """What checkpoint.json says. Raises ValueError if it is not as it was written."""
+    """What checkpoint.json says. Raises ValueError if it is not as it was written.
+
+    Raises UserError for one that a newer version of this project wrote.
+    """
     text = (checkpoint / MANIFEST).read_text("utf-8")
-    about: Any = json.loads(text)
-    if not isinstance(about, dict) or _sealed(about) != text:
+    about: dict[str, Any] = parse_json(text, dict[str, Any])
+    if _sealed(about) != text:
         raise ValueError("not as it was written")
-    return dict(about)
+    if about.get("format") != FORMAT:
+        raise UserError(
+            f"{checkpoint}: has format {about.get('format')}, and this code reads format {FORMAT}\n"
+            "it was written by another version of the template: copier update may bring it"
+        )
+    parse_json(text, _Manifest)
+    return about
+
+
+def parse_json(text: str, kind: Any) -> Any:
+    """The value of a text that anyone may have written. Raises ValueError for another kind."""
+    from pydantic import TypeAdapter  # --help need not wait for it
+    from pydantic_core import from_json
+
+    TypeAdapter(kind).validate_json(text, strict=True)
+    return from_json(text)  # unlike Python's own it limits how deep brackets nest
 
 
 def _sealed(about: dict[str, Any]) -> str:
@@ -51,34 +113,37 @@ def _sealed(about: dict[str, Any]) -> str:
 def damage_of(checkpoint: Path, thorough: bool = True) -> str | None:
     """What is wrong with a checkpoint's files; unless thorough, as far as their sizes tell.
 
-    Raises UserError for one that a newer version of this project wrote.
+    Raises UserError as read_manifest does.
     """
     try:
-        about = read_manifest(checkpoint)
-        written, files = about["format"], about["files"]
+        files = read_manifest(checkpoint)["files"]
     except FileNotFoundError:
         return f"{MANIFEST} is missing"
-    except (ValueError, KeyError, OSError):
+    except (ValueError, OSError):
         return f"{MANIFEST} is not as it was written"
-    if written != FORMAT:
-        raise UserError(
-            f"{checkpoint}: has format {written}, and this code reads format {FORMAT}\n"
-            "it was written by another version of the template: copier update may bring it"
-        )
-    for name, fingerprint in files.items():
+    for name, written in files.items():
         file = checkpoint / name
         if not file.is_file():
             return f"{name} is missing"
-        if file.stat().st_size != fingerprint["bytes"]:
-            return f"{name} has {file.stat().st_size} bytes, not {fingerprint['bytes']}"
-        if thorough and _fingerprint(file) != fingerprint:
+        if file.stat().st_size != written["bytes"]:
+            return f"{name} has {file.stat().st_size} bytes, not {written['bytes']}"
+        if thorough and fingerprint(file) != written:
             return f"{name} has another checksum than when it was written"
     return None
 
 
 def list_checkpoints(run: Path) -> list[Path]:
-    """The checkpoints of a run, oldest first, by their names alone."""
-    return sorted(file.parent for file in (run / CHECKPOINTS).glob(f"[!.]*/{MANIFEST}"))
+    """The checkpoints of a run, oldest first. Copies under other names are somebody's own."""
+    found = [file.parent for file in (run / CHECKPOINTS).glob(f"iteration-*/{MANIFEST}")]
+    return sorted(path for path in found if not _is_copy(path))
+
+
+def _is_copy(checkpoint: Path) -> bool:
+    try:
+        iteration = read_manifest(checkpoint)["progress"]["iteration"]
+        return checkpoint.name != f"iteration-{iteration:09d}"
+    except (ValueError, OSError):  # damaged
+        return False
 
 
 def complete_checkpoints(run: Path) -> list[Path]:
@@ -144,7 +209,8 @@ def find_checkpoint(path: Path, key: str = "checkpoint") -> Path:
     raise UserError(f"{given}: no checkpoint in it; expected runs/NAME or one checkpoint in it")
 
 
-def _fingerprint(file: Path) -> dict[str, Any]:
+def fingerprint(file: Path) -> dict[str, Any]:
+    """A file's size and checksum."""
     status = file.stat()
     return {"bytes": status.st_size, "sha256": _digest(file, status.st_size, status.st_mtime_ns)}
 

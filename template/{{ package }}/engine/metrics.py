@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 import torch
+from pydantic_core import from_json
 from torch import Tensor
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
@@ -36,10 +37,10 @@ class MetricsFile:
         if not is_main():
             return
         if self.path.exists():  # a resumed run repeats the steps after its checkpoint: drop them
-            lines = self.path.read_text().splitlines(keepends=True)
+            lines = self.path.read_bytes().splitlines(keepends=True)
             kept = [line for line in lines if _is_before(line, start, evaluated)]
             beside = self.path.with_suffix(".tmp")
-            beside.write_text("".join(kept))
+            beside.write_bytes(b"".join(kept))
             beside.replace(self.path)
 
     def write(self, step: int, split: str, values: dict[str, float]) -> None:
@@ -62,9 +63,9 @@ class MetricsFile:
             self.waiting = ""
 
 
-def _is_before(line: str, start: int, evaluated: int) -> bool:
+def _is_before(line: bytes, start: int, evaluated: int) -> bool:
     try:
-        row = json.loads(line)
+        row = from_json(line)
         return bool(row["step"] <= (evaluated if row["split"] == "valid" else start))
     except (ValueError, KeyError, TypeError):
         return False  # half a line, from a run that was killed

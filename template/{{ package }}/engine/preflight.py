@@ -163,19 +163,23 @@ def checkpoint_bytes(cfg: Config) -> int:
 
 def report(cfg: Config, found: list[str]) -> None:
     """mode=check: all that a run would look at, more of it, and the rules. Raises UserError."""
+    from .identity import check_identity, identify
     from .rules import findings
 
     run = Path(cfg.runs_dir, cfg.name)
     broken = findings(PROJECT, options=False)  # with torch in memory it would take twice as long
     problems = [*found, *machine_problems(cfg, run)]
+    warnings = list(_warnings(run))
     try:
         runs.check_unlocked(run)
         check_resume(cfg, run)
+        if newest := manifest.newest_checkpoint(run):
+            warnings += check_identity(cfg, newest, identify(cfg))
     except UserError as error:
         problems += error.problems
     problems += [str(it) for it in broken if it.rule != "advice"]
     advice = [f"{it.place}: {it.wrong}\n    {it.way_out}" for it in broken if it.rule == "advice"]
-    for line in _warnings(run):
+    for line in warnings:
         print(f"warning: {line}", file=sys.stderr)
     for line in advice:
         print(f"advice: {line}", file=sys.stderr)

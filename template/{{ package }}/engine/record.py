@@ -10,9 +10,10 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -31,9 +32,10 @@ from .resuming import differences
 log = logging.getLogger(__name__)
 
 DIFF = "uncommitted.diff"
+NEW_FILES = ("conf", "*.py", ":(exclude)*/site-packages/*")
 
 
-def begin_record(cfg: Config, run_dir: Path) -> None:
+def begin_record(cfg: Config, run_dir: Path, made_of: dict[str, Any]) -> None:
     """Keep the config, the command line and the surroundings of a run that has been accepted.
 
     A run that goes on adds an entry to its record, with what has changed since its checkpoint.
@@ -47,23 +49,25 @@ def begin_record(cfg: Config, run_dir: Path) -> None:
     (run_dir / runs.CONFIG).write_text(text, "utf-8")
     shutil.copy(run_dir / ".hydra" / runs.OVERRIDES, run_dir / runs.OVERRIDES)
     overrides = runs.overrides(run_dir)
+    now = values | made_of["identity"]
     git, diff = git_state()
     steps = [f"git checkout {git['commit']}"] if git.get("commit") else []
     if diff:
-        (run_dir / DIFF).write_text(diff)
-        steps.append(f"git apply {shlex.quote(str(run_dir / DIFF))}")
+        (run_dir / DIFF).write_bytes(diff)
+        steps.append(f"git apply --whitespace=nowarn {shlex.quote(str(run_dir / DIFF))}")
     others = [o for o in overrides if o.partition("=")[0] not in runs.NOT_IN_A_NAME]
     steps.append(shlex.join(["python", "train.py", *others]))
     entry = {
         "began": _now(),
         "state": "running",
         "from_iteration": about["progress"]["iteration"] if about else 0,
-        "changed": differences(about["config"], values) if about else [],
+        "changed": differences(about["config"] | about["identity"], now) if about else [],
         "command": os.environ.get(runs.COMMAND, shlex.join(sys.orig_argv)),
         "reproduce": " && ".join(steps),
         "overrides": overrides,
         "seeds": {k: v for k, v in leaves(values) if "seed" in k and k[:6] != "sweep."},
         "git": git,
+        **made_of,
         "hardware": _hardware(),
         "python": platform.python_version(),
         "packages": _packages(),
@@ -101,25 +105,39 @@ def _now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S%z")
 
 
-def git_state() -> tuple[dict[str, Any], str]:
-    """Commit, branch and changed files of the project, and the difference to the commit."""
-    if not (commit := _git("rev-parse", "HEAD")):
-        return {}, ""
+def git_state() -> tuple[dict[str, Any], bytes]:
+    """Commit, branch and changed files of the project's folder, and the difference to the commit.
+
+    New files in conf/ and of Python, unless git ignores them, are part of the difference.
+    """
+    if not (commit := _git("rev-parse", "HEAD").decode().strip()):
+        return {}, b""
+    branch, changed = _git("branch", "--show-current"), _git("status", "--porcelain", "--", ".")
     state = {
         "commit": commit,
-        "branch": _git("branch", "--show-current"),
-        "uncommitted": _git("status", "--porcelain").splitlines(),
+        "branch": branch.decode(errors="replace").strip(),
+        "uncommitted": changed.decode(errors="replace").splitlines(),
     }
-    diff = _git("diff", "--binary", "HEAD")
-    return state | ({"diff": DIFF} if diff else {}), f"{diff}\n" if diff else ""
+    index = PROJECT / os.fsdecode(_git("rev-parse", "--git-path", "index").strip())
+    with tempfile.TemporaryDirectory() as folder:
+        copied = f"{folder}/index"  # that of the user's lists no new file
+        with suppress(OSError):
+            shutil.copy(index, copied)
+        _git("add", "--intent-to-add", "--", *NEW_FILES, GIT_INDEX_FILE=copied)
+        _git("update-index", "--refresh", GIT_INDEX_FILE=copied)
+        # unlike `git diff` it heeds no setting of the user's: colours, prefixes, programs
+        plain = ("diff-index", "--patch", "--binary", "--no-ext-diff")
+        diff = _git(*plain, "HEAD", "--", ".", GIT_INDEX_FILE=copied)
+    return state | ({"diff": DIFF} if diff else {}), diff
 
 
-def _git(*arguments: str) -> str:
+def _git(*arguments: str, **more: str) -> bytes:
+    command = ["git", "-c", "core.safecrlf=false", *arguments]
     try:
-        done = subprocess.run(["git", *arguments], cwd=PROJECT, capture_output=True, text=True)
+        done = subprocess.run(command, cwd=PROJECT, capture_output=True, env=os.environ | more)
     except OSError:
-        return ""  # no git
-    return done.stdout.strip("\n") if done.returncode == 0 else ""
+        return b""  # no git
+    return done.stdout if done.returncode == 0 else b""
 
 
 def _hardware() -> dict[str, Any]:

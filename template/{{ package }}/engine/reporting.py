@@ -3,6 +3,7 @@
 
 import base64
 import csv
+import hashlib
 import html
 import json
 import math
@@ -16,11 +17,14 @@ from string import Template
 from typing import Any
 
 import numpy as np
+from pydantic_core import from_json
 
 from ..config import Config
 from . import runs
 from .composing import leaves
 from .errors import UserError, refuse
+from .manifest import goal_of
+from .resuming import TRAINED_ON
 from .schema import HARMLESS, marked_keys
 
 PAGE, TABLE = "report.html", "report.csv"
@@ -51,17 +55,24 @@ class Run:
         return f"valid/{self.values.get(METRIC, 'loss')}"
 
     @property
+    def low_is_best(self) -> bool:
+        """Whether that is better when lower."""
+        return goal_of(self.metric.removeprefix("valid/")) == "minimize"
+
+    @property
+    def data(self) -> str | None:
+        """A short digest of the data that it was trained on."""
+        read = [self.record.get("data", {}).get(split) for split in TRAINED_ON]
+        return hashlib.sha256(repr(read).encode()).hexdigest()[:8] if any(read) else None
+
+    @property
     def best(self) -> float | None:
-        """The best value of its objective; without a config, the one that its record has."""
-        if not self.values:
-            noted = self.record.get("objective")
-            return noted if isinstance(noted, float) else None
+        """The best value of its objective."""
         values = self.curves.get(self.metric, (None, np.empty(0)))[1]
         values = values[np.isfinite(values)]
-        if not values.size:
+        if not values.size or not self.values:  # without a config nobody knows what it is judged by
             return None
-        maximize = self.values.get("training.objective.goal") == "maximize"
-        return float(values.max() if maximize else values.min())
+        return float(values.min() if self.low_is_best else values.max())
 
 
 def compare_runs(cfg: Config) -> None:
@@ -77,6 +88,8 @@ def compare_runs(cfg: Config) -> None:
     found = {run.resolve(): run for place in places for run in find_runs(place)}
     known = [read_run(run, Path(cfg.runs_dir)) for run in found.values()]
     folder = places[0] if len(places) == 1 else Path(cfg.runs_dir)
+    if len({run.data for run in known if run.data}) > 1:
+        known[0].remarks.append("not all runs were trained on the same data: see the column data")
     columns, rows = table(known, marked_keys(cfg, HARMLESS))
     try:
         with (folder / TABLE).open("w", newline="", encoding="utf-8") as file:
@@ -143,10 +156,12 @@ def read_curves(file: Path, remarks: list[str]) -> dict[str, Curve]:
         return {}
     for line in lines:
         try:
-            row = json.loads(line)
+            row = from_json(line)
             step, split = int(row.pop("step")), str(row.pop("split"))
             values = {k: math.nan if v is None else float(v) for k, v in row.items()}
-        except (ValueError, KeyError, TypeError, AttributeError):
+            if abs(step) >= 2**31:  # the page has them in 32 bits
+                raise ValueError
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
             damaged += 1
             continue
         for name, value in values.items():
@@ -168,19 +183,20 @@ def table(known: Sequence[Run], harmless: set[str]) -> tuple[list[str], list[lis
     differ = differing(known)
     keys = [key for key in differ if key == METRIC or not _is_under(key, harmless)]
     others = [key for key in differ if key not in keys]
-    objectives = {run.metric for run in known if run.values} or {"valid/loss"}
-    best = f"best {objectives.pop()}" if len(objectives) == 1 else "best"
-    columns = ["run", "state", best, *keys, *metrics, "iteration", "seconds", "commit", "began"]
-    columns += others
+    # a column for each objective: values of different metrics do not compare
+    objectives = dict.fromkeys(run.metric for run in known if run.values) or {"valid/loss": None}
+    columns = ["run", "state", *(f"best {metric}" for metric in objectives), *keys, *metrics]
+    columns += ["iteration", "seconds", "commit", "data", "began", *others]
     rows = []
     for run in known:
         last = [run.curves[m][1][-1].item() if m in run.curves else None for m in metrics]
         iteration = max((int(steps[-1]) for steps, _ in run.curves.values()), default=0)
         began = min((e["began"] for e in _entries(run.record) if "began" in e), default=None)
-        about = [iteration, seconds(run), commit(run.record), began]
+        about = [iteration, seconds(run), commit(run.record), run.data, began]
+        best = [run.best if run.metric == metric else None for metric in objectives]
         values = [run.values.get(key) for key in keys]
         more = [run.values.get(key) for key in others]
-        rows.append([run.name, state(run), run.best, *values, *last, *about, *more])
+        rows.append([run.name, state(run), *best, *values, *last, *about, *more])
     return columns, rows
 
 
@@ -254,7 +270,7 @@ def page(
         "rows": [["NaN" if _is_nan(value) else value for value in row] for row in rows],
         "curves": [{k: drawn(curve, share) for k, curve in run.curves.items()} for run in known],
         "metric": judged.metric,
-        "lowFirst": judged.values.get("training.objective.goal") != "maximize",
+        "lowFirst": judged.low_is_best,
         "thinned": share if longest > share else 0,
         "sweeps": list(sweeps(known)),
         "remarks": [remark for run in known for remark in run.remarks],
@@ -287,7 +303,9 @@ def drawn(curve: Curve, points: int) -> dict[str, Any]:
 
 
 def _packed(numbers: np.ndarray, kind: Any, name: str) -> dict[str, str]:
-    return {"dtype": name, "bdata": base64.b64encode(numbers.astype(kind).tobytes()).decode()}
+    with np.errstate(over="ignore"):  # what 32 bits cannot hold is drawn as infinite
+        data = numbers.astype(kind).tobytes()
+    return {"dtype": name, "bdata": base64.b64encode(data).decode()}
 
 
 def sweeps(known: Iterable[Run]) -> Iterator[dict[str, Any]]:

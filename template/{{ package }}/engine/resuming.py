@@ -57,6 +57,8 @@ def _describing(overrides: list[str]) -> list[str]:
 def _group(override: str) -> str:
     return re.split(r"[./@]", split_override(override)[1])[0]
 
+TRAINED_ON = ("train", "valid")  # the splits that training reads
+
 
 def check_resume(cfg: Config, run: Path) -> None:
     """Whether this config may go on in this directory. Raises UserError where it may not."""
@@ -140,7 +142,8 @@ def _compare_places(then: dict[str, Any], cfg: Config) -> list[str]:
     lines = []
     for key in sorted(marked_keys(cfg, NUMBERED)):
         old, new = (dict(leaves(values)).get(key, []) for values in (then, cfg.model_dump()))
-        if any(entry in new and new[i : i + 1] != old[i : i + 1] for i, entry in enumerate(old)):
+        places = enumerate(old if isinstance(old, type(new)) else [])
+        if any(entry in new and new[i : i + 1] != old[i : i + 1] for i, entry in places):
             lines.append(f"{key}: then {old}, now {new}")
     return lines
 

@@ -26,7 +26,7 @@ CHOOSES_PRESET = re.compile(r"override /?training:")
 USUAL = ("auto", "true", "false", "null", "none")
 # names that mean something else in most places: they need their section's name beside them
 GENERIC = re.compile(
-    r"account|device|devices|entity|every|experiment|format|goal|init|input|items|key|kind|metric"
+    r"account|device|devices|entity|every|experiment|format|init|input|items|key|kind|metric"
     r"|mode|more|name|node|nodes|partition|points|port|project|setup|test|train|valid"
 )
 

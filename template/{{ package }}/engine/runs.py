@@ -3,7 +3,6 @@
 
 import fcntl
 import hashlib
-import json
 import logging
 import os
 import re
@@ -12,6 +11,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ import yaml
 
 from .aliases import LOADER, split_override
 from .errors import UserError
-from .manifest import CHECKPOINTS
+from .manifest import CHECKPOINTS, parse_json
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -33,6 +33,7 @@ LOCK = ".lock"
 OF_A_RUN = (LOCK, ".hydra", OVERRIDES, CHECKPOINTS, "evaluate", "recognize")
 COMMAND = "RUN_COMMAND"  # in the environment: what was typed, for the processes that it starts
 LONGEST_NAME = 120
+DEEPEST = 50  # levels of YAML; its reader in C crashes at some ten thousand
 
 NOT_IN_A_NAME = ("name", "runs_dir", "resume")
 
@@ -123,19 +124,44 @@ def read_config(run: Path) -> dict[str, Any]:
 
 def read_yaml(file: Path) -> Any:
     """What a run wrote as YAML; None if it did not. Raises UserError if it is damaged."""
+    from pydantic import TypeAdapter
+
+    if not file.is_file():
+        return None
+    kind: Any = list[str] if file.name == OVERRIDES else dict[str, Any]
+    depth = 0
     try:
-        return yaml.load(file.read_text("utf-8"), LOADER) if file.is_file() else None
-    except (yaml.YAMLError, UnicodeDecodeError):
+        text = file.read_text("utf-8")
+        for event in yaml.parse(text, LOADER):  # anyone may have written it
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEEPEST or isinstance(event, yaml.AliasEvent):  # aliases: short, yet endless
+                raise ValueError
+        return TypeAdapter(kind).validate_python(yaml.load(text, LOADER), strict=True)
+    except OSError as error:
+        raise UserError(f"{file}: {error.strerror}") from None
+    except Exception:  # whichever its reader happens to raise
         raise UserError(f"{file}: damaged, no longer the YAML that the run wrote") from None
+
+
+@dataclass
+class _Record:
+    state: str = ""
+    objective: float | None = None
+    began: str = ""
+    ended: str = ""
+    changed: list[str] = field(default_factory=list)
+    git: dict[str, str | list[str]] = field(default_factory=dict)
+    data: dict[str, list[str] | None] = field(default_factory=dict)
+    earlier: list["_Record"] = field(default_factory=list)
 
 
 def read_record(run: Path) -> dict[str, Any]:
     """What record.json says of a run; nothing if it is not there, or not whole."""
     try:
-        record: Any = json.loads((run / RECORD).read_text("utf-8"))
+        return dict(parse_json((run / RECORD).read_text("utf-8"), _Record))
     except (OSError, ValueError):  # somebody's edit is never a reason to stop a run
         return {}
-    return record if isinstance(record, dict) else {}
 
 
 def is_first_node(cfg: "Config") -> bool:

@@ -13,6 +13,7 @@ from ..config.sweep import Sweep
 from . import runs
 from .aliases import split_override
 from .errors import UserError
+from .manifest import Goal, goal_of
 from .resuming import differences
 from .sweeping import meaning, place, run_jobs, swept
 
@@ -36,12 +37,12 @@ def search(
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     runs.lock(sweep_dir)  # two commands on one study would run each other's trials
-    maximize = config.training.objective.goal == "maximize"
+    goal = goal_of(config.training.objective.metric)
     space = {key: distribution(o) for key, o in swept(overrides).items()}
     fixed = [o for o in overrides if split_override(o)[1] not in space]
     told = {k: str(o.input_line).partition("=")[2] for k, o in swept(overrides).items()}
     about = told | {"all else": " ".join(sorted(meaning(fixed)))}
-    study = open_study(sweep_dir, space, about, maximize, settings)
+    study = open_study(sweep_dir, space, about, goal, settings)
     for trial in study.get_trials(states=[TrialState.RUNNING]):
         if trial.params.keys() != space.keys():  # killed while it was being drawn
             study.tell(trial.number, state=TrialState.FAIL)
@@ -76,15 +77,14 @@ def search(
 
 
 def open_study(
-    sweep_dir: Path, space: dict[str, Any], about: dict[str, str], maximize: bool, settings: Sweep
+    sweep_dir: Path, space: dict[str, Any], about: dict[str, str], goal: Goal, settings: Sweep
 ) -> Any:
     """The study in the sweep's directory, a new one or that of the same search."""
     import optuna
     from sqlalchemy.exc import SQLAlchemyError
 
     file = sweep_dir / STUDY
-    goal: Any = "maximize" if maximize else "minimize"
-    now = about | {"training.objective.goal": goal}
+    now = about | {"the objective": goal}
     try:
         study = optuna.create_study(
             storage=f"sqlite:///{file}", study_name=SPACE, direction=goal, load_if_exists=True

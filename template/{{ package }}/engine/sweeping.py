@@ -28,6 +28,7 @@ from .aliases import split_override
 from .composing import CONF
 from .errors import UserError, told_plainly
 from .launching import PART_OF_A_SWEEP
+from .manifest import goal_of
 
 log = logging.getLogger(__name__)
 
@@ -82,8 +83,8 @@ class Sweeper(HydraSweeper):
 
             failed = search(self.launcher, overrides, sweep_dir, self.composed, settings, checker)
         if self.composed.mode == "train" and PART_OF_A_SWEEP not in os.environ:
-            objective = self.composed.training.objective
-            tell(sweep_dir, objective.metric, objective.goal == "maximize", failed)
+            metric = self.composed.training.objective.metric
+            tell(sweep_dir, metric, goal_of(metric) == "maximize", failed)
         if failed:
             raise SystemExit(1)
 

@@ -90,6 +90,7 @@ class ManifestItems:
     """The items of one manifest: (audio, text) pairs."""
 
     def __init__(self, path: Path, vocabulary: str, read: Callable[[Path], Audio]) -> None:
+        self.path = path
         self.recordings, _ = read_manifest(path, vocabulary)
         self.read = read
 
@@ -99,6 +100,10 @@ class ManifestItems:
     def name(self, index: int) -> str:
         """What to call an item in a message."""
         return str(self.recordings[index].audio)
+
+    def files(self) -> list[Path]:
+        """The manifest and all recordings."""
+        return [self.path, *(recording.audio for recording in self.recordings)]
 
     def length(self, index: int) -> float:
         """Seconds, as the manifest says; where it does not, as the file's header does."""

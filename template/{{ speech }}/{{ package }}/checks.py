@@ -6,8 +6,10 @@ from .audio import Recording, audio_files, audio_problem, audio_seconds, read_ma
 from .config import Config
 from .config.data import Manifest
 from .config.model import Encoder
+from .engine.manifest import Goal
 
-METRICS = ("loss", "cer")  # what evaluation.measure returns
+# what evaluation.measure returns, and which way each is better
+METRICS: dict[str, Goal] = {"loss": "minimize", "cer": "minimize"}
 
 
 def check_data(cfg: Config) -> list[str]:

@@ -12,6 +12,8 @@ from .config.data import Dialtones, Split
 from .dialtones import DialtoneItems
 from .engine.batches import Items
 
+PACKAGES = ("numpy", "soundfile", "soxr")  # that items are read with: a resumed run compares them
+
 Item = tuple[Audio, str]
 Batch = dict[str, Tensor]
 

@@ -1,5 +1,7 @@
 """Telephone keys as audio: DTMF, one tone of the key's row and one of its column (ITU-T Q.23)."""
 
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 
@@ -25,6 +27,10 @@ class DialtoneItems:
     def name(self, index: int) -> str:
         """What to call an item in a message."""
         return f"{self.split} {index}"
+
+    def files(self) -> list[Path]:
+        """None: the items are made."""
+        return []
 
     def length(self, index: int) -> float:
         """How many keys are heard, which is quicker to say than how long they last."""

@@ -14,6 +14,7 @@ from .config import Config
 from .data import Batch
 from .engine.checkpoints import load_model
 from .engine.devices import autocast, move, set_up_device
+from .engine.identity import warn_of_changed_data
 from .engine.loaders import eval_loader
 from .engine.processes import gather
 from .model import build_model, ctc_loss, decode
@@ -55,6 +56,7 @@ def measure(
 
 def evaluate(cfg: Config, checkpoint: Path, output_dir: Path) -> float:
     """Measure a checkpoint; write metrics.json and items.jsonl; return the objective."""
+    warn_of_changed_data(cfg, cfg.data.held_out, checkpoint)
     device = set_up_device(cfg.training.run)
     model = load_model(build_model(cfg), checkpoint).to(device)
     loader = eval_loader(cfg, cfg.data.held_out, cfg.training.run.eval_batches)

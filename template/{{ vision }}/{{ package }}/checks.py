@@ -6,9 +6,15 @@ from pathlib import Path
 from .config import Config
 from .config.data import Digits, ImageFolder
 from .digits import read_digits
+from .engine.manifest import Goal
 from .pictures import header_problem, picture_files, picture_problem
 
-METRICS = ("loss", "accuracy", "balanced_accuracy")  # what evaluation.measure returns
+# what evaluation.measure returns, and which way each is better
+METRICS: dict[str, Goal] = {
+    "loss": "minimize",
+    "accuracy": "maximize",
+    "balanced_accuracy": "maximize",
+}
 
 
 def check_data(cfg: Config) -> list[str]:

@@ -14,6 +14,8 @@ from .digits import DigitItems, like_the_data
 from .engine.batches import Items
 from .pictures import FolderItems, Pixels, to_pixels
 
+PACKAGES = ("numpy", "pillow")  # that items are read with: a resumed run compares them
+
 Item = tuple[Pixels, int]
 Batch = dict[str, Tensor]
 

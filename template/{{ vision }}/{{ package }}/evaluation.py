@@ -17,6 +17,7 @@ from .config import Config
 from .data import Batch, open_items
 from .engine.checkpoints import load_model
 from .engine.devices import autocast, move, set_up_device
+from .engine.identity import warn_of_changed_data
 from .engine.loaders import eval_loader
 from .engine.processes import gather
 from .model import build_model
@@ -69,6 +70,7 @@ def evaluate(cfg: Config, checkpoint: Path, output_dir: Path) -> float:
     Returns the objective.
     """
     split = cfg.data.held_out
+    warn_of_changed_data(cfg, split, checkpoint)
     device = set_up_device(cfg.training.run)
     model = load_model(build_model(cfg), checkpoint).to(device)
     metrics, rows = measure(model, eval_loader(cfg, split, cfg.training.run.eval_batches), cfg)

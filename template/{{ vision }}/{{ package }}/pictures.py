@@ -157,6 +157,10 @@ class FolderItems:
         """What to call an item in a message."""
         return str(self.pictures[index][0])
 
+    def files(self) -> list[Path]:
+        """All pictures."""
+        return [path for path, _ in self.pictures]
+
     def __getitem__(self, index: int) -> tuple[Pixels, int]:
         """Pixels [channels, size, size], and the number of the class."""
         path, number = self.pictures[index]
