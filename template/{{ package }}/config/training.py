@@ -126,6 +126,8 @@ class Processes(Section):
     max_restarts: NonNegativeInt
     """After a process has died; each restart begins at the last checkpoint."""
     shutdown_seconds: PositiveInt
+    takeover_seconds: NonNegativeInt
+    """How long a requeued Slurm job waits for its earlier process to save and leave."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
