@@ -89,6 +89,7 @@ def prepare(argv: list[str], conf: Path) -> list[str]:
     elsewhere = False
     multirun = args.multirun or sweeping.is_asked_for(conf, overrides)
     if multirun:
+        overrides = sweeping.last_of_each(overrides)
         configs, jobs, elsewhere = _check_sweep(overrides, conf, typed)
         if configs[0].mode == "train" and (nodes := configs[0].training.processes.nodes) > 1:
             raise UserError(
@@ -163,7 +164,7 @@ def _check_sweep(
 ) -> tuple[list["Config"], list[sweeping.Job], bool]:
     """The configs of a sweep, its jobs as far as they are known, and if they run elsewhere."""
     given = sweeping.swept(overrides)
-    plain = [o for o in sweeping.corners(overrides)[0] if split_override(o)[1] not in given]
+    plain = [o for o in overrides if split_override(o)[1] not in given]
     try:
         base = compose(conf, plain, own_section=True)
     except ERRORS as error:

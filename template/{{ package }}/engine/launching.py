@@ -378,9 +378,10 @@ class Slurm(_Launcher):
                 return returned(directory, 0, paths.stdout)
             said = said.splitlines()[-1].removeprefix("RuntimeError: ")
             return returned(directory, said, paths.stderr, ENDED.get(last, "failed"))
-        # Slurm forgets a job after some minutes
-        said = f"ended by Slurm ({last})" if last else "no longer in Slurm's queue, and no result"
-        return returned(directory, said, paths.stderr, ENDED.get(last, "lost"))
+        # Slurm forgets a job after some minutes, and one of an array at once if it never began
+        state = ENDED.get(last, "lost" if paths.stdout.exists() else "cancelled")
+        said = f"ended by Slurm ({last or 'it is no longer in the queue'})"
+        return returned(directory, said, paths.stderr, state)
 
 
 def launcher_problems(launcher: str, settings: DictConfig) -> Iterator[str]:

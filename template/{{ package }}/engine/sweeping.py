@@ -128,6 +128,12 @@ def search_space(params: Mapping[Any, Any], overrides: list[str]) -> list[str]:
     return [f"{key}={value}" for key, value in params.items() if str(key) not in given]
 
 
+def last_of_each(overrides: list[str]) -> list[str]:
+    """Without those whose key is given again later: Hydra reads both, or refuses them."""
+    last = {split_override(override)[1]: override for override in overrides}
+    return [o for o in overrides if o.startswith("~") or last[split_override(o)[1]] is o]
+
+
 def swept(overrides: list[str]) -> dict[str, Override]:
     """The keys that have several values, each with its override; the last one counts."""
     parsed = {o.key_or_group: o for o in OverridesParser.create().parse_overrides(overrides)}
