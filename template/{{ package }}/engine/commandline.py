@@ -89,6 +89,7 @@ def prepare(argv: list[str], conf: Path) -> list[str]:
     elsewhere = False
     multirun = args.multirun or sweeping.is_asked_for(conf, overrides)
     if multirun:
+        flags += [] if args.multirun else ["--multirun"]  # Hydra 1.4 reads no hydra.mode of a group
         overrides = sweeping.last_of_each(overrides)
         configs, jobs, elsewhere = _check_sweep(overrides, conf, typed)
         if configs[0].mode == "train" and (nodes := configs[0].training.processes.nodes) > 1:

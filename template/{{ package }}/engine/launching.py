@@ -110,16 +110,16 @@ class Running:
     process: Process
     share: dict[str, str]
     began: float
-    is_late: bool = False
+    state: str = "failed"  # unless it finishes
 
     def stop_after(self, minutes: float | None, grace: float) -> None:
         """Once its time is over, ask it to save and stop; kill it after `grace` seconds."""
         late = time.monotonic() - self.began - 60 * (minutes or math.inf)
-        if late > grace:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        elif late > 0 and not self.is_late:
+        if late > 0 and self.state == "failed":
+            self.state = "timed out"
             self.process.send_signal(signal.SIGTERM)
-        self.is_late = late > 0
+        elif late > grace:
+            os.killpg(self.process.pid, signal.SIGKILL)
 
 
 class Local(_Launcher):
@@ -164,11 +164,8 @@ class Local(_Launcher):
                             continue
                         del running[number]
                         free.append(job.share)
-                        output = job.directory / OUTPUT
-                        state = "timed out" if job.is_late else "failed"
-                        done[number] = returned(
-                            job.directory, job.process.returncode, output, state
-                        )
+                        status, output = job.process.returncode, job.directory / OUTPUT
+                        done[number] = returned(job.directory, status, output, job.state)
                         if not stop.is_set():
                             _tell(job.directory, done[number], len(done), len(job_overrides))
                         if done[number].status == JobStatus.FAILED and sweep.on_error == "stop":
@@ -247,9 +244,8 @@ def _tell(directory: Path, job: JobReturn, done: int, of: int) -> None:
 def _tell_running(jobs: Iterable[Running]) -> None:
     from .metrics import duration
 
-    now = time.monotonic()
-    each = [f"{job.directory.name} ({duration(now - job.began)})" for job in jobs]
-    log.info("running: %s", ", ".join(each))
+    times = {job.directory.name: duration(time.monotonic() - job.began) for job in jobs}
+    log.info("running: %s", ", ".join(f"{name} ({ran})" for name, ran in times.items()))
 
 
 @dataclass

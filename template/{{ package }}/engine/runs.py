@@ -193,12 +193,12 @@ def lock(run: Path, takeover_seconds: float) -> None:
         me += f", Slurm job {job}, start {start}"
     until = time.monotonic() + takeover_seconds
     try:
-        while holder := _claim(file, fcntl.LOCK_EX):
-            requeued = job and f", Slurm job {job}, " in holder and not holder.endswith(f" {start}")
+        while by := _claim(file, fcntl.LOCK_EX):
+            requeued = job and f", Slurm job {job}, " in by and not by.endswith(f" {start}")
             if not requeued or time.monotonic() > until:
-                raise _in_use(run, holder)
+                raise _in_use(run, by)
             if not request.exists():
-                print(f"waiting for {holder}, to save and leave {run}", file=sys.stderr)
+                print(f"waiting for {by}, to save and leave {run}", file=sys.stderr)
                 request.touch()
             time.sleep(LOOK_EVERY)
     except OSError as error:  # some cluster file systems have none; not kept, so a log gets it too
@@ -263,8 +263,8 @@ def _claim(file: IO[str], kind: int) -> str:
     return ""
 
 
-def _in_use(run: Path, holder: str) -> UserError:
+def _in_use(run: Path, by: str) -> UserError:
     return UserError(
-        f"name = {run.name}: {run} is in use by {holder}\n"
+        f"name = {run.name}: {run} is in use by {by}\n"
         "wait for that run or stop it, or give another name"
     )
