@@ -3,6 +3,7 @@
 python -m tests.kills 20 tries twenty, in a project rendered for it.
 """
 
+import contextlib
 import hashlib
 import itertools
 import os
@@ -16,6 +17,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .tasks import TASKS, Task
 
@@ -34,6 +36,12 @@ VARIANTS = {
     "in two processes": "training.num_workers=1 training.devices=2",
 }
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+
+
+def signal_group(process: "subprocess.Popen[Any]", number: int = signal.SIGKILL) -> None:
+    """Signal a session of its own and all that it started; it may have ended already."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
 
 
 @dataclass
@@ -90,7 +98,7 @@ class Killer:
                     break
         time.sleep(self.chance.uniform(0, 0.002 if while_saving else 0.05))
         if number == signal.SIGKILL or self.chance.random() < 0.5:
-            os.killpg(process.pid, number)  # as a terminal or a cluster does
+            signal_group(process, number)  # as a terminal or a cluster does
         else:
             process.send_signal(number)
         rest, _ = process.communicate()

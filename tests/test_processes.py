@@ -152,3 +152,18 @@ def test_a_batch_that_nodes_cannot_share_is_refused(project: Project, port: int)
     _, error = first.communicate(timeout=60)
     assert first.returncode == 2
     assert "training.loader.batch_size = 5: expected a multiple of 2" in error
+
+
+@pytest.mark.task("speech")
+def test_torchrun_is_refused(project: Project) -> None:
+    torchrun = "-m torch.distributed.run --standalone --nproc_per_node=2"
+    done = subprocess.run(
+        [project.python, *torchrun.split(), "train.py", *SMALL.split(), "name=by-torchrun"],
+        cwd=project.path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "python train.py training.devices=2" in done.stderr
+    assert "exitcode  : 2" in done.stderr
+    assert not (project.path / "runs/by-torchrun").exists()

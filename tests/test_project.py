@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import signal
 import subprocess
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 import yaml
 
 from .conftest import Project
+from .kills import signal_group
 
 SMALL = "model=dryrun training=dryrun"
 
@@ -33,7 +33,7 @@ def started(project: Project, command: str, until: str, seconds: int = 240) -> s
         lines.append(line)
         if re.search(until, line):
             break
-    os.killpg(process.pid, signal.SIGKILL)
+    signal_group(process)
     process.wait()
     text = "".join(lines)
     assert re.search(until, text), text

@@ -236,6 +236,28 @@ def test_some_runs_alone(project: Project, runs: Path) -> None:
     assert "as it should be" in sweep.stdout  # reports are no runs
 
 
+WRITE = """
+from pathlib import Path
+from PACKAGE.engine.runs import write_csv
+write_csv(Path("cells.csv"), [
+    ["+a", "-b", "@c", "\\td", "-1e-05", "-0.5", "1", "a=b"], [-1.5, None, float("-inf")]
+])
+"""
+
+
+def test_a_spreadsheet_runs_no_cell(project: Project, dryrun: str, tmp_path: Path) -> None:
+    shutil.copytree(project.path / "runs" / dryrun, tmp_path / "=cmd|' -x'!A0")
+    project.run(f"python train.py mode=report runs_dir={tmp_path}")
+    with (tmp_path / "report.csv").open(newline="") as file:
+        assert list(csv.reader(file))[1][0] == "'=cmd|' -x'!A0"
+    package = next(project.path.glob("*/engine")).parent.name
+    project.run(f"python -c {shlex.quote(WRITE.replace('PACKAGE', package))}")
+    with (project.path / "cells.csv").open(newline="") as file:
+        cells = list(csv.reader(file))
+    assert cells[0] == ["'+a", "'-b", "'@c", "'\td", "-1e-05", "-0.5", "1", "a=b"]
+    assert cells[1] == ["-1.5", "", "-inf"]
+
+
 def test_a_killed_run_does_not_show_as_running(project: Project, tmp_path: Path) -> None:
     project.run(f"{DRYRUN} runs_dir={tmp_path} name=killed")
     record = tmp_path / "killed" / "record.json"

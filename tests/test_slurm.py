@@ -197,7 +197,7 @@ def test_time_limits_lose_nothing(sbatch: Sbatch, there: Project) -> None:
     assert weights(limited) == undisturbed
 
 
-def test_a_cancelled_job_of_a_sweep_is_a_failed_one(sbatch: Sbatch, there: Project) -> None:
+def test_a_running_job_that_is_cancelled_is_reported_so(sbatch: Sbatch, there: Project) -> None:
     grid = f"--multirun hydra/launcher=slurm {LONGER} name=cancelled training.lr=1e-4"
     environment = sbatch.environment
     process = subprocess.Popen(
@@ -217,7 +217,32 @@ def test_a_cancelled_job_of_a_sweep_is_a_failed_one(sbatch: Sbatch, there: Proje
     sbatch.slurm(f"scancel --signal=KILL --full {number}")
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert re.search(r"failed, ended by (SIGTERM|Slurm .*); see runs/cancelled/.submitit", said)
+    assert re.search(r"cancelled, ended by (SIGTERM|Slurm .*); see runs/cancelled/.submitit", said)
+
+
+def test_a_waiting_job_that_is_cancelled_is_reported_so(sbatch: Sbatch, there: Project) -> None:
+    grid = f"--multirun hydra/launcher=slurm slurm.max_jobs=1 {SMALL} name=waited"
+    grid += " training.iter_num=4,400"
+    process = subprocess.Popen(
+        [there.python, "train.py", *grid.split()],
+        cwd=there.path,
+        env=sbatch.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    second = there.path / "runs/waited/iter_num=400/slurm.id"
+    deadline = time.monotonic() + 60
+    while not second.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    sbatch.slurm(f"scancel {second.read_text()}")
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 1, said
+    assert "/2 iter_num=400: cancelled, ended by Slurm (" in said
+    assert "\ncancelled: iter_num=400: " in said
+    states = {row["training.run.iter_num"]: row["state"] for row in table(second.parents[1])}
+    assert states == {"4": "finished", "400": "cancelled"}
 
 
 def test_the_scripts_want_sbatch(there: Project) -> None:

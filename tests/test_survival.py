@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from .conftest import Finished, Project, Render
-from .kills import VARIANTS, kill_and_compare
+from .kills import VARIANTS, kill_and_compare, signal_group
 
 SMALL = "model=dryrun training=dryrun"
 LONG = f"{SMALL} training.iter_num=100000 training.run.eval_every=100000"
@@ -30,12 +30,14 @@ def record(run: Path) -> dict[str, Any]:
     return dict(json.loads((run / "record.json").read_text()))
 
 
-def start(project: Project, arguments: str, until: str) -> "subprocess.Popen[str]":
+def start(
+    project: Project, arguments: str, until: str, **environment: str
+) -> "subprocess.Popen[str]":
     """A run in the background that has printed what is expected."""
     process = subprocess.Popen(
         [project.python, "train.py", *arguments.split()],
         cwd=project.path,
-        env={k: v for k, v in os.environ.items() if k != "RUN_NAME"},
+        env={k: v for k, v in os.environ.items() if k != "RUN_NAME"} | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -60,7 +62,7 @@ def test_a_killed_run_ends_with_the_same_weights(project: Project) -> None:
 def test_a_signal_saves_and_says_how_to_go_on(project: Project, name: str) -> None:
     number = signal.Signals[name]
     process = start(project, f"{LONG} name={name} training.num_workers=1", "iteration 5/")
-    os.killpg(process.pid, number)  # the data worker gets it as well
+    signal_group(process, number)  # the data worker gets it as well
     said, _ = process.communicate()
     assert process.returncode == 128 + number
     stopped = re.search(rf"stopped after iteration (\d+) .*; saved in runs/{name}", said)
@@ -96,7 +98,7 @@ def test_a_second_signal_stops_at_once_and_loses_nothing_older(
     assert process.returncode in (130, 143, -signal.SIGTERM)
     assert "Traceback" not in said
     again = start(project, f"{LONG} {more}", r"continues after iteration ([6-9]|\d\d)")
-    os.killpg(again.pid, signal.SIGKILL)
+    signal_group(again)
 
 
 @pytest.mark.task("speech")
@@ -110,7 +112,7 @@ def test_a_signal_during_start_up_leaves_nothing_broken(
     command = f"{SMALL} training.devices={devices} name=early-{name}-{devices}"
     process = start(project, command, "name=early")
     time.sleep(after)
-    os.killpg(process.pid, signal.Signals[name])
+    signal_group(process, signal.Signals[name])
     said, _ = process.communicate(timeout=30)
     assert process.returncode != 0
     assert "Traceback" not in said
@@ -147,7 +149,50 @@ def test_the_second_run_of_a_name_is_told(project: Project) -> None:
     process.kill()  # its data worker lives a little longer, and must not keep the lock
     process.wait()
     project.run(f"python train.py {SMALL} name=shared resume=force")
-    os.killpg(process.pid, signal.SIGKILL)
+    signal_group(process)
+
+
+@pytest.mark.task("speech")
+def test_a_requeued_slurm_job_takes_over_from_its_earlier_process(project: Project) -> None:
+    job = {"SLURM_JOB_ID": "7"}
+    requeued = job | {"SLURM_RESTART_COUNT": "1"}
+    command = f"{LONG} name=lost-node training.checkpoint.every=100000"
+    process = start(project, command, "iteration 5/", **job)
+    by = f"runs/lost-node is in use by process {process.pid} on "
+    for other in ({"SLURM_JOB_ID": "8", "SLURM_RESTART_COUNT": "1"}, job):
+        refused = project.run(f"python train.py {command}", status=2, **other).stderr
+        assert by in refused
+        assert "waiting" not in refused
+    process.send_signal(signal.SIGSTOP)  # one that does not answer
+    little = "training.processes.takeover_seconds=1"
+    refused = project.run(f"python train.py {command} {little}", status=2, **requeued).stderr
+    assert f"waiting for process {process.pid} on " in refused
+    assert by in refused
+    process.send_signal(signal.SIGCONT)
+    again = start(project, command, "continues after iteration", **requeued)
+    said, _ = process.communicate(timeout=30)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "this Slurm job was requeued and waits for" in said
+    assert "saved in runs/lost-node" in said
+    signal_group(again)
+    assert not (project.path / "runs/lost-node/.lock-request").exists()
+
+
+NO_LOCKS = (
+    "import errno, fcntl, runpy, sys\n"
+    'def lockf(*_): raise OSError(errno.ENOLCK, "No locks available")\n'
+    "fcntl.lockf = lockf\n"
+    'sys.argv[0] = "train.py"\n'
+    'runpy.run_path("train.py", run_name="__main__")'
+)
+
+
+@pytest.mark.task("speech")
+def test_a_file_system_without_locks_is_mentioned_once(project: Project) -> None:
+    done = project.run(f"python -c '{NO_LOCKS}' {SMALL} name=no-locks training.num_workers=0")
+    warning = "runs/no-locks: no locks here (No locks available); start no second run of this name"
+    assert (done.stdout + done.stderr).count(warning) == 1
+    assert warning in (project.path / "runs/no-locks/train.log").read_text()
 
 
 @pytest.fixture(scope="module")

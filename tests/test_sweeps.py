@@ -1,6 +1,7 @@
 """--multirun: grids, searches, and jobs side by side."""
 
 import csv
+import fcntl
 import os
 import re
 import shlex
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from .conftest import Project
+from .kills import signal_group
 from .test_survival import LONG, SMALL, record, start, weights
 
 pytestmark = pytest.mark.task("speech")
@@ -61,6 +63,68 @@ def test_a_grid_tells_how_its_jobs_compare(project: Project) -> None:
     assert again.count("finished before: ") == 2
     assert "job 1 of 1: lr=1e+30" in again
     assert jobs(sweep) == {"lr=0.002", "lr=0.0001", "lr=1e+30"}
+
+
+def test_a_second_sweep_of_a_name_says_which_jobs_are_in_use(project: Project) -> None:
+    grid = f"--multirun {LONG} name=at-once training.lr=1e-4,3e-4"
+    sweep = project.path / "runs/at-once"
+    first = start(project, f"{grid} hydra/launcher=local", "2 jobs, 2 at once")
+    for job in ("lr=0.0001", "lr=0.0003"):
+        wait_for(lambda job=job: "iteration 3/" in _text(sweep / job / "output.log"))
+    began = {path.parent.name: path.read_text() for path in sweep.glob("*/.lock")}
+    for launcher in ("basic", "local"):
+        second = project.run(f"python train.py {grid} hydra/launcher={launcher}", status=1).stdout
+        for job, holder in began.items():
+            assert f"\nin use: {job}: {holder}\n" in second
+        assert "failed" not in second
+        assert {row["state"] for row in table(sweep)} == {"running"}
+    first.kill()
+    pids = [int(holder.split()[1]) for holder in began.values()]
+    wait_for(lambda: not any(Path(f"/proc/{pid}/cmdline").exists() for pid in pids), seconds=5)
+
+
+def test_a_local_sweep_says_which_jobs_run_and_kills_one_that_hangs(project: Project) -> None:
+    times = "sweep.status_minutes=0.02 sweep.job_minutes=0.3 training.processes.shutdown_seconds=1"
+    grid = f"--multirun {SMALL} name=hangs hydra/launcher=local training.iter_num=4,100000 {times}"
+    hanging = project.path / "runs/hangs/iter_num=100000"
+    process = start(project, grid, "2 jobs, 2 at once")
+    wait_for((hanging / ".lock").exists)
+    os.kill(int((hanging / ".lock").read_text().split()[1]), signal.SIGSTOP)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert re.search(r"running: iter_num=100000 \(\d+ s\)", said)
+    expected = "timed out, ended by SIGKILL; see runs/hangs/iter_num=100000/output.log"
+    assert f"2/2 iter_num=100000: {expected}" in said
+    states = {row["job"]: row["state"] for row in table(hanging.parent)}
+    assert states == {"iter_num=4": "finished", "iter_num=100000": "timed out"}
+
+
+def test_hydra_mode_in_a_file_is_multirun(project: Project) -> None:
+    experiment = project.path / "conf/experiment/several.yaml"
+    experiment.write_text(
+        "# @package _global_\n"
+        "hydra: {mode: MULTIRUN, sweeper: {params: {training.optim.lr: '1e-4,3e-4'}}}\n"
+    )
+    command = f"python train.py {SMALL} experiment=several name=several"
+    try:
+        project.run(command)
+        again = project.run(command).stdout
+    finally:
+        experiment.unlink()
+    assert again.count("finished before: ") == 2
+    assert jobs(project.path / "runs/several") == {"lr=0.0001", "lr=0.0003"}
+
+
+def test_of_a_key_given_twice_the_last_one_counts(project: Project) -> None:
+    grid = f"python train.py --multirun {SMALL} mode=check"
+    project.run(f"{grid} training.seed=1,2 training.seed=1")
+
+
+@pytest.mark.parametrize("launcher", ["local", "slurm"])
+def test_a_launcher_without_multirun_is_refused(project: Project, launcher: str) -> None:
+    refused = project.run(f"python train.py {SMALL} hydra/launcher={launcher}", status=2).stderr
+    assert f"hydra/launcher={launcher}: " in refused
+    assert "--multirun" in refused
 
 
 @pytest.mark.parametrize("launcher", ["basic", "local hydra.launcher.at_once=1"])
@@ -204,6 +268,35 @@ def test_gpus_are_shared_out(project: Project) -> None:
     ], said.stderr
 
 
+WITHOUT_A_RESULT = """
+from pathlib import Path
+from omegaconf import OmegaConf
+from PACKAGE.engine.launching import Slurm
+
+slurm = Slurm()
+slurm.composed = OmegaConf.create({"hydra": {"sweep": {"dir": "runs/no-result"}}})
+began = Path("runs/no-result/.submitit/1/1_0_log.out")
+began.parent.mkdir(parents=True, exist_ok=True)
+began.touch()
+cases = ("1", "NODE_FAIL"), ("1", ""), ("2", ""), ("1", "TIMEOUT"), ("1", "OUT_OF_MEMORY")
+for job, state in cases:
+    ended = slurm._returned(Path("runs/no-result/job"), job, state)
+    print(ended._return_value.state, ended.status.name, ended._return_value, sep=", ")
+"""
+
+
+def test_a_slurm_job_without_a_result_is_called_by_its_state(project: Project) -> None:
+    package = next(project.path.glob("*/engine")).parent.name
+    script = shlex.quote(WITHOUT_A_RESULT.replace("PACKAGE", package))
+    assert project.run(f"python -c {script}").stdout.splitlines() == [
+        "lost, UNKNOWN, ended by Slurm (NODE_FAIL)",
+        "lost, UNKNOWN, ended by Slurm (it is no longer in the queue)",
+        "cancelled, UNKNOWN, ended by Slurm (it is no longer in the queue)",
+        "timed out, UNKNOWN, ended by Slurm (TIMEOUT)",
+        "failed, FAILED, ended by Slurm (OUT_OF_MEMORY)",
+    ]
+
+
 def test_jobs_of_several_processes(project: Project) -> None:
     grid = f"--multirun {SMALL} name=twos training.devices=2 training.lr=1e-4,3e-4"
     project.run(f"python train.py {grid}")
@@ -248,15 +341,29 @@ def trials(sweep: Path) -> list[tuple[int, str]]:
         return list(database.execute("select number, state from trials order by number"))
 
 
+def test_a_trial_in_use_is_left_for_later(project: Project) -> None:
+    command = f"python train.py {OPTUNA} name=held sweep.n_trials=1 sweep.sampler=random"
+    command += " training.lr=choice(1e-3) training.weight_decay=0.01"
+    sweep = project.path / "runs/held"
+    (sweep / "lr=0.001").mkdir(parents=True)
+    with (sweep / "lr=0.001/.lock").open("w") as lock:
+        lock.write("process 1 on elsewhere")
+        lock.flush()
+        fcntl.lockf(lock, fcntl.LOCK_EX)
+        said = project.run(command, status=1).stdout
+    assert "in use: lr=0.001: process 1 on elsewhere" in said
+    assert trials(sweep) == [(0, "RUNNING")]
+    project.run(command)
+    assert trials(sweep) == [(0, "COMPLETE")]
+
+
 def test_a_search_goes_on_where_it_was_killed(project: Project) -> None:
     command = f"{OPTUNA} name=search sweep.n_trials=4 sweep.parallel=2 hydra/launcher=local"
     command += " training.iter_num=200 training.run.eval_every=200 training.checkpoint.every=20"
     sweep = project.path / "runs/search"
     process = start(project, command, "trials 1, 2 of 4")
     wait_for(lambda: len(list(sweep.glob("*/checkpoints/iteration-*"))) >= 2)
-    os.killpg(process.pid, signal.SIGKILL)
-    for lock in sweep.glob("*/.lock"):
-        os.kill(int(lock.read_text().split()[1]), signal.SIGKILL)
+    signal_group(process)  # its jobs end with it
     began = {path.name for path in sweep.iterdir() if path.is_dir()}
     project.run(f"python train.py {command}")
     assert trials(sweep) == [(number, "COMPLETE") for number in range(4)]
@@ -416,5 +523,5 @@ def test_an_interrupted_sweep_goes_on_with_the_job_it_was_in(project: Project) -
     assert process.returncode == 130
     assert "to go on: python train.py --multirun" in said
     again = start(project, grid, "continues after iteration")
-    os.killpg(again.pid, signal.SIGKILL)
+    signal_group(again)
     assert jobs(project.path / "runs/in-one") == {"lr=0.0001"}

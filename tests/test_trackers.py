@@ -3,7 +3,6 @@
 import http.client
 import importlib
 import json
-import os
 import shlex
 import signal
 import socket
@@ -21,6 +20,7 @@ import pytest
 import yaml
 
 from .conftest import Project, Render
+from .kills import signal_group
 
 SMALL = "python train.py model=dryrun training=dryrun"
 LONGER = f"{SMALL} training.iter_num=150 training.run.log_every=5 training.run.eval_every=150"
@@ -82,7 +82,7 @@ class Server:
 
     def stop(self) -> None:
         """As a machine that fails, with all its processes."""
-        os.killpg(self.process.pid, signal.SIGKILL)
+        signal_group(self.process)
         self.process.wait()
 
     def answers(self) -> bool:
@@ -296,7 +296,7 @@ def test_a_run_outlives_its_mlflow_server(project: Project, tmp_path: Path) -> N
         hasty = "tracker.timeout_seconds=1 tracker.retries=0"
         run = begin(project, f"{command} {hasty} name=serverless")
         until(lambda: len(logged(project, "runs/serverless")) >= 2 or run.poll() is not None)
-        os.killpg(server.process.pid, signal.SIGSTOP)
+        signal_group(server.process, signal.SIGSTOP)
         hangs = time.monotonic()
         said = end(run, 0)
         assert time.monotonic() - hangs < 20

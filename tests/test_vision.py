@@ -8,6 +8,7 @@ import pytest
 
 from .conftest import Finished, Project
 from .imagemagick import convert, draw
+from .test_sweeps import table
 
 pytestmark = [pytest.mark.slow, pytest.mark.task("vision")]
 SMALL = "model=dryrun training=dryrun"
@@ -119,3 +120,12 @@ def test_pictures_of_ones_own(project: Project, tmp_path: Path) -> None:
     (tmp_path / "train" / "disc" / "3.jpg").write_bytes(b"no picture")
     told = project.run(f"python train.py mode=check {command}", status=2).stderr
     assert f"{tmp_path}/train/disc/3.jpg: not a picture" in told
+
+
+def test_a_key_of_the_swept_options_alone_is_forced(project: Project) -> None:
+    grid = "python train.py --multirun training=dryrun name=heads model=vit_dryrun,vit_tiny"
+    refused = project.run(f"{grid} model.heads=2", status=2).stderr
+    assert "model.heads=2: only the options that are swept have this key" in refused
+    assert "type ++model.heads=2" in refused
+    project.run(f"{grid} ++model.heads=2")
+    assert {row["state"] for row in table(project.path / "runs/heads")} == {"finished"}

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from ..engine.schema import Section, Text
 
@@ -18,6 +18,10 @@ class Sweep(Section):
     seed: NonNegativeInt
     on_error: Literal["continue", "stop"]
     """Whether other jobs begin after one has failed."""
+    status_minutes: PositiveFloat
+    """How often `hydra/launcher=local` says which jobs run."""
+    job_minutes: PositiveFloat | None
+    """After which `hydra/launcher=local` stops a job."""
 
 
 class Slurm(Section):

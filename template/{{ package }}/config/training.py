@@ -124,6 +124,8 @@ class Processes(Section):
     port: Annotated[int, Field(ge=1, le=65535)]
     join_seconds: PositiveInt
     shutdown_seconds: PositiveInt
+    takeover_seconds: NonNegativeInt
+    """How long a requeued Slurm job waits for its earlier process to save and leave."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

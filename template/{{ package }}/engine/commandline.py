@@ -25,7 +25,7 @@ from .aliases import Aliases, split_override
 from .composing import CONF, ERRORS, compose, name_this_run, register
 from .credentials import credential_problems
 from .errors import UserError, refuse
-from .launching import PART_OF_A_SWEEP, launcher_problems
+from .launching import PART_OF_A_SWEEP, check_parent, launcher_problems
 from .manifest import find_checkpoint
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ EXPLAIN = [("mode", value) for value in ("=explain", "='explain'", '="explain"')
 def prepare(argv: list[str], conf: Path) -> list[str]:
     """Check a command line against conf/ and return it as Hydra is to see it. Raises UserError."""
     register()
+    check_parent()
     name_this_run()
     os.environ[runs.COMMAND] = shlex.join(["python", "train.py", *argv])
     # until Hydra sets up logging, what matters is told as an error or again by the run itself
@@ -87,7 +88,10 @@ def prepare(argv: list[str], conf: Path) -> list[str]:
     overrides = recorded + overrides
     jobs: list[sweeping.Job] = []
     elsewhere = False
-    if args.multirun:
+    multirun = args.multirun or sweeping.is_asked_for(conf, overrides)
+    if multirun:
+        flags += [] if args.multirun else ["--multirun"]  # Hydra 1.4 reads no hydra.mode of a group
+        overrides = sweeping.last_of_each(overrides)
         configs, jobs, elsewhere = _check_sweep(overrides, conf, typed)
         if configs[0].mode == "train" and (nodes := configs[0].training.processes.nodes) > 1:
             raise UserError(
@@ -95,9 +99,13 @@ def prepare(argv: list[str], conf: Path) -> list[str]:
                 "expected 1, which RUN_NODES sets, or no --multirun"
             )
     else:
+        if launcher := [o for o in overrides if re.match("hydra/launcher=(?!basic$)", o)]:
+            raise UserError(
+                f"{launcher[0]}: this starts the jobs of --multirun; add it, for one job too"
+            )
         configs = _checked([overrides], conf, typed)
     if configs[0].mode == "report":
-        if args.multirun:
+        if multirun:
             raise UserError("mode=report compares runs that are there: leave out --multirun")
         from .reporting import compare_runs
 
@@ -125,7 +133,7 @@ def prepare(argv: list[str], conf: Path) -> list[str]:
                 f"runs_dir = {first.runs_dir}: expected a folder outside {runs.shorter(source)}"
             )
     _check_writable(Path(first.runs_dir), f"runs_dir = {first.runs_dir}")
-    if first.mode == "train" and not args.multirun and runs.is_first_node(first):
+    if first.mode == "train" and not multirun and runs.is_first_node(first):
         _claim_run(first, Path(first.runs_dir, first.name))
     if not runs.is_first_node(first):
         # the first node writes the run's files and speaks
@@ -160,12 +168,19 @@ def _check_sweep(
 ) -> tuple[list["Config"], list[sweeping.Job], bool]:
     """The configs of a sweep, its jobs as far as they are known, and if they run elsewhere."""
     given = sweeping.swept(overrides)
+    plain = [o for o in overrides if split_override(o)[1] not in given]
     try:
-        plain = [o for o in overrides if split_override(o)[1] not in given]
         base = compose(conf, plain, own_section=True)
-    except ERRORS:
+    except ERRORS as error:
         refuse(sweeping.sweep_problems(overrides, searches=False))
         _checked(sweeping.corners(overrides), conf, typed)  # says what is wrong
+        # nothing, with what is swept
+        refuse(
+            f"{override}: only the options that are swept have this key, and Hydra composes the "
+            f"config without them too\ntype ++{override}"
+            for override in plain
+            if f"'{split_override(override)[1]}'" in str(error)
+        )
         raise
     in_yaml = sweeping.search_space(base.hydra.sweeper.get("params") or {}, overrides)
     space = [split_override(override)[1] for override in in_yaml]
@@ -199,7 +214,7 @@ def _claim_run(cfg: "Config", run: Path) -> None:
     if run.is_dir() and any(run.iterdir()) and not any((run / it).exists() for it in runs.OF_A_RUN):
         raise UserError(f"name = {cfg.name}: {run} holds no run but files; give another name")
     _check_writable(run, f"name = {cfg.name}")
-    runs.lock(run)
+    runs.lock(run, cfg.training.processes.takeover_seconds)
     check_resume(cfg, run)
 
 

@@ -39,7 +39,11 @@ class Stopped(BaseException):
 
 
 class JobFailed(Exception):
-    """A job of a sweep has failed, and that has been told; the others may go on."""
+    """A job of a sweep has not finished, and that has been printed; the others may go on."""
+
+    def __init__(self, said: str, state: str = "failed") -> None:
+        super().__init__(said)
+        self.state = state
 
 
 @contextmanager

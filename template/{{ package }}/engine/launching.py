@@ -7,6 +7,7 @@ with it, and a GPU is its own.
 
 import importlib.util
 import logging
+import math
 import os
 import runpy
 import shutil
@@ -14,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from . import runs
 from .composing import PROJECT
-from .errors import Stopped, UserError
-from .stopping import Stop, requeue
+from .errors import JobFailed, Stopped, UserError
+from .stopping import Stop, leave_with, requeue
 
 log = logging.getLogger(__name__)
 
@@ -35,10 +36,28 @@ Process = subprocess.Popen[bytes]
 
 OUTPUT = "output.log"
 PART_OF_A_SWEEP = "PART_OF_A_SWEEP"  # in the environment of a job: others tell what came of it
+ENDS_WITH = "ENDS_WITH"  # and the process of the sweep, with which it ends
+IN_USE = "in use"  # by another process than the sweep's
 OF_THE_SWEEP = ("hydra.mode", "hydra.sweep", "hydra/sweep", "hydra.launcher", "hydra/launcher")
 SLURM_ID = "slurm.id"
 LOOK_EVERY = 0.1  # seconds
 SLURM_EVERY = 2.0  # seconds; squeue is the cluster's, and shared
+# what squeue says of a job that is over, and what a sweep does if it left no result
+ENDED = dict.fromkeys(("COMPLETED", "FAILED", "OUT_OF_MEMORY"), "failed")
+ENDED |= dict.fromkeys(("CANCELLED", "PREEMPTED", "REVOKED"), "cancelled")
+ENDED |= {"TIMEOUT": "timed out", "DEADLINE": "timed out", "NODE_FAIL": "lost", "BOOT_FAIL": "lost"}
+
+
+def check_parent() -> None:
+    """End with the sweep that started this process. Raises UserError under torchrun."""
+    if sweep := os.environ.pop(ENDS_WITH, ""):
+        leave_with(int(sweep))
+    if "TORCHELASTIC_RUN_ID" in os.environ or {"LOCAL_RANK", "WORLD_SIZE"} <= os.environ.keys():
+        count = os.environ.get("LOCAL_WORLD_SIZE", "N")
+        raise UserError(
+            "each process of torchrun would be a run of its own; train.py starts them itself:\n"
+            f"python train.py training.devices={count}"
+        )
 
 
 class _Launcher(Launcher):
@@ -62,15 +81,45 @@ class _Launcher(Launcher):
         return ["--multirun", *job, *theirs, "hydra/launcher=basic", subdir]
 
 
-def returned(directory: Path, status: int | str, output: Path) -> JobReturn:
-    """What a job that has ended gives back: its objective, or what went wrong."""
+def returned(directory: Path, status: int | str, output: Path, state: str = "failed") -> JobReturn:
+    """What a job that has ended gives back: its objective, or how it ended."""
     record = runs.read_record(directory)
     if status == 0:
         return JobReturn(_return_value=record.get("objective"), status=JobStatus.COMPLETED)
-    known = record.get("error") if record.get("state") == "failed" else None
-    said = _ended(status) if isinstance(status, int) else status
-    error = f"{known or said}; see {runs.shorter(output.absolute())}"
-    return JobReturn(_return_value=RuntimeError(error), status=JobStatus.FAILED)
+    known = record.get("error") if record.get("state") == state == "failed" else None
+    said = known or (_ended(status) if isinstance(status, int) else status)
+    if output.exists():
+        said += f"; see {runs.shorter(output.absolute())}"
+    error = how_it_ended(directory, JobFailed(said, state))
+    failed = error.state == "failed"
+    return JobReturn(_return_value=error, status=JobStatus.FAILED if failed else JobStatus.UNKNOWN)
+
+
+def how_it_ended(directory: Path, error: object) -> JobFailed:
+    """The error of a job, unless it failed because another process trains in its directory."""
+    ended = error if isinstance(error, JobFailed) else JobFailed(str(error))
+    other = runs.holder(directory) if ended.state == "failed" else ""
+    return JobFailed(other, IN_USE) if other else ended
+
+
+@dataclass
+class Running:
+    """A job's process, what it may use, and since when it runs."""
+
+    directory: Path
+    process: Process
+    share: dict[str, str]
+    began: float
+    state: str = "failed"  # unless it finishes
+
+    def stop_after(self, minutes: float | None, grace: float) -> None:
+        """Once its time is over, ask it to save and stop; kill it after `grace` seconds."""
+        late = time.monotonic() - self.began - 60 * (minutes or math.inf)
+        if late > 0 and self.state == "failed":
+            self.state = "timed out"
+            self.process.send_signal(signal.SIGTERM)
+        elif late > grace:
+            os.killpg(self.process.pid, signal.SIGKILL)
 
 
 class Local(_Launcher):
@@ -86,40 +135,45 @@ class Local(_Launcher):
 
         Raises Stopped after it. Returns fewer if one has failed and sweep.on_error is stop.
         """
-        directories = [self.directory(overrides) for overrides in job_overrides]
-        free = self._shares(job_overrides)
+        free, sweep = self._shares(job_overrides), self.composed.sweep
+        grace = self.composed.training.processes.shutdown_seconds
         if len(job_overrides) > 1:
             log.info("%d jobs, %d at once", len(job_overrides), min(len(free), len(job_overrides)))
         waiting = list(range(len(job_overrides)))
-        running: dict[int, tuple[Process, dict[str, str]]] = {}
+        running: dict[int, Running] = {}
         done: dict[int, JobReturn] = {}
+        told_at = time.monotonic()
         with Stop() as stop:
             try:
                 told = False
                 while running or (waiting and not stop.is_set()):
                     while waiting and free and not stop.is_set():
-                        number, share = waiting.pop(0), free.pop(0)
-                        process = self._start(job_overrides[number], directories[number], share)
-                        running[number] = process, share
+                        number = waiting.pop(0)
+                        running[number] = self._start(job_overrides[number], free.pop(0))
                     time.sleep(LOOK_EVERY)
                     if stop.is_set() and not told:
                         told = True
-                        for process, _ in running.values():
-                            process.send_signal(signal.SIGTERM)
-                    for number in [n for n, (p, _) in running.items() if p.poll() is not None]:
-                        process, share = running.pop(number)
-                        free.append(share)
-                        where = directories[number]
-                        done[number] = returned(where, process.returncode, where / OUTPUT)
+                        for job in running.values():
+                            job.process.send_signal(signal.SIGTERM)
+                    if time.monotonic() - told_at > 60 * sweep.status_minutes:
+                        told_at = time.monotonic()
+                        _tell_running(running.values())
+                    for number, job in list(running.items()):
+                        job.stop_after(sweep.job_minutes, grace)
+                        if job.process.poll() is None:
+                            continue
+                        del running[number]
+                        free.append(job.share)
+                        status, output = job.process.returncode, job.directory / OUTPUT
+                        done[number] = returned(job.directory, status, output, job.state)
                         if not stop.is_set():
-                            _tell(where, done[number], len(done), len(job_overrides))
-                        failed = done[number].status == JobStatus.FAILED
-                        if failed and self.composed.sweep.on_error == "stop":
+                            _tell(job.directory, done[number], len(done), len(job_overrides))
+                        if done[number].status == JobStatus.FAILED and sweep.on_error == "stop":
                             waiting.clear()
             except Stopped as again:
                 again.go_on = runs.go_on_command(self.composed.name)
-                for process, _ in running.values():
-                    os.killpg(process.pid, signal.SIGKILL)
+                for job in running.values():
+                    os.killpg(job.process.pid, signal.SIGKILL)
                 raise
         if stop.is_set():
             stopped = Stopped(stop.signal, runs.go_on_command(self.composed.name))
@@ -148,17 +202,20 @@ class Local(_Launcher):
             shares.append(share)
         return shares
 
-    def _start(self, overrides: Sequence[str], directory: Path, share: dict[str, str]) -> Process:
+    def _start(self, overrides: Sequence[str], share: dict[str, str]) -> Running:
+        directory = self.directory(overrides)
         directory.mkdir(parents=True, exist_ok=True)
+        job = {PART_OF_A_SWEEP: "1", "RUN_NAME": self.composed.name} | {ENDS_WITH: str(os.getpid())}
         with (directory / OUTPUT).open("ab") as output:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 [sys.executable, str(PROJECT / "train.py"), *self.command(overrides, directory)],
-                env=os.environ | share | {PART_OF_A_SWEEP: "1", "RUN_NAME": self.composed.name},
+                env=os.environ | share | job,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # a Ctrl-C reaches it once, from here
             )
+        return Running(directory, process, share, time.monotonic())
 
 
 def _ended(status: Any) -> str:
@@ -178,9 +235,17 @@ def visible_gpus() -> list[str]:
 
 
 def _tell(directory: Path, job: JobReturn, done: int, of: int) -> None:
-    failed = job.status == JobStatus.FAILED
-    what = f"failed, {str(job._return_value).splitlines()[0]}" if failed else "finished"
+    ended = job._return_value
+    failed = isinstance(ended, JobFailed)
+    what = f"{ended.state}, {str(ended).splitlines()[0]}" if failed else "finished"
     log.info("%d/%d %s: %s", done, of, directory.name, what)
+
+
+def _tell_running(jobs: Iterable[Running]) -> None:
+    from .metrics import duration
+
+    times = {job.directory.name: duration(time.monotonic() - job.began) for job in jobs}
+    log.info("running: %s", ", ".join(f"{name} ({ran})" for name, ran in times.items()))
 
 
 @dataclass
@@ -224,11 +289,11 @@ class Slurm(_Launcher):
     ) -> Sequence[JobReturn]:
         """Submit what is not in the queue already, and wait. Ctrl-C leaves the jobs there."""
         directories = [self.directory(overrides) for overrides in job_overrides]
-        in_queue = queued()
+        active = {job for job, state in queued().items() if state not in ENDED}
         new = [
             (Command(self.command(o, d), {PART_OF_A_SWEEP: "1", "RUN_NAME": self.composed.name}), d)
             for o, d in zip(job_overrides, directories, strict=True)
-            if slurm_id(d) not in in_queue
+            if slurm_id(d) not in active
         ]
         if new:
             self._submit(new)
@@ -281,25 +346,25 @@ class Slurm(_Launcher):
         while waiting:
             time.sleep(SLURM_EVERY)
             try:
-                in_queue = queued()
+                states = queued()
             except UserError as error:  # a busy cluster does not always answer
                 log.warning("%s", error)
                 continue
             for directory, job in list(waiting.items()):
-                if job in in_queue:
+                if states.get(job, "COMPLETED") not in ENDED:
                     gone.discard(job)
                 elif job not in gone:
                     gone.add(job)
                 else:
                     del waiting[directory]
-                    ended[directory] = self._returned(directory, job)
+                    ended[directory] = self._returned(directory, job, states.get(job, ""))
                     _tell(directory, ended[directory], len(ended), len(directories))
             failed = any(job.status == JobStatus.FAILED for job in ended.values())
             if failed and waiting and self.composed.sweep.on_error == "stop":
                 subprocess.run(["scancel", "--state=PENDING", *waiting.values()])
         return [ended[directory] for directory in directories]
 
-    def _returned(self, directory: Path, job: str) -> JobReturn:
+    def _returned(self, directory: Path, job: str, last: str) -> JobReturn:
         from submitit.core.utils import JobPaths, pickle_load
 
         paths = JobPaths(self._folder(), job_id=job, task_id=0)
@@ -308,10 +373,11 @@ class Slurm(_Launcher):
             if outcome == "success":
                 return returned(directory, 0, paths.stdout)
             said = said.splitlines()[-1].removeprefix("RuntimeError: ")
-            return returned(directory, said, paths.stderr)
-        if not directory.joinpath(".hydra").exists() and not paths.stdout.exists():
-            return JobReturn()  # cancelled before it began
-        return returned(directory, "ended by Slurm (time, memory or scancel)", paths.stderr)
+            return returned(directory, said, paths.stderr, ENDED.get(last, "failed"))
+        # Slurm forgets a job after some minutes, and one of an array at once if it never began
+        state = ENDED.get(last, "lost" if paths.stdout.exists() else "cancelled")
+        said = f"ended by Slurm ({last or 'it is no longer in the queue'})"
+        return returned(directory, said, paths.stderr, state)
 
 
 def launcher_problems(launcher: str, settings: DictConfig) -> Iterator[str]:
@@ -334,11 +400,14 @@ def slurm_id(directory: Path) -> str:
     return file.read_text().strip() if file.exists() else ""
 
 
-def queued() -> set[str]:
-    """The ids of this user's jobs that wait or run. Raises UserError if Slurm does not answer."""
-    command = ["squeue", "--me", "--noheader", "--array", "--format=%i"]
+def queued() -> dict[str, str]:
+    """The state of this user's jobs by id, for some minutes after they ended too.
+
+    Raises UserError if Slurm does not answer.
+    """
+    command = ["squeue", "--me", "--noheader", "--array", "--states=all", "--format=%i %T"]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         said = done.stderr.strip().splitlines()[-1:]
         raise UserError(f"hydra/launcher=slurm: {' '.join(said)}")
-    return set(done.stdout.split())
+    return dict(line.split() for line in done.stdout.splitlines())

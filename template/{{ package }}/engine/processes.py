@@ -9,8 +9,6 @@ import logging.config
 import os
 import signal
 import tempfile
-import threading
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -26,7 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ..config import Config
 from .devices import cores_here, device_count, pick_device
 from .errors import Stopped, UserError
-from .stopping import Stop, ignore_signals, kept_from_children
+from .stopping import Stop, ignore_signals, kept_from_children, leave_with
 
 T = TypeVar("T")
 Train = Callable[[Config, Path, Stop], float]
@@ -90,7 +88,7 @@ def _process(
 ) -> float | None:
     """What each process does; None if it was asked to stop."""
     ignore_signals()
-    threading.Thread(target=_leave_with, args=(os.getppid(), stop), daemon=True).start()
+    leave_with(os.getppid(), stop.at_once)
     logging.config.dictConfig(job_logging)
     rank, local_rank = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])
     if rank:
@@ -109,13 +107,6 @@ def _process(
         return None
     finally:
         dist.destroy_process_group()
-
-
-def _leave_with(parent: int, stop: Stop) -> None:
-    """A process whose starter was killed would train on, beside those of the run that goes on."""
-    while os.getppid() == parent and not stop.at_once():
-        time.sleep(0.1)
-    os._exit(1)
 
 
 def _failure(error: Any, count: int) -> Exception:

@@ -2,7 +2,6 @@
 """mode=report: a page that compares runs. It is made of the files in their directories alone."""
 
 import base64
-import csv
 import hashlib
 import html
 import json
@@ -92,10 +91,7 @@ def compare_runs(cfg: Config) -> None:
         known[0].remarks.append("not all runs were trained on the same data: see the column data")
     columns, rows = table(known, marked_keys(cfg, HARMLESS))
     try:
-        with (folder / TABLE).open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(columns)
-            writer.writerows(rows)
+        runs.write_csv(folder / TABLE, [columns, *rows])
         title = f"{len(known)} runs in {', '.join(map(str, places))}"
         (folder / PAGE).write_text(page(title, known, columns, rows, cfg.report.points), "utf-8")
     except OSError as error:
@@ -196,7 +192,7 @@ def table(known: Sequence[Run], harmless: set[str]) -> tuple[list[str], list[lis
         best = [run.best if run.metric == metric else None for metric in objectives]
         values = [run.values.get(key) for key in keys]
         more = [run.values.get(key) for key in others]
-        rows.append([run.name, state(run), *best, *values, *last, *about, *more])
+        rows.append([run.name, runs.state(run.directory), *best, *values, *last, *about, *more])
     return columns, rows
 
 
@@ -213,20 +209,6 @@ def differing(known: Sequence[Run]) -> list[str]:
 
 def _is_under(key: str, sections: set[str]) -> bool:
     return any(f"{key}.".startswith(f"{section}.") for section in sections)
-
-
-def state(run: Run) -> str:
-    """How it ended; a record that says `running` without a process that does is of a killed one."""
-    said = str(run.record.get("state", "unknown"))
-    if said != "running":
-        return said
-    try:
-        runs.check_unlocked(run.directory)
-    except UserError:
-        return "running"
-    except OSError:
-        pass
-    return "killed"
 
 
 def seconds(run: Run) -> float | None:

@@ -57,6 +57,7 @@ def _describing(overrides: list[str]) -> list[str]:
 def _group(override: str) -> str:
     return re.split(r"[./@]", split_override(override)[1])[0]
 
+
 TRAINED_ON = ("train", "valid")  # the splits that training reads
 
 

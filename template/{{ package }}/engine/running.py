@@ -24,10 +24,10 @@ def run(cfg: Config, run_dir: Path) -> float:
     """
     logging.raiseExceptions = False  # a full disk must not bury the run in tracebacks of its log
     is_first = runs.is_first_node(cfg)
-    if is_first:
-        runs.lock(run_dir)
     try:
         with Stop() as stop:
+            if is_first:
+                runs.lock(run_dir, cfg.training.processes.takeover_seconds)
             # torch is imported here, so that a signal in its seconds is answered as well
             from ..training import train
             from .curves import draw_curves

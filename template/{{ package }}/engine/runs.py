@@ -1,13 +1,17 @@
 # Kept by the template; an update merges what you change here.
 """Run directories: their names, their lock, the command line they record. No torch here."""
 
+import csv
 import fcntl
 import hashlib
 import logging
 import os
 import re
 import shlex
+import signal
 import socket
+import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -31,9 +35,12 @@ OVERRIDES = "overrides.yaml"  # .hydra has one too, but of the last command, acc
 RECORD = "record.json"
 LOCK = ".lock"
 OF_A_RUN = (LOCK, ".hydra", OVERRIDES, CHECKPOINTS, "evaluate", "recognize")
+REQUEST = ".lock-request"  # beside it: a requeued Slurm job waits for the lock
+LOOK_EVERY = 0.5  # seconds
 COMMAND = "RUN_COMMAND"  # in the environment: what was typed, for the processes that it starts
 LONGEST_NAME = 120
 DEEPEST = 50  # levels of YAML; its reader in C crashes at some ten thousand
+FORMULA = re.compile(r"[=+@\t\r\n]|-(?!\.?\d[\d.eE+-]*$)")  # but no negative number
 
 NOT_IN_A_NAME = ("name", "runs_dir", "resume")
 
@@ -164,6 +171,14 @@ def read_record(run: Path) -> dict[str, Any]:
         return {}
 
 
+def write_csv(file: Path, rows: Iterable[Iterable[object]]) -> None:
+    """Write a table. An apostrophe keeps a spreadsheet from running text as a formula."""
+    with file.open("w", newline="", encoding="utf-8") as opened:
+        for row in rows:
+            cells = [f"'{v}" if isinstance(v, str) and FORMULA.match(v) else v for v in row]
+            csv.writer(opened).writerow(cells)
+
+
 def is_first_node(cfg: "Config") -> bool:
     """Whether this machine owns the run's directory; of several, the others take part."""
     processes = cfg.training.processes
@@ -173,46 +188,96 @@ def is_first_node(cfg: "Config") -> bool:
 _locks: dict[Path, IO[str]] = {}
 
 
-def lock(run: Path) -> None:
-    """Keep a run's directory for this process, until it ends. Raises UserError if it is taken.
+def lock(run: Path, takeover_seconds: float) -> None:
+    """Lock a run's directory for this process, until it ends. Raises UserError if it is in use.
 
-    A POSIX lock: the system lets go of it however the process ends, and data workers, which are
-    forked, do not inherit it.
+    A POSIX lock: the system releases it however the process ends, and data workers, which are
+    forked, do not inherit it. A requeued Slurm job whose earlier process lives on, on a node that
+    was lost, asks it to save and leave, and waits for it.
     """
     path = (run / LOCK).resolve()
     if path in _locks:
         return
     run.mkdir(parents=True, exist_ok=True)
-    file = path.open("a+")
-    _claim(file, run)
+    file, request = path.open("a+"), path.with_name(REQUEST)
+    me = f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%X')}"
+    if job := os.environ.get("SLURM_JOB_ID"):
+        start = os.environ.get("SLURM_RESTART_COUNT", "0")
+        me += f", Slurm job {job}, start {start}"
+    until = time.monotonic() + takeover_seconds
+    try:
+        while by := _claim(file, fcntl.LOCK_EX):
+            requeued = job and f", Slurm job {job}, " in by and not by.endswith(f" {start}")
+            if not requeued or time.monotonic() > until:
+                raise _in_use(run, by)
+            if not request.exists():
+                print(f"waiting for {by}, to save and leave {run}", file=sys.stderr)
+                request.touch()
+            time.sleep(LOOK_EVERY)
+    except OSError as error:  # some cluster file systems have none; not kept, so a log gets it too
+        log.warning("%s: no locks here (%s); start no second run of this name", run, error.strerror)
+        return
+    request.unlink(missing_ok=True)
     file.truncate(0)
-    file.write(f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%X')}\n")
+    file.write(me)
     file.flush()
     _locks[path] = file
+    if job:
+        threading.Thread(target=_make_way, args=(request, path, file), daemon=True).start()
+
+
+def _make_way(request: Path, path: Path, file: IO[str]) -> None:
+    """Stop this process, as SIGTERM does, once the same Slurm job waits for its directory."""
+    while _locks.get(path) is file:
+        if request.exists():
+            log.warning("this Slurm job was requeued and waits for %s", path.parent)
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
+        time.sleep(LOOK_EVERY)
 
 
 def unlock(run: Path) -> None:
-    """Let go of it before the process ends, for the jobs of a sweep."""
+    """Release it before the process ends, for the jobs of a sweep."""
     if file := _locks.pop((run / LOCK).resolve(), None):
         file.close()
 
 
 def check_unlocked(run: Path) -> None:
     """Raises UserError if another process trains in this directory."""
-    if (run / LOCK).exists() and (run / LOCK).resolve() not in _locks:
-        with (run / LOCK).open("r+") as file:
-            _claim(file, run)
+    if other := holder(run):
+        raise _in_use(run, other)
 
 
-def _claim(file: IO[str], run: Path) -> None:
+def holder(run: Path) -> str:
+    """The other process that trains in this directory, or nothing."""
+    path = (run / LOCK).resolve()
     try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if path in _locks:  # closing the file would release it
+            return ""
+        with path.open() as file:
+            return _claim(file, fcntl.LOCK_SH)
+    except OSError:
+        return ""
+
+
+def state(run: Path) -> str:
+    """How a run ended. Where a killed one stays recorded as running, the lock tells them apart."""
+    recorded = str(read_record(run).get("state", "unknown"))
+    return "killed" if recorded == "running" and not holder(run) else recorded
+
+
+def _claim(file: IO[str], kind: int) -> str:
+    """Take a lock; return who has it, or nothing. Raises OSError where there are no locks."""
+    try:
+        fcntl.lockf(file, kind | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         file.seek(0)
-        holder = file.read().strip()
-        raise UserError(
-            f"name = {run.name}: {run} is in use by {holder or 'another process'}\n"
-            "wait for that run or stop it, or give another name"
-        ) from None
-    except OSError as error:  # some cluster file systems have none
-        log.warning("%s: no locks here (%s); start no second run of this name", run, error.strerror)
+        return file.read().strip() or "another process"
+    return ""
+
+
+def _in_use(run: Path, by: str) -> UserError:
+    return UserError(
+        f"name = {run.name}: {run} is in use by {by}\n"
+        "wait for that run or stop it, or give another name"
+    )

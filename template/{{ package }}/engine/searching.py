@@ -15,7 +15,7 @@ from .aliases import split_override
 from .errors import UserError
 from .manifest import Goal, goal_of
 from .resuming import differences
-from .sweeping import meaning, place, run_jobs, swept
+from .sweeping import Job, meaning, place, run_jobs, swept
 
 log = logging.getLogger(__name__)
 
@@ -30,13 +30,14 @@ def search(
     config: DictConfig,
     settings: Sweep,
     checker: Any,
-) -> dict[Path, str]:
-    """Run trials until the study has n_trials; return what failed ones said, by directory."""
+) -> dict[Path, Job]:
+    """Run trials until the study has n_trials; return those that did not finish, by directory."""
     import optuna
     from optuna.trial import TrialState
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    runs.lock(sweep_dir)  # two commands on one study would run each other's trials
+    # two commands on one study would run each other's trials
+    runs.lock(sweep_dir, config.training.processes.takeover_seconds)
     goal = goal_of(config.training.objective.metric)
     space = {key: distribution(o) for key, o in swept(overrides).items()}
     fixed = [o for o in overrides if split_override(o)[1] not in space]
@@ -51,29 +52,35 @@ def search(
         if trial.params.keys() == space.keys() and trial.params not in others:
             others.append(trial.params)
             study.enqueue_trial(trial.params)
-    failed: dict[Path, str] = {}
-    in_vain = 0
+    unfinished: dict[Path, Job] = {}
+    in_vain: set[int] = set()
     while True:
         complete = len(study.get_trials(states=[TrialState.COMPLETE], deepcopy=False))
-        count = min(settings.parallel, settings.n_trials - complete - in_vain)
-        if count <= 0 or (failed and settings.on_error == "stop"):
-            return failed
+        count = min(settings.parallel, settings.n_trials - complete - len(in_vain))
+        stop = settings.on_error == "stop"
+        if count <= 0 or (stop and any(job.state == "failed" for job in unfinished.values())):
+            return unfinished
         # those that an earlier command did not end are first
-        trials = study.get_trials(states=[TrialState.RUNNING])[:count]
+        begun = study.get_trials(states=[TrialState.RUNNING])
+        trials = [trial for trial in begun if trial.number not in in_vain][:count]
         trials += [study.ask(space) for _ in range(count - len(trials))]
         wanted = [[*fixed, *(f"{key}={t.params[key]}" for key in space)] for t in trials]
         jobs = place(wanted, sweep_dir, set(space))
         log.info("trials %s of %d", ", ".join(str(t.number + 1) for t in trials), settings.n_trials)
-        untried = [job for job in jobs if job.directory not in failed]
-        failed |= run_jobs(launcher, untried, checker, settings.on_error == "stop")
+        untried = [job for job in jobs if job.directory not in unfinished]
+        unfinished |= run_jobs(launcher, untried, checker, stop)
         for trial, job in zip(trials, jobs, strict=True):
-            value = runs.read_record(job.directory).get("objective")
-            if job.directory in failed or value is None:
-                failed.setdefault(job.directory, "no objective")
-                in_vain += 1
+            record = runs.read_record(job.directory)
+            if job.directory not in unfinished and record.get("objective") is not None:
+                study.tell(trial.number, record["objective"])
+                continue
+            in_vain.add(trial.number)
+            if record.get("state") == "finished":
+                job.state, job.said = "failed", "no objective"
+                unfinished.setdefault(job.directory, job)
+            # the next command continues one that was cancelled, lost, in use or not begun
+            if unfinished.get(job.directory, job).state == "failed":
                 study.tell(trial.number, state=TrialState.FAIL)
-            else:
-                study.tell(trial.number, value)
 
 
 def open_study(

@@ -8,7 +8,8 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from multiprocessing import get_context, resource_tracker
 from types import FrameType
@@ -115,6 +116,20 @@ def kept_from_children() -> Iterator[None]:
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         ended.set()
+
+
+def leave_with(parent: int, or_when: Callable[[], bool] = bool) -> None:
+    """End this process once its parent was killed, or `or_when` says so: it would train on.
+
+    Another thread looks, since the main one may wait for others in a call to C.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent and not or_when():
+            time.sleep(0.1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def ignore_signals() -> None:

@@ -1,7 +1,7 @@
 # Kept by the template; an update merges what you change here.
 """--multirun: which jobs there are, where each works, and how they compare. No torch here."""
 
-import csv
+import contextlib
 import hashlib
 import importlib.util
 import itertools
@@ -20,14 +20,14 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper as HydraSweeper
-from hydra.types import HydraContext, TaskFunction
+from hydra.types import HydraContext, RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from . import runs
 from .aliases import split_override
-from .composing import CONF
+from .composing import CONF, ERRORS, compose
 from .errors import UserError, told_plainly
-from .launching import PART_OF_A_SWEEP
+from .launching import IN_USE, PART_OF_A_SWEEP, how_it_ended
 from .manifest import goal_of
 
 log = logging.getLogger(__name__)
@@ -38,10 +38,12 @@ SHOWN_ROWS = 20
 
 @dataclass
 class Job:
-    """One job of a sweep: what is overridden for it, and where it works."""
+    """One job of a sweep: what is overridden for it, where it works, and why it did not finish."""
 
     overrides: list[str]
     directory: Path
+    state: str = ""  # failed, timed out, cancelled, lost, or in use by another process
+    said: str = ""
 
     @property
     def arguments(self) -> list[str]:
@@ -66,7 +68,7 @@ class Sweeper(HydraSweeper):
 
     @told_plainly()
     def sweep(self, arguments: list[str]) -> None:
-        """Run the jobs. Leaves with status 1 if one has failed."""
+        """Run the jobs. Leaves with status 1 unless all finish."""
         sweep_dir = Path(self.composed.hydra.sweep.dir)
         sweep_dir.mkdir(parents=True, exist_ok=True)
         from ..config.sweep import Sweep
@@ -77,16 +79,27 @@ class Sweeper(HydraSweeper):
         checker = Checker(CONF, {})
         if is_grid(self.composed):
             jobs = grid_jobs(overrides, self.composed)
-            failed = run_jobs(self.launcher, jobs, checker, settings.on_error == "stop")
+            unfinished = run_jobs(self.launcher, jobs, checker, settings.on_error == "stop")
         else:
             from .searching import search
 
-            failed = search(self.launcher, overrides, sweep_dir, self.composed, settings, checker)
+            given = (self.launcher, overrides, sweep_dir, self.composed, settings, checker)
+            unfinished = search(*given)
         if self.composed.mode == "train" and PART_OF_A_SWEEP not in os.environ:
             metric = self.composed.training.objective.metric
-            tell(sweep_dir, metric, goal_of(metric) == "maximize", failed)
-        if failed:
+            tell(sweep_dir, metric, goal_of(metric) == "maximize", unfinished)
+        if unfinished:
             raise SystemExit(1)
+
+
+def is_asked_for(conf: Path, overrides: list[str]) -> bool:
+    """Whether hydra.mode=MULTIRUN, of a file or an override, stands for --multirun."""
+    texts = [*map(str.encode, overrides), *(file.read_bytes() for file in conf.rglob("*.yaml"))]
+    if any(b"MULTIRUN" in text for text in texts):
+        with contextlib.suppress(*ERRORS):  # reported as that of a single run
+            composed = compose(conf, corners(overrides)[0], own_section=True)
+            return bool(composed.hydra.mode == RunMode.MULTIRUN)
+    return False
 
 
 def is_grid(composed: DictConfig) -> bool:
@@ -114,6 +127,12 @@ def search_space(params: Mapping[Any, Any], overrides: list[str]) -> list[str]:
     """The values that YAML gives to keys, except where the command line gives others."""
     given = {split_override(override)[1] for override in overrides}
     return [f"{key}={value}" for key, value in params.items() if str(key) not in given]
+
+
+def last_of_each(overrides: list[str]) -> list[str]:
+    """Without those whose key is given again later: Hydra reads both, or refuses them."""
+    last = {split_override(override)[1]: override for override in overrides}
+    return [o for o in overrides if o.startswith("~") or last[split_override(o)[1]] is o]
 
 
 def swept(overrides: list[str]) -> dict[str, Override]:
@@ -238,13 +257,13 @@ def _overrides(directory: Path) -> list[str]:
     return list(runs.read_yaml(directory / ".hydra" / runs.OVERRIDES) or [])
 
 
-def run_jobs(launcher: Launcher, jobs: list[Job], checker: Any, stop: bool) -> dict[Path, str]:
-    """Run those that are not finished; return what those that failed said, by directory."""
+def run_jobs(launcher: Launcher, jobs: list[Job], checker: Any, stop: bool) -> dict[Path, Job]:
+    """Run those that are not finished; return those that still are not, by directory."""
     from .resuming import is_finished
 
-    waiting = []
+    waiting, configs = [], {}
     for job in {job.directory: job for job in jobs}.values():  # a search may draw one twice
-        cfg = checker.check(job.overrides, one_of_many=True)
+        cfg = configs[job.directory] = checker.check(job.overrides, one_of_many=True)
         if cfg.mode == "train" and is_finished(cfg, job.directory):
             log.info("finished before: %s", job.directory.name)
         else:
@@ -252,32 +271,32 @@ def run_jobs(launcher: Launcher, jobs: list[Job], checker: Any, stop: bool) -> d
     # one by one where they share this process, so that a failure can keep the others from starting
     in_this_process = type(launcher).__name__ == "BasicLauncher"
     size = 1 if in_this_process else max(1, len(waiting))
-    failed: dict[Path, str] = {}
+    unfinished: dict[Path, Job] = {}
     for first in range(0, len(waiting), size):
         batch = waiting[first : first + size]
-        if failed and stop:
+        if stop and any(job.state == "failed" for job in unfinished.values()):
             log.info("%d jobs are left out after the failure", len(waiting) - first)
             break
         if in_this_process and PART_OF_A_SWEEP not in os.environ:
             log.info("job %d of %d: %s", first + 1, len(waiting), batch[0].directory.name)
         returns = launcher.launch([job.arguments for job in batch], initial_job_idx=first)
         for job, returned in zip(batch, returns, strict=False):
-            if returned.status == JobStatus.FAILED:
-                failed[job.directory] = str(returned._return_value)
-    return failed
+            if returned.status != JobStatus.COMPLETED:
+                ended = how_it_ended(job.directory, returned._return_value)
+                job.state, job.said = ended.state, str(ended)
+                unfinished[job.directory] = job
+    # another command may have finished one that was in use
+    return {path: job for path, job in unfinished.items() if not is_finished(configs[path], path)}
 
 
-def tell(sweep_dir: Path, metric: str, maximize: bool, failed: dict[Path, str]) -> None:
+def tell(sweep_dir: Path, metric: str, maximize: bool, unfinished: dict[Path, Job]) -> None:
     """Write sweep.csv, the best job first; show it, and the command line of the best."""
-    rows = list(_rows(sweep_dir, metric, failed))
+    rows = list(_rows(sweep_dir, metric, unfinished))
     if not rows:
         return
     sign = -1 if maximize else 1
     rows.sort(key=lambda row: math.inf if row[metric] is None else sign * row[metric])
-    with (sweep_dir / TABLE).open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, list(rows[0]))
-        table.writeheader()
-        table.writerows(rows)
+    runs.write_csv(sweep_dir / TABLE, [list(rows[0]), *(row.values() for row in rows)])
     lines = [[name for name in rows[0] if name != "job"]]
     for row in rows[:SHOWN_ROWS]:
         short = "" if row[metric] is None else f"{row[metric]:.4g}"
@@ -289,8 +308,8 @@ def tell(sweep_dir: Path, metric: str, maximize: bool, failed: dict[Path, str]) 
     if len(rows) > SHOWN_ROWS:
         print(f"… and {len(rows) - SHOWN_ROWS} more")
     print(f"table: {runs.shorter(sweep_dir / TABLE)}")
-    for directory, said in failed.items():
-        print(f"failed: {directory.name}: {said.splitlines()[0] if said else 'no word'}")
+    for directory, job in unfinished.items():
+        print(f"{job.state}: {directory.name}: {(job.said.splitlines() or ['no word'])[0]}")
     best = sweep_dir / str(rows[0]["job"])
     if rows[0][metric] is not None:
         others = ["".join(parts) for parts in runs.of_the_job(_overrides(best))]
@@ -298,19 +317,23 @@ def tell(sweep_dir: Path, metric: str, maximize: bool, failed: dict[Path, str]) 
         print(f"  {shlex.join(['python', 'train.py', *others])}")
 
 
-def _rows(sweep_dir: Path, metric: str, failed: dict[Path, str]) -> Iterator[dict[str, Any]]:
-    """One for each job in the directory, those of earlier commands too."""
+def _rows(sweep_dir: Path, metric: str, unfinished: dict[Path, Job]) -> Iterator[dict[str, Any]]:
+    """One for each job in the directory, those of earlier commands and those not begun too."""
+    known = {path: job.overrides for path, job in unfinished.items()}
+    known |= {path: _overrides(path) for path in _directories(sweep_dir)}
     found = {
-        path: {key: value[1:] for _, key, value in runs.of_the_job(_overrides(path))}
-        for path in _directories(sweep_dir)
+        path: {key: value[1:] for _, key, value in runs.of_the_job(overrides)}
+        for path, overrides in known.items()
     }
     keys = dict.fromkeys(key for values in found.values() for key in values)
     several = [key for key in keys if len({v.get(key, "") for v in found.values()}) > 1]
     for path, values in found.items():
-        record = runs.read_record(path)
+        state, job = runs.state(path), unfinished.get(path)
+        if job and (job.state != IN_USE or state not in ("running", "finished")):
+            state = job.state
         yield {
             "job": path.name,
-            metric: record.get("objective"),
-            "state": "failed" if path in failed else record.get("state", "failed"),
+            metric: runs.read_record(path).get("objective"),
+            "state": state,
             **{key: values.get(key, "") for key in several or list(keys)},
         }
