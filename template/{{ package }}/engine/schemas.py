@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
 from ..config import Config
-from .aliases import Aliases
+from .aliases import PACKAGE, Aliases
 from .schema import Section, groups
 
 FOLDER = Path(".vscode", "schemas")
@@ -52,8 +52,10 @@ def schemas(conf: Path) -> dict[str, str]:
     """The text of each schema by its file's name; config.json is of files that set any group."""
     aliases = Aliases(conf).targets
     found: dict[str, Any] = {"config": Config}
-    chosen = [name for name in groups(Config) if (conf / name).is_dir()]
-    found |= {name: Config.model_fields[name].annotation for name in chosen}
+    for name in groups(Config):
+        # a file with a package of its own, such as a search, sets keys of any group
+        if any(not PACKAGE.search(f.read_text("utf-8")) for f in (conf / name).glob("*.yaml")):
+            found[name] = Config.model_fields[name].annotation
     texts = {}
     for name, kind in found.items():
         schema = _partial(TypeAdapter(kind).json_schema(schema_generator=Described))
