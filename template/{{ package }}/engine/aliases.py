@@ -6,6 +6,7 @@ leading dot and two or more names, such as `lr: ${.optim.lr}`. OmegaConf alone w
 alias and leave the key that the code reads as it was.
 """
 
+import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,9 +19,23 @@ ALIAS = re.compile(r"\$\{\.(\w+(?:\.\w+)+)\}")
 FROM_ROOT = re.compile(r"\$\{(\w+)((?:\.\w+)+)\}")
 PACKAGE = re.compile(r"^#\s*@package\s+(\S+)", re.MULTILINE)
 SPACE = "hydra.sweeper.params"
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C, ten times as fast
+DEEPEST = 100
 
 Leaf = tuple[tuple[str, ...], yaml.Node, int]
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """In C, ten times as fast; but C code crashes on what is nested very deeply."""
+
+    def __init__(self, text: str) -> None:
+        brackets = (1 if c in "[{" else -1 for c in re.findall(r"[]\[{}]", text))
+        deep = max(itertools.accumulate(brackets), default=0) > DEEPEST
+        if deep or re.search(rf"^[-?: ]{{{4 * DEEPEST}}}", text, re.MULTILINE):
+            raise yaml.YAMLError(f"nested more than {DEEPEST} deep")
+        super().__init__(text)
+
+
+LOADER = _Loader
 
 
 class Aliases:

@@ -17,25 +17,28 @@ from typing import TYPE_CHECKING
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import RangeSweep
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from . import runs, sweeping
 from .aliases import Aliases, split_override
-from .composing import ERRORS, compose, name_this_run, register
+from .composing import compose, name_this_run, register
 from .credentials import credential_problems
-from .errors import UserError, refuse
+from .errors import UserError, print_any_text, refuse
 from .launching import PART_OF_A_SWEEP, launcher_problems
 from .manifest import find_checkpoint
 
 if TYPE_CHECKING:
     from ..config import Config
 
+MOST_VALUES = 10_000  # of one key in a sweep
 EXPLAIN = [("mode", value) for value in ("=explain", "='explain'", '="explain"')]
 
 
 def prepare(argv: list[str], conf: Path) -> list[str]:
     """Check a command line against conf/ and return it as Hydra is to see it. Raises UserError."""
+    print_any_text()
     register()
     name_this_run()
     os.environ[runs.COMMAND] = shlex.join(["python", "train.py", *argv])
@@ -47,17 +50,20 @@ def prepare(argv: list[str], conf: Path) -> list[str]:
         # Hydra's own page composes the config and reads every group first: three times as slow
         print(help_page(conf))
         raise SystemExit(0)
-    if args.hydra_help or args.info or args.shell_completion:
-        return argv
     if args.config_name or args.config_path or args.config_dir or args.experimental_rerun:
         raise UserError(
             "--config-name, --config-path, --config-dir, --experimental-rerun: values come from\n"
             "conf/ alone; what differs belongs in a file of conf/experiment: experiment=NAME"
         )
+    asked = "".join(args.overrides)
+    if args.shell_completion and not re.fullmatch(r"((un)?install|query)=\w+", asked):
+        raise UserError("--shell-completion takes install=SHELL, uninstall=SHELL or query=SHELL")
+    if args.hydra_help or args.info or args.shell_completion:
+        return argv
     if args.resolve and not args.cfg:
         raise UserError("--resolve is for --cfg: --cfg job --resolve")
-    given = list(args.overrides)
-    flags = [arg for arg in argv if arg not in given]
+    given = [_at_home(override) for override in args.overrides]
+    flags = [arg for arg in argv if arg not in args.overrides]
     refuse([*_grammar_problems(given), *credential_problems(given)])
     aliases = Aliases(conf)
     overrides = aliases.expand(given)
@@ -68,12 +74,14 @@ def prepare(argv: list[str], conf: Path) -> list[str]:
             raise UserError("--cfg shows one config, --multirun runs many: give one of the two")
         try:
             composed = compose(conf, overrides)
-        except ERRORS:
+        except Exception as error:
             _checked([overrides], conf, typed)
-            raise
+            raise _cannot_compose(error, conf) from None
         if args.cfg == "job" and not (args.package or args.resolve):
             # what Hydra prints, which would compose it a second time
-            print(OmegaConf.to_yaml(composed), end="")
+            print(OmegaConf.to_yaml(composed), end="", flush=True)
+            if overrides:  # types take as long to import as all of this: conf/ alone is trusted
+                _checked([overrides], conf, typed)
             raise SystemExit(0)
         return flags + overrides
 
@@ -141,15 +149,21 @@ def _explain(overrides: list[str], conf: Path, typed: dict[str, str]) -> None:
     forced = [checker.forced(override) for override in overrides]
     try:
         cfg = compose(conf, forced)
-    except ERRORS:
+    except Exception as error:
         checker.check(overrides)  # says what is wrong: without files there is nothing to explain
-        raise
+        raise _cannot_compose(error, conf) from None
     key = cfg.get("key")
     explain(cfg, conf, forced, typed, Aliases(conf).targets.get(str(key), key))
     try:
         config_of(cfg)
     except UserError:
         checker.check(overrides)  # says so with places
+
+
+def _cannot_compose(error: Exception, conf: Path) -> UserError:
+    from .checking import composing_problem
+
+    return UserError(composing_problem(error, conf))
 
 
 def _check_sweep(
@@ -160,10 +174,10 @@ def _check_sweep(
     try:
         plain = [o for o in overrides if split_override(o)[1] not in given]
         base = compose(conf, plain, own_section=True)
-    except ERRORS:
+    except Exception as error:
         refuse(sweeping.sweep_problems(overrides, searches=False))
         _checked(sweeping.corners(overrides), conf, typed)  # says what is wrong
-        raise
+        raise _cannot_compose(error, conf) from None
     in_yaml = sweeping.search_space(base.hydra.sweeper.get("params") or {}, overrides)
     space = [split_override(override)[1] for override in in_yaml]
     overrides = [*in_yaml, *overrides]
@@ -240,22 +254,32 @@ def _grammar_problems(overrides: list[str]) -> Iterator[str]:
     for override in overrides:
         prefix, key, value = split_override(override)
         try:
-            parser.parse_override(override)
+            parsed = parser.parse_override(override).value()
             if not re.match(r"\w", key):
                 raise HydraException
-        except HydraException:
-            if value and re.fullmatch(r"\w[\w./@]*", key):
-                text = value[1:]
-                if text[:1] == "[" and text[-1:] == "]":
-                    # a list as a whole in quotes would be a text
-                    entries = [entry.strip(" \"'") for entry in text[1:-1].split(",")]
-                    quoted = f"[{','.join(map(_quoted, entries))}]"
-                else:
-                    quoted = _quoted(text)
-                shell = f"{prefix}{key}={quoted}".replace("'", "'\\''")
-                yield f"{override}: Hydra reads such a value only in quotes; type\n'{shell}'"
-            else:
+            if isinstance(parsed, RangeSweep):
+                span = abs(float(parsed.stop or 0) - float(parsed.start or 0))
+                if span > MOST_VALUES * abs(float(parsed.step)):
+                    yield f"{override}: expected a range of at most {MOST_VALUES} values"
+        except (HydraException, RecursionError):
+            if not value or not re.fullmatch(r"\w[\w./@]*", key):
                 yield f"{override}: expected KEY=VALUE, as in training.lr=3e-4"
+            elif value[1:2] in ("[", "{"):
+                yield (
+                    f"{override}: not a value that Hydra can read; put each text in it in quotes\n"
+                    f"""'{key}=["a b","c"]'"""
+                )
+            else:
+                shell = f"{prefix}{key}={_quoted(value[1:])}".replace("'", "'\\''")
+                yield f"{override}: Hydra reads such a value only in quotes; type\n'{shell}'"
+
+
+def _at_home(override: str) -> str:
+    """`checkpoint=~/x` and `checkpoint="~/x"` with the home directory in place of ~."""
+    prefix, key, value = split_override(override)
+    if path := re.fullmatch(r"""=(["']?)(~(?:/[^"']*)?)\1""", value):
+        return f"{prefix}{key}={_quoted(str(Path(path[2]).expanduser()))}"
+    return override
 
 
 def _quoted(text: str) -> str:
@@ -310,7 +334,11 @@ def _check_writable(folder: Path, given: str) -> None:
         with tempfile.NamedTemporaryFile(dir=folder):
             pass
     except OSError as error:
+        why = error.strerror
+        for path in (folder, *folder.parents):
+            if path.is_symlink() and not path.exists():
+                why = f"{path} is a link to {path.readlink()}, which is not there"
         raise UserError(
-            f"{given}: cannot write in {folder} ({error.strerror})\n"
+            f"{given}: cannot write in {folder} ({why})\n"
             "expected a folder that you may write to; choose one with runs_dir=FOLDER"
         ) from None

@@ -12,10 +12,7 @@ from typing import Any
 import hydra
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from . import runs
 from .aliases import split_override
@@ -23,9 +20,6 @@ from .aliases import split_override
 PROJECT = Path(__file__).parents[2]
 CONF = PROJECT / "conf"
 JOB_NAME = "train"  # Hydra's name for train.py, and its log's: composing sets it anew
-
-# what a wrong conf/ or choice of files makes Hydra raise; UnicodeDecodeError is a ValueError
-ERRORS = (HydraException, OmegaConfBaseException, YAMLError, ValueError, OSError)
 
 # Hydra 1.3 warns where version_base is missing, Hydra 1.4 where it is given; OmegaConf 2.4, which
 # comes with 1.4, renamed what registers a resolver
@@ -48,7 +42,10 @@ def name_this_run() -> None:
 
 
 def compose(conf: Path, overrides: list[str], own_section: bool = False) -> DictConfig:
-    """The config that Hydra would compose, if asked with its own section. Raises ERRORS."""
+    """The config that Hydra would compose, if asked with its own section.
+
+    A wrong conf/ or override makes it raise anything: TypeError, AssertionError, RecursionError …
+    """
     register()
     running = GlobalHydra.instance().hydra  # inside a sweep: Hydra allows one at a time
     GlobalHydra.instance().clear()

@@ -1,14 +1,19 @@
 # Kept by the template; an update merges what you change here.
 """Mistakes of the user's: a few lines on standard error and exit status 2, never a traceback."""
 
+import io
 import os
+import re
 import signal
 import sys
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 MOST_SHOWN = 20
+LONGEST_LINE = 400
+PACKAGE = str(Path(__file__).parents[1])
 WORKER_DIED = """\
 a process that reads the data died, often because memory ran out: try a smaller
 training.num_workers, or 0 to see its own error; the same command with name= goes on"""
@@ -59,6 +64,8 @@ def told_plainly(one_of_many: bool = False) -> Iterator[None]:
             # torch raises this wherever the main thread happens to be: once is enough
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             problems = (f"{str(error).splitlines()[0]}\n{WORKER_DIED}",)
+        if system := _system_problem(error):
+            problems = (system,)
         if problems:
             _tell(problems)
             raise (JobFailed("\n".join(problems)) if one_of_many else SystemExit(2)) from None
@@ -74,12 +81,40 @@ def told_plainly(one_of_many: bool = False) -> Iterator[None]:
         raise SystemExit(130) from None
 
 
+def _system_problem(error: Exception) -> str | None:
+    """An error of the operating system as a message, with the line of this project that met it."""
+    if isinstance(error, MemoryError):
+        what = "memory ran out; ulimit -a and the job's own limit say how much there is"
+    elif isinstance(error, OSError) and error.strerror:
+        what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    else:
+        return None
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if frame.filename.startswith(PACKAGE)]
+    return what + "".join(f"\nat {frame.filename}:{frame.lineno}" for frame in ours[-1:])
+
+
+def print_any_text() -> None:
+    """Let a terminal or locale without Unicode show an escape instead of ending the program."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    encoding = getattr(sys.stdout, "encoding", "utf-8")
+    os.environ["PYTHONIOENCODING"] = f"{encoding}:backslashreplace"  # of the processes to come
+
+
+def _shown(line: str) -> str:
+    """A line without control characters, cut where it is very long."""
+    plain = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e]", lambda found: ascii(found[0])[1:-1], line)
+    return plain if len(plain) <= LONGEST_LINE else f"{plain[:LONGEST_LINE]}…"
+
+
 def _tell(problems: tuple[str, ...]) -> None:
     count = len(problems)
     print("1 problem:" if count == 1 else f"{count} problems:", file=sys.stderr)
     for problem in problems[:MOST_SHOWN]:
         # a data worker sends its error with a traceback before it
         problem = problem.rpartition("UserError: ")[2]
-        print("  " + problem.replace("\n", "\n      "), file=sys.stderr)
+        print("  " + "\n      ".join(map(_shown, problem.split("\n"))), file=sys.stderr)
     if count > MOST_SHOWN:
         print(f"  … and {count - MOST_SHOWN} more", file=sys.stderr)

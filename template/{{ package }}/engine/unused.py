@@ -9,7 +9,6 @@ from omegaconf import OmegaConf
 
 from .aliases import split_override
 from .checking import Bases, quickly
-from .composing import ERRORS
 from .sweeping import swept
 
 OF_A_SEARCH = ("sweep.n_trials", "sweep.parallel", "sweep.seed")
@@ -40,7 +39,7 @@ def unused_overrides(
         rest.remove(override)
         try:
             same = _values(conf, recorded(rest) + rest, bases) == whole
-        except ERRORS:  # another override needs it
+        except Exception:  # another override needs it
             continue
         if same:
             yield f"unused override: {typed[override]} (the config is the same without it)"
