@@ -1,5 +1,6 @@
 """Whatever a user types or a file holds: it is accepted, or refused in a few lines."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -34,8 +35,8 @@ MESSAGES: dict[str, tuple[str, list[str]]] = {
     "a key without its group": (
         "optim.lr=1 seed=1",
         [
-            "optim.lr = 1: no such key; did you mean training.optim.lr (training.lr)?",
-            "seed = 1: no such key; did you mean training.run.seed (training.seed) or ",
+            "optim.lr = 1: no such key; did you mean training.optim.lr? (training.lr for short)",
+            "seed = 1: no such key; did you mean training.run.seed or ",
         ],
     ),
     "words for true and null": (
@@ -47,20 +48,19 @@ MESSAGES: dict[str, tuple[str, list[str]]] = {
         "training=fastrun training.iter_num=60",
         [
             "below run.iter_num (60)",
-            "change one of them: training.warmup_steps=…, training.iter_num",
+            "change one: training.warmup_steps=… or training.iter_num=…",
         ],
     ),
     "a deleted list element": ("'~training.optim.betas.1'", ["~training.optim.betas.1: Hydra "]),
     "a list that Hydra cannot read": (
         "'input=[ü.wav,a b.wav]'",
-        ["put each text in it in quotes", """'input=["a b","c"]'"""],
+        ["Hydra reads such a text only in quotes", """'input=["a b","c"]'"""],
     ),
     "the home directory": ("mode=evaluate checkpoint=~/nix", [f"checkpoint = {Path.home()}/nix: "]),
     "the home directory in quotes": (
         """mode=evaluate 'checkpoint="~/nix"'""",
         [f"checkpoint = {Path.home()}/nix: no such file"],
     ),
-    "the home directory in a list": ("'input=[\"~/a\"]'", ["input = ~/a: write ${oc.env:HOME}/a"]),
     "more iterations than the run had": (
         f"{DRY} name=dry training.iter_num=6",
         ["training.run.iter_num: then 4, now 6 (the cosine schedule depends on it)"],
@@ -79,7 +79,7 @@ FILES: dict[str, tuple[str, str, str, list[str]]] = {
         "experiment=mine",
         "conf/experiment/mine.yaml",
         "\ufeff" + EXPERIMENT,
-        ["without a byte order mark (BOM)", "conf/experiment/mine.yaml:3"],
+        ["without a byte order mark (BOM)", "experiment=mine"],
     ),
     "a merge conflict": (
         "training=mine",
@@ -97,8 +97,16 @@ FILES: dict[str, tuple[str, str, str, list[str]]] = {
         "training=mine",
         "conf/training/mine.yaml",
         "[" * 200_000,
-        ["conf/training/mine.yaml: nested too deeply"],
+        ["conf/training/mine.yaml: ", "nested too deeply"],
     ),
+}
+
+
+ELEMENT = "training.optim.betas.0=0.8"
+PRINTED = {
+    f"mode=explain key=training.optim.betas {ELEMENT}": f"the command line: {ELEMENT}",
+    f"mode=explain format=json key=training.optim {ELEMENT}": f"the command line: {ELEMENT}",
+    f"{DRY} mode=check checkpoint=runs/dry/checkpoints": "data ",
 }
 
 
@@ -106,21 +114,38 @@ FILES: dict[str, tuple[str, str, str, list[str]]] = {
 def test_messages_say_what_to_type(project: Project, dryrun: str) -> None:
     cases = [(arguments, "", "", "") for arguments, _ in MESSAGES.values()]
     cases += [(arguments, file, "", text) for arguments, file, text, _ in FILES.values()]
+    cases += [(arguments, "", "", "") for arguments in PRINTED]
     expected = [words for *_, words in (*MESSAGES.values(), *FILES.values())]
     found = outcomes(project.path, project.python, cases)
-    for case, (status, _, told, failures), words in zip(cases, found, expected, strict=True):
+    refused, accepted = found[: len(expected)], found[len(expected) :]
+    for case, (status, _, told, failures), words in zip(cases, refused, expected, strict=False):
         assert (status, failures) == (2, []), (case, told)
         for text in words:
             assert text in told, (case, told)
         assert len(told.splitlines()) < 10, told
+    for (status, printed, told, failures), text in zip(accepted, PRINTED.values(), strict=True):
+        assert (status, failures) == (0, []), told
+        assert text in printed
 
 
 @pytest.mark.task("speech")
-def test_a_list_element_is_explained(project: Project, dryrun: str) -> None:
-    command = "mode=explain key=training.optim.betas training.optim.betas.0=0.8"
-    for arguments in (command, f"{command} format=json"):
-        ((status, printed, _, _),) = outcomes(
-            project.path, project.python, [(arguments, "", "", "")]
-        )
-        assert status == 0
-        assert "the command line: training.optim.betas.0=0.8" in printed
+def test_a_terminal_without_unicode_gets_the_help_page(project: Project) -> None:
+    done = project.run("python train.py --help", PYTHONIOENCODING="latin-1")
+    assert "[key=value \\u2026]" in done.stdout
+
+
+@pytest.mark.task("speech")
+def test_a_broken_link_for_runs_is_named(project: Project, tmp_path: Path) -> None:
+    link = tmp_path / "runs"
+    link.symlink_to(tmp_path / "unmounted")
+    done = project.run(f"python train.py {DRY} runs_dir={link}", status=2)
+    assert f"{link} is a link to nothing" in done.stderr
+
+
+@pytest.mark.task("speech")
+def test_too_little_memory_is_said_in_a_line(project: Project) -> None:
+    command = f"ulimit -v 300000; exec {project.python} train.py {DRY} training.devices=2"
+    done = subprocess.run(["bash", "-c", command], cwd=project.path, capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert "memory ran out" in done.stderr
+    assert "Traceback" not in done.stderr

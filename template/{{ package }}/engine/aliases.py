@@ -20,17 +20,17 @@ FROM_ROOT = re.compile(r"\$\{(\w+)((?:\.\w+)+)\}")
 PACKAGE = re.compile(r"^#\s*@package\s+(\S+)", re.MULTILINE)
 SPACE = "hydra.sweeper.params"
 DEEPEST = 100
+INDENT = re.compile(r"^[-?: ]{400}", re.MULTILINE)
 
 Leaf = tuple[tuple[str, ...], yaml.Node, int]
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """In C, ten times as fast; but C code crashes on what is nested very deeply."""
+    """In C, ten times as fast; but it crashes on what is nested very deeply."""
 
     def __init__(self, text: str) -> None:
-        brackets = (1 if c in "[{" else -1 for c in re.findall(r"[]\[{}]", text))
-        deep = max(itertools.accumulate(brackets), default=0) > DEEPEST
-        if deep or re.search(rf"^[-?: ]{{{4 * DEEPEST}}}", text, re.MULTILINE):
+        steps = (1 if bracket in "[{" else -1 for bracket in re.findall(r"[][{}]", text))
+        if max(itertools.accumulate(steps), default=0) > DEEPEST or INDENT.search(text):
             raise yaml.YAMLError(f"nested more than {DEEPEST} deep")
         super().__init__(text)
 

@@ -99,15 +99,12 @@ class Checker:
             with contextlib.suppress(Exception):
                 compose(self.conf, [key + value])
                 return f"{override}: {key} has a default, which + cannot replace; type {key}{value}"
-        options = ["basic"] if key == "hydra/launcher" else []  # Hydra's own
+        group = self.conf / key.split("@")[0].replace(".", "/")
         chosen = value[1:].strip("'\"").removesuffix(".yaml")
-        group = key.split("@")[0].replace(".", "/")
-        if chosen in options or (self.conf / group / f"{chosen}.yaml").is_file():
+        is_basic = (key, chosen) == ("hydra/launcher", "basic")  # Hydra's own
+        if is_basic or (group / f"{chosen}.yaml").is_file() or value[1:2] in ("[", "{"):
             return None
-        if value[1:2] in ("[", "{"):
-            return None
-        expected = _options(self.conf / group, chosen, options)
-        return f"{override}: no such option of the group {key}\n{expected}"
+        return f"{override}: no such option of the group {key}\n{_options(group, chosen)}"
 
     def forced(self, override: str) -> str:
         """The override with which Hydra accepts a key that is not there."""
@@ -164,11 +161,11 @@ def quickly(
     return cfg
 
 
-def _options(group: Path, chosen: str, more: Collection[str] = ()) -> str:
+def _options(group: Path, chosen: str) -> str:
     """What a group has in place of an option that is not there."""
     if (other := group / f"{chosen}.yml").exists():
         return f"Hydra reads files that end in .yaml: rename {shorter(other)}"
-    options = [*sorted(path.stem for path in group.glob("*.yaml")), *more]
+    options = sorted(path.stem for path in group.glob("*.yaml"))
     return f"expected one of {', '.join(options)}{nearest(chosen, options)}"
 
 
@@ -183,10 +180,11 @@ def _validate(cfg: DictConfig) -> tuple[Config | None, list[Problem]]:
     values = resolved(cfg, "", problems)
     if secret := [key for key, _ in leaves(values) if credentials.NAME.fullmatch(key)]:
         return None, [(key, credentials.REFUSED) for key in secret]
-    for key, value in leaves(values):
-        for text in value if isinstance(value, list) else [value]:
-            if isinstance(text, str) and text.startswith("~/"):
-                problems.append((key, f" = {text}: write ${{oc.env:HOME}}{text[1:]}"))
+    problems += [
+        (key, f" = {value}: write ${{oc.env:HOME}}{value[1:]}")
+        for key, value in leaves(values)
+        if isinstance(value, str) and value.startswith("~/")
+    ]
     config = None
     try:
         config = Config.model_validate(values)
@@ -194,43 +192,21 @@ def _validate(cfg: DictConfig) -> tuple[Config | None, list[Problem]]:
         broken = {key for key, _ in problems}
         details = error.errors()
         missing = [_locate(d["loc"], values)[0] for d in details if d["type"] == "missing"]
-        others = [d for d in details if d["type"] != "missing"]
-        unknown = [_locate(d["loc"], values)[0] for d in details if d["type"] == "extra_forbidden"]
-        known = Known(cfg, values, tuple(".".join(keys) + "." for keys in unknown))
+        extra = [_locate(d["loc"], values)[0] for d in details if d["type"] == "extra_forbidden"]
+        known = _known_keys(cfg, values, tuple(".".join(keys) + "." for keys in extra))
+        others = [_describe(d, values, known) for d in details if d["type"] != "missing"]
         problems += _missing([keys for keys in missing if ".".join(keys) not in broken])
-        told = [_describe(detail, values, known) for detail in others]
-        problems += [problem for problem in told if problem[0] not in broken]
+        problems += [problem for problem in others if problem[0] not in broken]
     return (None if problems else config), problems
 
 
-class Known:
-    """The keys that a message may name: those that the types have."""
-
-    def __init__(self, cfg: DictConfig, values: dict[str, Any], unknown: tuple[str, ...]) -> None:
-        groups: Any = OmegaConf.to_container(cfg, resolve=False)
-        self.aliases = {
-            f"{group}.{alias[1]}": f"{group}.{name}"
-            for group, section in groups.items()
-            for name, text in (section.items() if isinstance(section, dict) else ())
-            if (alias := ALIAS.fullmatch(str(text)))
-        }
-        self.keys = [k for k, _ in leaves(values) if not f"{k}.".startswith(unknown or "\0")]
-
-    def suggest(self, keys: list[str]) -> str:
-        """The keys that may be meant; else those that the section has."""
-        *parents, last = keys
-        depth, given = len(parents), ".".join(keys)
-        every = [key.split(".") for key in (*self.keys, *self.aliases.values())]
-        siblings = [*dict.fromkeys(k[depth] for k in every if k[:depth] == parents and k[depth:])]
-        meant = [key for key in self.keys if key.endswith(f".{given}")]
-        meant = meant or [key for key in self.keys if key.split(".")[-1] == last]
-        if not meant and (near := difflib.get_close_matches(last, siblings, 1)):
-            meant = [".".join((*parents, near[0]))]
-        meant = meant or difflib.get_close_matches(given, self.keys, 1, 0.8)
-        if not meant:
-            return f"; {'.'.join(parents) or 'the config'} has: {', '.join(siblings)}"
-        short = f" ({self.aliases[meant[0]]})" if meant[0] in self.aliases else ""
-        return f"; did you mean {meant[0]}{short}{''.join(f' or {key}' for key in meant[1:3])}?"
+def _known_keys(cfg: DictConfig, values: dict[str, Any], extra: tuple[str, ...]) -> dict[str, str]:
+    """The keys that are not `extra`, each with its flat alias, else with itself."""
+    raw = leaves(OmegaConf.to_container(cfg, resolve=False))
+    found = [(name, ALIAS.fullmatch(str(text))) for name, text in raw]
+    aliases = {f"{name.split('.')[0]}.{match[1]}": name for name, match in found if match}
+    keys = [key for key, _ in leaves(values) if not f"{key}.".startswith(extra)]
+    return {key: aliases.get(key, key) for key in keys}
 
 
 def resolved(node: DictConfig, path: str, problems: list[Problem]) -> dict[str, Any]:
@@ -274,7 +250,7 @@ def _locate(location: tuple[int | str, ...], values: dict[str, Any]) -> tuple[li
     return keys, value
 
 
-def _describe(detail: Any, values: dict[str, Any], known: Known) -> Problem:
+def _describe(detail: Any, values: dict[str, Any], known: dict[str, str]) -> Problem:
     """A pydantic error as the key and what is wrong with it."""
     keys, value = _locate(detail["loc"], values)
     context = detail.get("ctx", {})
@@ -282,10 +258,9 @@ def _describe(detail: Any, values: dict[str, Any], known: Known) -> Problem:
     if detail["type"] == "conflict":
         section = "".join(f"{key}." for key in keys)
         keys += str(context["key"]).split(".")
-        others = [section + name for name in re.findall(r"([\w.]+) \(", context["expected"])]
-        if others := [key for key in others if key in known.keys]:
-            both = [known.aliases.get(key, key) for key in (".".join(keys), *others)]
-            change = f"\nchange one of them: {', '.join(f'{key}=…' for key in both)}"
+        named = [section + name for name in re.findall(r"([\w.]+) \(", context["expected"])]
+        if both := [known[key] for key in (".".join(keys), *named) if key in known][1:]:
+            change = f"\nchange one: {known['.'.join(keys)]}=… or {both[0]}=…"
         value = OmegaConf.select(OmegaConf.create(values), ".".join(keys))
     key = ".".join(keys)
     if key in NEED_A_HEADER:
@@ -294,7 +269,7 @@ def _describe(detail: Any, values: dict[str, Any], known: Known) -> Problem:
         while isinstance(value, dict) and len(value) == 1:  # nix.lr=1 makes a section nix
             ((last, value),) = value.items()
             keys.append(str(last))
-        return ".".join(keys), f" = {_show(value)}: no such key" + known.suggest(keys)
+        return ".".join(keys), f" = {_show(value)}: no such key" + _suggest(keys, known)
     if detail["type"].startswith("union_tag"):
         tag = value.get("kind") if isinstance(value, dict) else None
         expected = context.get("expected_tags", "the name of one of its schemas")
@@ -322,6 +297,22 @@ def _missing(paths: list[list[str]]) -> Iterator[Problem]:
         else:
             lines = OmegaConf.to_yaml(missing).rstrip()
             yield group, f": no value for some keys; extend a file that has them, or add\n{lines}"
+
+
+def _suggest(keys: list[str], known: dict[str, str]) -> str:
+    """The keys that may be meant; else those that the section has."""
+    *parents, last = keys
+    section, given = "".join(f"{key}." for key in parents), ".".join(keys)
+    inside = [key.removeprefix(section) for key in known if key.startswith(section)]
+    siblings = list(dict.fromkeys(key.split(".")[0] for key in inside))
+    near = [section + key for key in difflib.get_close_matches(last, siblings, 1)]
+    meant = [key for key in known if key.endswith(f".{given}")]
+    meant = meant or [key for key in known if key.rpartition(".")[2] == last] or near
+    if meant := meant or difflib.get_close_matches(given, known, 1, 0.8):
+        alias = known.get(meant[0], meant[0])
+        short = f" ({alias} for short)" if alias != meant[0] else ""
+        return f"; did you mean {' or '.join(meant[:3])}?{short}"
+    return f"; {'.'.join(parents) or 'the config'} has: {', '.join(siblings)}"
 
 
 def nearest(word: str, words: list[str]) -> str:
@@ -377,13 +368,9 @@ def _broken_files(conf: Path) -> Iterator[str]:
     for file in sorted(conf.rglob("*.yaml")):
         try:
             OmegaConf.load(file)
-        except UnicodeDecodeError:
-            yield f"{shorter(file)}: not UTF-8 text"
-        except YAMLError as error:
-            yield f"{shorter(file)}: not valid YAML: {str(error).splitlines()[0]}"
-        except OmegaConfBaseException as error:
-            yield f"{shorter(file)}: {str(error).splitlines()[0]}"
-        except RecursionError:
-            yield f"{shorter(file)}: nested too deeply"
+        except (UnicodeDecodeError, RecursionError):
+            yield f"{shorter(file)}: not UTF-8 text, or nested too deeply"
+        except (YAMLError, OmegaConfBaseException) as error:
+            yield f"{shorter(file)}: not valid: {str(error).splitlines()[0]}"
         except OSError as error:
             yield f"{shorter(file)}: {error.strerror or 'expected KEY: VALUE, not a value alone'}"

@@ -10,6 +10,7 @@ import os
 import re
 import shlex
 import string
+import sys
 import tempfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -25,7 +26,7 @@ from . import runs, sweeping
 from .aliases import Aliases, split_override
 from .composing import compose, name_this_run, register
 from .credentials import credential_problems
-from .errors import UserError, print_any_text, refuse
+from .errors import UserError, refuse
 from .launching import PART_OF_A_SWEEP, launcher_problems
 from .manifest import find_checkpoint
 
@@ -38,7 +39,8 @@ EXPLAIN = [("mode", value) for value in ("=explain", "='explain'", '="explain"')
 
 def prepare(argv: list[str], conf: Path) -> list[str]:
     """Check a command line against conf/ and return it as Hydra is to see it. Raises UserError."""
-    print_any_text()
+    for stream in (sys.stdout, sys.stderr):  # a terminal or locale without Unicode
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     register()
     name_this_run()
     os.environ[runs.COMMAND] = shlex.join(["python", "train.py", *argv])
@@ -55,28 +57,26 @@ def prepare(argv: list[str], conf: Path) -> list[str]:
             "--config-name, --config-path, --config-dir, --experimental-rerun: values come from\n"
             "conf/ alone; what differs belongs in a file of conf/experiment: experiment=NAME"
         )
-    asked = "".join(args.overrides)
-    if args.shell_completion and not re.fullmatch(r"((un)?install|query)=\w+", asked):
-        raise UserError("--shell-completion takes install=SHELL, uninstall=SHELL or query=SHELL")
-    if args.hydra_help or args.info or args.shell_completion:
-        return argv
     if args.resolve and not args.cfg:
         raise UserError("--resolve is for --cfg: --cfg job --resolve")
-    given = [_at_home(override) for override in args.overrides]
+    if sum(map(bool, (args.run, args.multirun, args.cfg, args.info, args.shell_completion))) > 1:
+        raise UserError("give one of --run, --multirun, --cfg, --info and --shell-completion")
+    if args.shell_completion:
+        return argv
+    # no shell puts the home directory into checkpoint=~/x
+    given = [re.sub(r"^([\w./@+]+=[\"']?)~(?=/)", rf"\1{Path.home()}", o) for o in args.overrides]
     flags = [arg for arg in argv if arg not in args.overrides]
     refuse([*_grammar_problems(given), *credential_problems(given)])
     aliases = Aliases(conf)
     overrides = aliases.expand(given)
     refuse(aliases.problems)
     typed = dict(zip(overrides, given, strict=True))
-    if args.cfg:
-        if args.multirun:
-            raise UserError("--cfg shows one config, --multirun runs many: give one of the two")
+    if args.cfg or args.info or args.hydra_help:
         try:
             composed = compose(conf, overrides)
         except Exception as error:
             _checked([overrides], conf, typed)
-            raise _cannot_compose(error, conf) from None
+            raise UserError(f"Hydra cannot compose this: {error}") from None
         if args.cfg == "job" and not (args.package or args.resolve):
             # what Hydra prints, which would compose it a second time
             print(OmegaConf.to_yaml(composed), end="", flush=True)
@@ -151,19 +151,13 @@ def _explain(overrides: list[str], conf: Path, typed: dict[str, str]) -> None:
         cfg = compose(conf, forced)
     except Exception as error:
         checker.check(overrides)  # says what is wrong: without files there is nothing to explain
-        raise _cannot_compose(error, conf) from None
+        raise UserError(f"Hydra cannot compose this: {error}") from None
     key = cfg.get("key")
     explain(cfg, conf, forced, typed, Aliases(conf).targets.get(str(key), key))
     try:
         config_of(cfg)
     except UserError:
         checker.check(overrides)  # says so with places
-
-
-def _cannot_compose(error: Exception, conf: Path) -> UserError:
-    from .checking import composing_problem
-
-    return UserError(composing_problem(error, conf))
 
 
 def _check_sweep(
@@ -177,7 +171,7 @@ def _check_sweep(
     except Exception as error:
         refuse(sweeping.sweep_problems(overrides, searches=False))
         _checked(sweeping.corners(overrides), conf, typed)  # says what is wrong
-        raise _cannot_compose(error, conf) from None
+        raise UserError(f"Hydra cannot compose this: {error}") from None
     in_yaml = sweeping.search_space(base.hydra.sweeper.get("params") or {}, overrides)
     space = [split_override(override)[1] for override in in_yaml]
     overrides = [*in_yaml, *overrides]
@@ -261,25 +255,13 @@ def _grammar_problems(overrides: list[str]) -> Iterator[str]:
                 span = abs(float(parsed.stop or 0) - float(parsed.start or 0))
                 if span > MOST_VALUES * abs(float(parsed.step)):
                     yield f"{override}: expected a range of at most {MOST_VALUES} values"
-        except (HydraException, RecursionError):
+        except Exception:  # also RecursionError, and ValueError of a number of 5,000 digits
             if not value or not re.fullmatch(r"\w[\w./@]*", key):
                 yield f"{override}: expected KEY=VALUE, as in training.lr=3e-4"
-            elif value[1:2] in ("[", "{"):
-                yield (
-                    f"{override}: not a value that Hydra can read; put each text in it in quotes\n"
-                    f"""'{key}=["a b","c"]'"""
-                )
             else:
-                shell = f"{prefix}{key}={_quoted(value[1:])}".replace("'", "'\\''")
-                yield f"{override}: Hydra reads such a value only in quotes; type\n'{shell}'"
-
-
-def _at_home(override: str) -> str:
-    """`checkpoint=~/x` and `checkpoint="~/x"` with the home directory in place of ~."""
-    prefix, key, value = split_override(override)
-    if path := re.fullmatch(r"""=(["']?)(~(?:/[^"']*)?)\1""", value):
-        return f"{prefix}{key}={_quoted(str(Path(path[2]).expanduser()))}"
-    return override
+                text = '["a b","c"]' if value[1:2] in ("[", "{") else _quoted(value[1:])
+                shell = f"{prefix}{key}={text}".replace("'", "'\\''")
+                yield f"{override}: Hydra reads such a text only in quotes, as in\n'{shell}'"
 
 
 def _quoted(text: str) -> str:
@@ -334,10 +316,8 @@ def _check_writable(folder: Path, given: str) -> None:
         with tempfile.NamedTemporaryFile(dir=folder):
             pass
     except OSError as error:
-        why = error.strerror
-        for path in (folder, *folder.parents):
-            if path.is_symlink() and not path.exists():
-                why = f"{path} is a link to {path.readlink()}, which is not there"
+        broken = [p for p in (folder, *folder.parents) if p.is_symlink() and not p.exists()]
+        why = f"{broken[0]} is a link to nothing" if broken else error.strerror
         raise UserError(
             f"{given}: cannot write in {folder} ({why})\n"
             "expected a folder that you may write to; choose one with runs_dir=FOLDER"

@@ -1,7 +1,6 @@
 # Kept by the template; an update merges what you change here.
 """Mistakes of the user's: a few lines on standard error and exit status 2, never a traceback."""
 
-import io
 import os
 import re
 import signal
@@ -64,8 +63,8 @@ def told_plainly(one_of_many: bool = False) -> Iterator[None]:
             # torch raises this wherever the main thread happens to be: once is enough
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             problems = (f"{str(error).splitlines()[0]}\n{WORKER_DIED}",)
-        if system := _system_problem(error):
-            problems = (system,)
+        if isinstance(error, OSError | MemoryError) or "failed to map" in str(error):
+            problems = _system_problem(error)
         if problems:
             _tell(problems)
             raise (JobFailed("\n".join(problems)) if one_of_many else SystemExit(2)) from None
@@ -81,26 +80,14 @@ def told_plainly(one_of_many: bool = False) -> Iterator[None]:
         raise SystemExit(130) from None
 
 
-def _system_problem(error: Exception) -> str | None:
-    """An error of the operating system as a message, with the line of this project that met it."""
-    if isinstance(error, MemoryError):
-        what = "memory ran out; ulimit -a and the job's own limit say how much there is"
-    elif isinstance(error, OSError) and error.strerror:
-        what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    else:
-        return None
+def _system_problem(error: Exception) -> tuple[str, ...]:
+    """What the system refused, and the line of this project that asked for it."""
     frames = traceback.extract_tb(error.__traceback__)
-    ours = [frame for frame in frames if frame.filename.startswith(PACKAGE)]
-    return what + "".join(f"\nat {frame.filename}:{frame.lineno}" for frame in ours[-1:])
-
-
-def print_any_text() -> None:
-    """Let a terminal or locale without Unicode show an escape instead of ending the program."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-    encoding = getattr(sys.stdout, "encoding", "utf-8")
-    os.environ["PYTHONIOENCODING"] = f"{encoding}:backslashreplace"  # of the processes to come
+    ours = [f"\nat {f.filename}:{f.lineno}" for f in frames if f.filename.startswith(PACKAGE)]
+    what = "memory ran out"
+    if isinstance(error, OSError):
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    return (what + "".join(ours[-1:]),)
 
 
 def _shown(line: str) -> str:
