@@ -11,7 +11,7 @@ DEMO_PYTHON := .venv/bin/python
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install test test-quick demo bench schema lint clean
+.PHONY: help install test test-long test-quick demo bench schema lint clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /	/' | expand -t 14
@@ -28,6 +28,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 test: export OMP_NUM_THREADS ?= 1
 test: install lint ## every test, the slow ones too
 	$(PYTHON) -m pytest -n 2
+
+test-long: export OMP_NUM_THREADS ?= 1
+test-long: install ## what chance finds: 2,000 random inputs and 20 kills, with a new seed
+	$(PYTHON) -m tests.fuzz 2000
+	$(PYTHON) -m tests.kills 20
 
 test-quick: install ## without the slow ones
 	$(PYTHON) -m pytest -m 'not slow'

@@ -6,6 +6,7 @@ leading dot and two or more names, such as `lr: ${.optim.lr}`. OmegaConf alone w
 alias and leave the key that the code reads as it was.
 """
 
+import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,9 +19,23 @@ ALIAS = re.compile(r"\$\{\.(\w+(?:\.\w+)+)\}")
 FROM_ROOT = re.compile(r"\$\{(\w+)((?:\.\w+)+)\}")
 PACKAGE = re.compile(r"^#\s*@package\s+(\S+)", re.MULTILINE)
 SPACE = "hydra.sweeper.params"
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C, ten times as fast
+DEEPEST = 100
+INDENT = re.compile(r"^[-?: ]{400}", re.MULTILINE)
 
 Leaf = tuple[tuple[str, ...], yaml.Node, int]
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """In C, ten times as fast; but it crashes on what is nested very deeply."""
+
+    def __init__(self, text: str) -> None:
+        steps = (1 if bracket in "[{" else -1 for bracket in re.findall(r"[][{}]", text))
+        if max(itertools.accumulate(steps), default=0) > DEEPEST or INDENT.search(text):
+            raise yaml.YAMLError(f"nested more than {DEEPEST} deep")
+        super().__init__(text)
+
+
+LOADER = _Loader
 
 
 class Aliases:

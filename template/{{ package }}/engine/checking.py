@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
-from hydra.errors import MissingConfigException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
@@ -21,15 +21,19 @@ from yaml.error import MarkedYAMLError, YAMLError
 
 from ..config import Config
 from . import credentials
-from .aliases import ALIAS, Aliases, read_value, split_override
-from .composing import ERRORS, compose, gives_a_value, is_group, leaves
-from .errors import UserError, refuse
+from .aliases import ALIAS, read_value, split_override
+from .composing import compose, gives_a_value, is_group, leaves
+from .errors import UserError
 from .origins import origin, origins
 from .runs import shorter
 from .schema import text_keys
 
 NEED_A_HEADER = ("experiment", "local")
-HEADER = "a file of this group sets keys of others, so it begins with\n# @package _global_"
+HEADER = """a file of this group sets keys of others, so its first line is
+# @package _global_
+saved as UTF-8, without a byte order mark (BOM)"""
+PLAIN = {"bool_type": "true or false", "model_type": "a section, with keys of its own"}
+MEANT = {"on": "true", "yes": "true", "off": "false", "no": "false", "none": "null"}
 
 Problem = tuple[str, str]  # key, what is wrong with it
 Bases = dict[tuple[str, ...], DictConfig]  # what files compose to, by the groups' choices
@@ -43,20 +47,15 @@ def typed(cfg: DictConfig) -> Config:
     return config
 
 
-def expand(aliases: Aliases, given: list[str]) -> list[str]:
-    """The overrides by their real keys; text stays as it was typed, `name=1e5` as well.
-
-    Raises UserError where an alias is misused.
-    """
+def keep_text(overrides: list[str]) -> list[str]:
+    """The same overrides, but a key whose type is text keeps what was typed: `name=1e5` as well."""
     texts = text_keys(Config)
-    expanded = [_keep_text(override, texts) for override in aliases.expand(given)]
-    refuse(aliases.problems)
-    return expanded
+    return [_quote_numbers(o) if split_override(o)[1] in texts else o for o in overrides]
 
 
-def _keep_text(override: str, texts: Collection[str]) -> str:
+def _quote_numbers(override: str) -> str:
     prefix, key, value = split_override(override)
-    if key not in texts or not re.fullmatch(r"=[\w.,+-]+", value):
+    if not re.fullmatch(r"=[\w.,+-]+", value):
         return override
     parts = value[1:].split(",")
     kept = [f"'{part}'" if isinstance(read_value(part), int | float) else part for part in parts]
@@ -80,7 +79,9 @@ class Checker:
                 cfg = quickly(self.conf, overrides, self.bases)
             else:
                 cfg = compose(self.conf, overrides)
-        except ERRORS as error:
+        except UserError:
+            raise
+        except Exception as error:
             self._explain(error, overrides)
         config, problems = _validate(cfg)
         if config is None:
@@ -95,23 +96,33 @@ class Checker:
                 told.append(problem)
             else:
                 kept.append(self.forced(override))
-        with contextlib.suppress(*ERRORS):
+        with contextlib.suppress(Exception):
             _, problems = _validate(compose(self.conf, kept))
             told += self._told(problems, kept)
-        raise UserError(*(told or [composing_problem(error, self.conf)])) from None
+        raise UserError(*(told or [self._blamed(overrides) + composing_problem(error, self.conf)]))
+
+    def _blamed(self, overrides: list[str]) -> str:
+        """The override without which the others compose."""
+        for i, override in enumerate(overrides):
+            with contextlib.suppress(Exception):
+                compose(self.conf, overrides[:i] + overrides[i + 1 :])
+                return f"{override}: "
+        return ""
 
     def _group_problem(self, override: str) -> str | None:
         prefix, key, value = split_override(override)
         if prefix == "~" or not is_group(self.conf, key):
             return None
+        if prefix:
+            with contextlib.suppress(Exception):
+                compose(self.conf, [key + value])
+                return f"{override}: {key} has a default, which + cannot replace; type {key}{value}"
         group = self.conf / key.split("@")[0].replace(".", "/")
-        options = sorted(path.stem for path in group.glob("*.yaml"))
-        options += ["basic"] if key == "hydra/launcher" else []  # Hydra's own
         chosen = value[1:].strip("'\"").removesuffix(".yaml")
-        if chosen in options or (group / f"{chosen}.yaml").is_file() or value[1:2] in ("[", "{"):
+        is_basic = (key, chosen) == ("hydra/launcher", "basic")  # Hydra's own
+        if is_basic or (group / f"{chosen}.yaml").is_file() or value[1:2] in ("[", "{"):
             return None
-        expected = f"expected one of {', '.join(options)}" + nearest(chosen, options)
-        return f"{override}: no such option of the group {key}\n{expected}"
+        return f"{override}: no such option of the group {key}\n{_options(group, chosen)}"
 
     def forced(self, override: str) -> str:
         """The override with which Hydra accepts a key that is not there."""
@@ -171,6 +182,14 @@ def quickly(
     return cfg
 
 
+def _options(group: Path, chosen: str) -> str:
+    """What a group has in place of an option that is not there."""
+    if (other := group / f"{chosen}.yml").exists():
+        return f"Hydra reads files that end in .yaml: rename {shorter(other)}"
+    options = sorted(path.stem for path in group.glob("*.yaml"))
+    return f"expected one of {', '.join(options)}{nearest(chosen, options)}"
+
+
 def is_plain_value(override: Override) -> bool:
     """`training.optim.lr=1`: neither a sweep, nor adding or deleting, nor for Hydra itself."""
     is_ours = not override.key_or_group.startswith(("hydra.", "hydra/"))
@@ -184,6 +203,11 @@ def _validate(cfg: DictConfig) -> tuple[Config | None, list[Problem]]:
     both = [*leaves(written), *leaves(values)]
     if secret := dict.fromkeys(key for key, value in both if credentials.is_credential(key, value)):
         return None, [(key, credentials.REFUSED) for key in secret]
+    problems += [
+        (key, f" = {value}: write ${{oc.env:HOME}}{value[1:]}")
+        for key, value in leaves(values)
+        if isinstance(value, str) and value.startswith("~/")
+    ]
     config = None
     try:
         config = Config.model_validate(values)
@@ -191,10 +215,21 @@ def _validate(cfg: DictConfig) -> tuple[Config | None, list[Problem]]:
         broken = {key for key, _ in problems}
         details = error.errors()
         missing = [_locate(d["loc"], values)[0] for d in details if d["type"] == "missing"]
-        others = [_describe(d, values, cfg) for d in details if d["type"] != "missing"]
+        extra = [_locate(d["loc"], values)[0] for d in details if d["type"] == "extra_forbidden"]
+        known = _known_keys(cfg, values, tuple(".".join(keys) + "." for keys in extra))
+        others = [_describe(d, values, known) for d in details if d["type"] != "missing"]
         problems += _missing([keys for keys in missing if ".".join(keys) not in broken])
         problems += [problem for problem in others if problem[0] not in broken]
     return (None if problems else config), problems
+
+
+def _known_keys(cfg: DictConfig, values: dict[str, Any], extra: tuple[str, ...]) -> dict[str, str]:
+    """The keys that are not `extra`, each with its flat alias, else with itself."""
+    raw = leaves(OmegaConf.to_container(cfg, resolve=False))
+    found = [(name, ALIAS.fullmatch(str(text))) for name, text in raw]
+    aliases = {f"{name.split('.')[0]}.{match[1]}": name for name, match in found if match}
+    keys = [key for key, _ in leaves(values) if not f"{key}.".startswith(extra)]
+    return {key: aliases.get(key, key) for key in keys}
 
 
 def resolved(node: DictConfig, path: str, problems: list[Problem]) -> dict[str, Any]:
@@ -238,26 +273,37 @@ def _locate(location: tuple[int | str, ...], values: dict[str, Any]) -> tuple[li
     return keys, value
 
 
-def _describe(detail: Any, values: dict[str, Any], cfg: DictConfig) -> Problem:
+def _describe(detail: Any, values: dict[str, Any], known: dict[str, str]) -> Problem:
     """A pydantic error as the key and what is wrong with it."""
     keys, value = _locate(detail["loc"], values)
     context = detail.get("ctx", {})
+    change = ""
     if detail["type"] == "conflict":
+        section = "".join(f"{key}." for key in keys)
         keys += str(context["key"]).split(".")
+        named = [section + name for name in re.findall(r"([\w.]+) \(", context["expected"])]
+        if both := [known[key] for key in (".".join(keys), *named) if key in known][1:]:
+            change = f"\nchange one: {known['.'.join(keys)]}=… or {both[0]}=…"
         value = OmegaConf.select(OmegaConf.create(values), ".".join(keys))
     key = ".".join(keys)
     if key in NEED_A_HEADER:
         return key, f" = {_show(value)}: {HEADER}"
     if detail["type"] == "extra_forbidden":
-        return key, f" = {_show(value)}: no such key" + _suggest(keys, cfg, values)
+        while isinstance(value, dict) and len(value) == 1:  # nix.lr=1 makes a section nix
+            ((last, value),) = value.items()
+            keys.append(str(last))
+        return ".".join(keys), f" = {_show(value)}: no such key" + _suggest(keys, known)
     if detail["type"].startswith("union_tag"):
         tag = value.get("kind") if isinstance(value, dict) else None
         expected = context.get("expected_tags", "the name of one of its schemas")
         return f"{key}.kind", f" = {_show(tag)}: expected {expected}"
-    message = str(detail["msg"])
+    message = PLAIN.get(detail["type"], str(detail["msg"]))
     for prefix in ("Input should be ", "Value error, ", "Assertion failed, "):
         message = message.removeprefix(prefix)
-    return key, f" = {_show(value)}: expected {message}"
+    said = "none" if value is False and detail["type"] == "model_type" else str(value).lower()
+    if said in MEANT and (said == "none") == (detail["type"] != "bool_type"):
+        message += f"; did you mean {MEANT[said]}?"
+    return key, f" = {_show(value)}: expected {message}{change}"
 
 
 def _missing(paths: list[list[str]]) -> Iterator[Problem]:
@@ -276,17 +322,19 @@ def _missing(paths: list[list[str]]) -> Iterator[Problem]:
             yield group, f": no value for some keys; extend a file that has them, or add\n{lines}"
 
 
-def _suggest(keys: list[str], cfg: DictConfig, values: dict[str, Any]) -> str:
-    """The nearest key that exists; else those that the section has."""
+def _suggest(keys: list[str], known: dict[str, str]) -> str:
+    """The keys that may be meant; else those that the section has."""
     *parents, last = keys
-    section = OmegaConf.select(cfg, ".".join(parents)) if parents else cfg
-    siblings = [str(key) for key in section if str(key) != last] if section is not None else []
-    if near := difflib.get_close_matches(last, siblings, 1):
-        return f"; did you mean {'.'.join((*parents, near[0]))}?"
-    everywhere = [key for key, _ in leaves(values) if key != ".".join(keys)]
-    same_name = [key for key in everywhere if key.rpartition(".")[2] == last]
-    if near := same_name or difflib.get_close_matches(".".join(keys), everywhere, 1, 0.8):
-        return f"; did you mean {near[0]}?"
+    section, given = "".join(f"{key}." for key in parents), ".".join(keys)
+    inside = [key.removeprefix(section) for key in known if key.startswith(section)]
+    siblings = list(dict.fromkeys(key.split(".")[0] for key in inside))
+    near = [section + key for key in difflib.get_close_matches(last, siblings, 1)]
+    meant = [key for key in known if key.endswith(f".{given}")]
+    meant = meant or [key for key in known if key.rpartition(".")[2] == last] or near
+    if meant := meant or difflib.get_close_matches(given, known, 1, 0.8):
+        alias = known.get(meant[0], meant[0])
+        short = f" ({alias} for short)" if alias != meant[0] else ""
+        return f"; did you mean {' or '.join(meant[:3])}?{short}"
     return f"; {'.'.join(parents) or 'the config'} has: {', '.join(siblings)}"
 
 
@@ -306,13 +354,15 @@ def composing_problem(error: Exception, conf: Path) -> str:
     if isinstance(error, MarkedYAMLError) and error.problem_mark:
         mark = error.problem_mark
         file = shorter(Path(mark.name))
+        for number, line in enumerate(_text(Path(mark.name)).splitlines(), start=1):
+            if line.startswith("<<<<<<<"):
+                return f"{file}:{number}: a merge conflict of git; keep one of its two sides"
         return f"{file}:{mark.line + 1}:{mark.column + 1}: not valid YAML: {error.problem}"
     text = str(error)
     where = re.match(r"In '(.+?)': ", text)
     file = shorter(conf / f"{where[1]}.yaml") if where else shorter(conf)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
-        options = sorted(path.stem for path in (conf / group).glob("*.yaml"))
         naming = [
             f"{shorter(path)}:{number}"
             for path in conf.rglob("*.yaml")
@@ -320,13 +370,14 @@ def composing_problem(error: Exception, conf: Path) -> str:
             if re.search(rf"\b{re.escape(name)}$", line.rstrip("]} "))
         ]
         place = naming[0] if len(naming) == 1 else file  # Hydra blames the primary config
-        expected = f"expected one of {', '.join(options)}{nearest(name, options)}"
         missing = error.missing_cfg_file
+        expected = _options(conf / group, name)
         return f"{place}: its defaults name {missing}, which is not there\n{expected}"
     if where and where[1].split("/")[0] in NEED_A_HEADER and f"@{where[1].split('/')[0]}." in text:
         return f"{file}: {HEADER}"
-    if not text.strip() or isinstance(error, UnicodeDecodeError | OSError):
-        return "\n".join(_broken_files(conf)) or text or type(error).__name__
+    if not isinstance(error, HydraException | OmegaConfBaseException | YAMLError) or not text:
+        found = "\n".join(_broken_files(conf))
+        return found or f"Hydra cannot compose this ({type(error).__name__}: {text[:200]})"
     lines = [line for line in text.splitlines() if line.strip() and "hydra.cc" not in line]
     return "\n".join(lines[:6])
 
@@ -340,11 +391,9 @@ def _broken_files(conf: Path) -> Iterator[str]:
     for file in sorted(conf.rglob("*.yaml")):
         try:
             OmegaConf.load(file)
-        except UnicodeDecodeError:
-            yield f"{shorter(file)}: not UTF-8 text"
-        except YAMLError as error:
-            yield f"{shorter(file)}: not valid YAML: {str(error).splitlines()[0]}"
-        except OmegaConfBaseException as error:
-            yield f"{shorter(file)}: {str(error).splitlines()[0]}"
+        except (UnicodeDecodeError, RecursionError):
+            yield f"{shorter(file)}: not UTF-8 text, or nested too deeply"
+        except (YAMLError, OmegaConfBaseException) as error:
+            yield f"{shorter(file)}: not valid: {str(error).splitlines()[0]}"
         except OSError as error:
             yield f"{shorter(file)}: {error.strerror or 'expected KEY: VALUE, not a value alone'}"

@@ -10,6 +10,7 @@ import os
 import re
 import shlex
 import string
+import sys
 import tempfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -17,12 +18,13 @@ from typing import TYPE_CHECKING
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import RangeSweep
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from . import runs, sweeping
 from .aliases import Aliases, split_override
-from .composing import CONF, ERRORS, compose, name_this_run, register
+from .composing import CONF, compose, name_this_run, register
 from .credentials import credential_problems
 from .errors import UserError, refuse
 from .launching import PART_OF_A_SWEEP, check_parent, launcher_problems
@@ -32,11 +34,14 @@ if TYPE_CHECKING:
     from ..config import Config
 
 ROOM = 2**18  # bytes: for what is written before the run itself can say that a disk is full
+MOST_VALUES = 10_000  # of one key in a sweep
 EXPLAIN = [("mode", value) for value in ("=explain", "='explain'", '="explain"')]
 
 
 def prepare(argv: list[str], conf: Path) -> list[str]:
     """Check a command line against conf/ and return it as Hydra is to see it. Raises UserError."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal or locale without Unicode
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     register()
     check_parent()
     name_this_run()
@@ -49,8 +54,6 @@ def prepare(argv: list[str], conf: Path) -> list[str]:
         # Hydra's own page composes the config and reads every group first: three times as slow
         print(help_page(conf))
         raise SystemExit(0)
-    if args.hydra_help or args.info or args.shell_completion:
-        return argv
     if args.config_name or args.config_path or args.config_dir or args.experimental_rerun:
         raise UserError(
             "--config-name, --config-path, --config-dir, --experimental-rerun: values come from\n"
@@ -58,24 +61,33 @@ def prepare(argv: list[str], conf: Path) -> list[str]:
         )
     if args.resolve and not args.cfg:
         raise UserError("--resolve is for --cfg: --cfg job --resolve")
-    given = list(args.overrides)
-    flags = [arg for arg in argv if arg not in given]
+    if sum(map(bool, (args.run, args.multirun, args.cfg, args.info, args.shell_completion))) > 1:
+        raise UserError("give one of --run, --multirun, --cfg, --info and --shell-completion")
+    if args.shell_completion:
+        return argv
+    # no shell puts the home directory into checkpoint=~/x
+    given = [re.sub(r"^([\w./@+]+=[\"']?)~(?=/)", rf"\1{Path.home()}", o) for o in args.overrides]
+    flags = [arg for arg in argv if arg not in args.overrides]
     refuse([*_grammar_problems(given), *credential_problems(given)])
-    from .checking import expand  # pydantic: --help need not wait for it
+    aliases = Aliases(conf)
+    overrides = aliases.expand(given)
+    refuse(aliases.problems)
+    if overrides:  # types take as long to import as all of --cfg job
+        from .checking import keep_text
 
-    overrides = expand(Aliases(conf), given)
+        overrides = keep_text(overrides)
     typed = dict(zip(overrides, given, strict=True))
-    if args.cfg:
-        if args.multirun:
-            raise UserError("--cfg shows one config, --multirun runs many: give one of the two")
+    if args.cfg or args.info or args.hydra_help:
         try:
             composed = compose(conf, overrides)
-        except ERRORS:
+        except Exception as error:
             _checked([overrides], conf, typed)
-            raise
+            raise UserError(f"Hydra cannot compose this: {error}") from None
         if args.cfg == "job" and not (args.package or args.resolve):
             # what Hydra prints, which would compose it a second time
-            print(OmegaConf.to_yaml(composed), end="")
+            print(OmegaConf.to_yaml(composed), end="", flush=True)
+            if overrides:
+                _checked([overrides], conf, typed)
             raise SystemExit(0)
         return flags + overrides
 
@@ -152,9 +164,9 @@ def _explain(overrides: list[str], conf: Path, typed: dict[str, str]) -> None:
     forced = [checker.forced(override) for override in overrides]
     try:
         cfg = compose(conf, forced)
-    except ERRORS:
+    except Exception as error:
         checker.check(overrides)  # says what is wrong: without files there is nothing to explain
-        raise
+        raise UserError(f"Hydra cannot compose this: {error}") from None
     key = cfg.get("key")
     explain(cfg, conf, forced, typed, Aliases(conf).targets.get(str(key), key))
     try:
@@ -171,7 +183,9 @@ def _check_sweep(
     plain = [o for o in overrides if split_override(o)[1] not in given]
     try:
         base = compose(conf, plain, own_section=True)
-    except ERRORS as error:
+    except UserError:
+        raise
+    except Exception as error:
         refuse(sweeping.sweep_problems(overrides, searches=False))
         _checked(sweeping.corners(overrides), conf, typed)  # says what is wrong
         # nothing, with what is swept
@@ -181,7 +195,7 @@ def _check_sweep(
             for override in plain
             if f"'{split_override(override)[1]}'" in str(error)
         )
-        raise
+        raise UserError(f"Hydra cannot compose this: {error}") from None
     in_yaml = sweeping.search_space(base.hydra.sweeper.get("params") or {}, overrides)
     space = [split_override(override)[1] for override in in_yaml]
     overrides = [*in_yaml, *overrides]
@@ -260,22 +274,20 @@ def _grammar_problems(overrides: list[str]) -> Iterator[str]:
     for override in overrides:
         prefix, key, value = split_override(override)
         try:
-            parser.parse_override(override)
+            parsed = parser.parse_override(override).value()
             if not re.match(r"\w", key):
                 raise HydraException
-        except HydraException:
-            if value and re.fullmatch(r"\w[\w./@]*", key):
-                text = value[1:]
-                if text[:1] == "[" and text[-1:] == "]":
-                    # a list as a whole in quotes would be a text
-                    entries = [entry.strip(" \"'") for entry in text[1:-1].split(",")]
-                    quoted = f"[{','.join(map(_quoted, entries))}]"
-                else:
-                    quoted = _quoted(text)
-                shell = f"{prefix}{key}={quoted}".replace("'", "'\\''")
-                yield f"{override}: Hydra reads such a value only in quotes; type\n'{shell}'"
-            else:
+            if isinstance(parsed, RangeSweep):
+                span = abs(float(parsed.stop or 0) - float(parsed.start or 0))
+                if span > MOST_VALUES * abs(float(parsed.step)):
+                    yield f"{override}: expected a range of at most {MOST_VALUES} values"
+        except Exception:  # also RecursionError, and ValueError of a number of 5,000 digits
+            if not value or not re.fullmatch(r"\w[\w./@]*", key):
                 yield f"{override}: expected KEY=VALUE, as in training.lr=3e-4"
+            else:
+                text = '["a b","c"]' if value[1:2] in ("[", "{") else _quoted(value[1:])
+                shell = f"{prefix}{key}={text}".replace("'", "'\\''")
+                yield f"{override}: Hydra reads such a text only in quotes, as in\n'{shell}'"
 
 
 def _quoted(text: str) -> str:
@@ -332,7 +344,9 @@ def _check_writable(folder: Path, given: str) -> None:
         with tempfile.TemporaryFile(dir=folder) as file:  # without a name, which a kill would leave
             file.write(bytes(ROOM))
     except OSError as error:
+        broken = [p for p in (folder, *folder.parents) if p.is_symlink() and not p.exists()]
+        why = f"{broken[0]} is a link to nothing" if broken else error.strerror
         raise UserError(
-            f"{given}: cannot write in {folder} ({error.strerror})\n"
+            f"{given}: cannot write in {folder} ({why})\n"
             "expected a folder that you may write to; choose one with runs_dir=FOLDER"
         ) from None

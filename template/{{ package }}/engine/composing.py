@@ -12,10 +12,7 @@ from typing import Any
 import hydra
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from . import runs
 from .aliases import split_override
@@ -24,9 +21,6 @@ from .hydra_section import JOB_NAME, WHITELIST, hydra_problems, searchpath_probl
 
 PROJECT = Path(__file__).parents[2]
 CONF = PROJECT / "conf"
-
-# what a wrong conf/ or choice of files makes Hydra raise; UnicodeDecodeError is a ValueError
-ERRORS = (HydraException, OmegaConfBaseException, YAMLError, ValueError, OSError)
 
 # Hydra 1.3 warns where version_base is missing, Hydra 1.4 where it is given; OmegaConf 2.4, which
 # comes with 1.4, renamed what registers a resolver
@@ -52,7 +46,8 @@ def name_this_run() -> None:
 def compose(conf: Path, overrides: list[str], own_section: bool = False) -> DictConfig:
     """The config that Hydra would compose, if asked with its own section.
 
-    Raises ERRORS, or UserError where Hydra would run what a config names.
+    Raises UserError where Hydra would run what a config names; a wrong conf/ or override makes
+    Hydra raise anything: TypeError, AssertionError, RecursionError …
     """
     register()
     refuse(searchpath_problems(conf, overrides))

@@ -2,13 +2,17 @@
 """Mistakes of the user's: a few lines on standard error and exit status 2, never a traceback."""
 
 import os
+import re
 import signal
 import sys
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 MOST_SHOWN = 20
+LONGEST_LINE = 400
+PACKAGE = str(Path(__file__).parents[1])
 WORKER_DIED = """\
 a process that reads the data died, often because memory ran out: try a smaller
 training.num_workers, or 0 to see its own error; the same command with name= goes on"""
@@ -63,6 +67,8 @@ def told_plainly(one_of_many: bool = False) -> Iterator[None]:
             # torch raises this wherever the main thread happens to be: once is enough
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             problems = (f"{str(error).splitlines()[0]}\n{WORKER_DIED}",)
+        if isinstance(error, OSError | MemoryError) or "failed to map" in str(error):
+            problems = _system_problem(error)
         if problems:
             _tell(problems)
             raise (JobFailed("\n".join(problems)) if one_of_many else SystemExit(2)) from None
@@ -78,12 +84,28 @@ def told_plainly(one_of_many: bool = False) -> Iterator[None]:
         raise SystemExit(130) from None
 
 
+def _system_problem(error: Exception) -> tuple[str, ...]:
+    """What the system refused, and the line of this project that asked for it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [f"\nat {f.filename}:{f.lineno}" for f in frames if f.filename.startswith(PACKAGE)]
+    what = "memory ran out"
+    if isinstance(error, OSError):
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    return (what + "".join(ours[-1:]),)
+
+
+def _shown(line: str) -> str:
+    """A line without control characters, cut where it is very long."""
+    plain = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e]", lambda found: ascii(found[0])[1:-1], line)
+    return plain if len(plain) <= LONGEST_LINE else f"{plain[:LONGEST_LINE]}…"
+
+
 def _tell(problems: tuple[str, ...]) -> None:
     count = len(problems)
     print("1 problem:" if count == 1 else f"{count} problems:", file=sys.stderr)
     for problem in problems[:MOST_SHOWN]:
         # a data worker sends its error with a traceback before it
         problem = problem.rpartition("UserError: ")[2]
-        print("  " + problem.replace("\n", "\n      "), file=sys.stderr)
+        print("  " + "\n      ".join(map(_shown, problem.split("\n"))), file=sys.stderr)
     if count > MOST_SHOWN:
         print(f"  … and {count - MOST_SHOWN} more", file=sys.stderr)

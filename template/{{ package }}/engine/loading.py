@@ -10,7 +10,7 @@ from ..config import Config
 from ..model import build_model
 from . import runs
 from .aliases import Aliases
-from .checking import Checker, expand
+from .checking import Checker, keep_text
 from .checkpoints import load_model
 from .composing import CONF
 from .devices import pick_device
@@ -29,7 +29,9 @@ def load(checkpoint: str | Path, *overrides: str) -> tuple[nn.Module, Config]:
     """
     found = find_checkpoint(Path(checkpoint))
     run = runs.run_of(found)
-    expanded = expand(Aliases(CONF), list(overrides))
+    aliases = Aliases(CONF)
+    expanded = keep_text(aliases.expand(list(overrides)))
+    refuse(aliases.problems)
     recorded = recorded_overrides(run, expanded) if run else []
     cfg = Checker(CONF, {}).check([*recorded, *expanded])
     refuse(misfit(cfg, found, f"load({str(checkpoint)!r})"))

@@ -185,6 +185,7 @@ def find_checkpoint(path: Path, key: str = "checkpoint") -> Path:
     Raises UserError that names the config's key.
     """
     given = f"{key} = {path}"
+    path = path.parent if path.name == CHECKPOINTS else path
     if (path / MANIFEST).is_file():
         if damage := damage_of(path):
             raise UserError(f"{given}: damaged, {damage}; expected another checkpoint of the run")

@@ -5,6 +5,7 @@ Hydra does all the merging, so the answer follows its rules whatever the default
 """
 
 import contextlib
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,7 +34,7 @@ def layers(conf: Path, overrides: list[str], only: str = "") -> Iterator[dict[st
     """The place of every leaf, then of what it has overridden, and so on down to the first.
 
     Composes once for each, without the places of those before; with `only`, without those of that
-    key, which is exact where one file serves two keys. Raises composing.ERRORS at the first.
+    key, which is exact where one file serves two keys. Raises as compose does, at the first.
     """
     spent: set[str] = set()
     files = parsed_files(conf)
@@ -93,7 +94,8 @@ def origin(key: str, places: dict[str, str]) -> str | None:
 
 
 def _mark(conf: Path, override: str, index: int) -> str:
-    key = split_override(override)[1]
+    # an element of a list, betas.0, is a change of the list
+    key = re.sub(r"(\.\d+|\[\d+\])+$", "", split_override(override)[1])
     return f"++{key}='{COMMAND_LINE}{index}'" if gives_a_value(conf, override) else override
 
 

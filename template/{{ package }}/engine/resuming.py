@@ -84,7 +84,9 @@ def check_resume(cfg: Config, run: Path) -> None:
     longer = {"training.run.iter_num"} if constant else set()
     changed = what_learns_differently(cfg, read_manifest(newest)["config"], longer)
     if cfg.resume == "auto" and changed:
-        listed = "\n".join(changed)
+        spread = f" (the {cfg.training.optim.scheduler.name} schedule depends on it)"
+        of = "training.run.iter_num:"
+        listed = "\n".join(line + spread * line.startswith(of) for line in changed)
         raise UserError(
             f"{run} was trained with another config:\n{listed}\n"
             "give another name, or resume=force to continue with the values of now"

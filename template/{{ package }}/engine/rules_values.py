@@ -17,6 +17,7 @@ from .rules_config import Conf, Finding
 
 PACKAGE = Path(__file__).parents[1].name
 WRAPPERS = ("field", "Field", "int", "float", "str", "list", "tuple", "tensor", "array", "Path")
+BOUNDS = ("ge", "gt", "le", "lt", "multiple_of", "min_length", "max_length")  # of pydantic's Field
 ACCESSORS = ("get", "getattr", "getenv", "pop", "setattr", "setdefault")
 
 Named = tuple[str, ast.expr, str]  # a name, what stands beside it, how to call the name
@@ -124,7 +125,7 @@ def named(node: ast.AST) -> Iterator[tuple[str, ast.expr]]:
             yield from ((last_name(target), value) for target in targets)
         case ast.AnnAssign(target=target, value=ast.expr() as value):
             yield last_name(target), value
-        case ast.keyword(arg=str() as name, value=value):
+        case ast.keyword(arg=str() as name, value=value) if name not in BOUNDS:
             yield name, value
         case ast.Dict(keys=keys, values=values):
             for key, value in zip(keys, values, strict=True):

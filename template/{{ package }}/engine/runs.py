@@ -107,7 +107,7 @@ def canonical(value: str) -> str:
 
 def run_of(path: Path) -> Path | None:
     """The run directory that is meant: runs/NAME itself, or the one that holds this checkpoint."""
-    for run in (path, path.parent.parent):
+    for run in (path, path.parent, path.parent.parent):
         if (run / OVERRIDES).is_file() and (run / CHECKPOINTS).is_dir():
             return run
     return None

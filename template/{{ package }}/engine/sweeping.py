@@ -25,7 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from . import runs
 from .aliases import split_override
-from .composing import CONF, ERRORS, compose
+from .composing import CONF, compose
 from .errors import UserError, told_plainly
 from .launching import IN_USE, PART_OF_A_SWEEP, how_it_ended
 from .manifest import goal_of
@@ -96,7 +96,7 @@ def is_asked_for(conf: Path, overrides: list[str]) -> bool:
     """Whether hydra.mode=MULTIRUN, of a file or an override, stands for --multirun."""
     texts = [*map(str.encode, overrides), *(file.read_bytes() for file in conf.rglob("*.yaml"))]
     if any(b"MULTIRUN" in text for text in texts):
-        with contextlib.suppress(*ERRORS):  # reported as that of a single run
+        with contextlib.suppress(Exception):  # reported as that of a single run
             composed = compose(conf, corners(overrides)[0], own_section=True)
             return bool(composed.hydra.mode == RunMode.MULTIRUN)
     return False
