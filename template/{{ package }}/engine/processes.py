@@ -6,6 +6,7 @@ Hydra composes once and one process owns the run's directory; the others get the
 
 import logging
 import logging.config
+import multiprocessing
 import os
 import signal
 import tempfile
@@ -98,6 +99,8 @@ def _process(
 ) -> float | None:
     """What each process does; None if it was asked to stop."""
     ignore_signals()
+    # the system's own way to start data workers; torch's agent leaves "spawn", 3 s for each loader
+    multiprocessing.set_start_method(None, force=True)
     if refused.exists():
         raise UserError(refused.read_text("utf-8"))
     threading.Thread(target=_leave_with, args=(os.getppid(), stop), daemon=True).start()

@@ -1,5 +1,7 @@
 """Telephone keys as audio: DTMF, one tone of the key's row and one of its column (ITU-T Q.23)."""
 
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 
@@ -21,6 +23,10 @@ class DialtoneItems:
 
     def __len__(self) -> int:
         return int(getattr(self.data.items, self.split))
+
+    def files(self) -> list[Path]:
+        """The files that the split is read from; none for items that are made."""
+        return []
 
     def name(self, index: int) -> str:
         """What to call an item in a message."""

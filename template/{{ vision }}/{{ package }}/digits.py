@@ -1,6 +1,7 @@
 """scikit-learn's handwritten digits, and other pictures made like them."""
 
 from collections.abc import Callable
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,15 +14,19 @@ from .pictures import Pixels, Unreadable
 SPLITS: tuple[Split, ...] = ("test", "valid", "train")  # a longer train leaves the others alone
 
 
+@cache
 def read_digits() -> tuple[Pixels, Pixels]:
     """All pictures [items, 8, 8], ink bright, and which digit each shows, [items]."""
-    # scikit-learn's own function takes a second, for its import
-    package = find_spec("sklearn")
-    folder = Path(str(package.origin if package else "")).parent
-    file = folder / "datasets" / "data" / "digits.csv.gz"
-    table = np.loadtxt(file, delimiter=",", dtype=np.uint8)
+    table = np.loadtxt(digits_file(), delimiter=",", dtype=np.uint8)
     values, digits = table[:, :-1].reshape(-1, 8, 8), table[:, -1]
     return (values.astype(float) * 255 / 16).astype(np.uint8), digits  # ink is counted from 0 to 16
+
+
+def digits_file() -> Path:
+    """Where scikit-learn keeps them; its own function takes a second, for its import."""
+    package = find_spec("sklearn")
+    folder = Path(str(package.origin if package else "")).parent
+    return folder / "datasets" / "data" / "digits.csv.gz"
 
 
 class DigitItems:
@@ -40,6 +45,10 @@ class DigitItems:
 
     def __len__(self) -> int:
         return len(self.numbers)
+
+    def files(self) -> list[Path]:
+        """The files that the split is read from; none for items that are made."""
+        return [digits_file()]
 
     def length(self, index: int) -> float:
         """The same for all: pictures have one size."""
