@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from .errors import Stopped, UserError
@@ -200,6 +201,8 @@ class Loader(DataLoader[T_co]):
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's own raises for each that is killed
         for worker in workers:
             worker.kill()  # the end of this process would wait for it
+        if stopped and dist.is_initialized():
+            raise RuntimeError("stopped without a batch")  # so that the other processes end as well
         if stopped:
             raise Stopped(stopped)
         read = [(i, self.data.items.name(n)) for i, n in enumerate(self.data.read_by) if n >= 0]

@@ -131,7 +131,7 @@ def _is_sqlite(file: Path) -> bool:
 
 def machine_problems(cfg: Config, run: Path) -> list[str]:
     """Device, precision, disk and limits of the machine that will train. Imports torch."""
-    from .devices import batch_problem, device_count, precision_problem
+    from .devices import batch_problem, cores_here, device_count, precision_problem
 
     training = cfg.training
     try:
@@ -144,7 +144,7 @@ def machine_problems(cfg: Config, run: Path) -> list[str]:
         precision_problem(training.run),
         batch_problem(training, count * nodes) if known else None,
         disk_problem(cfg, run),
-        worker_problem(training.loader.num_workers),
+        worker_problem(min(training.loader.num_workers, cores_here())),
     ]
     return [problem for problem in problems if problem]
 
@@ -201,7 +201,7 @@ def split_problems(cfg: Config) -> Iterator[str]:
 
 def batch_problems(cfg: Config) -> Iterator[str]:
     """Splits of which no batch can be read, and batches too large for data workers."""
-    from .devices import device_count
+    from .devices import cores_here, device_count
     from .loaders import first_batch
 
     largest = 0
@@ -211,7 +211,7 @@ def batch_problems(cfg: Config) -> Iterator[str]:
             largest = max(largest, sum(tensor.nbytes for tensor in batch.values()))
         except UserError as error:
             yield from error.problems
-    workers = cfg.training.loader.num_workers * device_count(cfg.training.run)
+    workers = min(cfg.training.loader.num_workers, cores_here()) * device_count(cfg.training.run)
     yield from filter(None, [worker_problem(workers, largest)])
 
 

@@ -20,8 +20,8 @@ from .engine.errors import UserError
 Pixels = npt.NDArray[np.uint8]
 
 # what counts as a picture in a folder; Pillow knows more, but reads some of it by other programs
-SUFFIXES = (".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm")
-SUFFIXES += (".tga", ".tif", ".tiff", ".webp")
+KINDS = "avif bmp gif jp2 jpeg jpg pbm pgm png ppm tga tif tiff webp"
+SUFFIXES = tuple(f".{kind}" for kind in KINDS.split())
 GREY = ("1", "L", "LA", "I;16", "I;16B", "I;16L", "I;16N")
 TWELVE_BITS = 2**12 - 1  # the largest value
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # what is too large is refused
