@@ -1,4 +1,4 @@
-"""What a large dataset costs before the first iteration: its manifest or folders, checked and read."""
+"""What a large dataset costs before the first iteration: its files are checked and listed."""
 
 import io
 import json
