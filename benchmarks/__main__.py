@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import loop, pictures, seeing, survival
+from benchmarks import loop, pictures, preflight, seeing, survival
 from tests.kills import kill_and_compare
 from tests.sox import KEYPAD, dial
 
@@ -199,6 +199,7 @@ def main() -> None:
     results += pictures.rows(vision, PYTHON)
     for task, of_task in (("speech", project), ("vision", vision)):
         results += loop.rows(of_task, task)
+        results += preflight.rows(of_task, task)
     tries = 20
     same = [same for _, same in kill_and_compare(project, PYTHON, tries, seed=1)]
     killed = "runs killed at a random instant that ended with the same weights"

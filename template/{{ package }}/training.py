@@ -55,8 +55,8 @@ def train(cfg: Config, run_dir: Path, stop: Stop) -> float:
     trained = parallel(model)
 
     pace = Pace(start, cfg.training.loader.batch_size)
-    batches = pace.watch(iter(train_loader(cfg, start)))
-    valid_loader = eval_loader(cfg, "valid", run.eval_batches)
+    batches = pace.watch(iter(train_loader(cfg, start, stop)))
+    valid_loader = eval_loader(cfg, "valid", run.eval_batches, stop)
     metrics = MetricsFile(run_dir, start, progress.evaluated)
     recent = Recent()
     model.train()

@@ -91,6 +91,10 @@ class Loader(Section):
     """Batches whose items are sorted by length together, so that each pads little."""
     num_workers: Harmless[NonNegativeInt]
     """0 reads the data in the training process itself."""
+    timeout_seconds: Harmless[PositiveInt]
+    """Without a batch from the workers the run ends."""
+    stop_seconds: Harmless[PositiveInt]
+    """After a signal; longer, and the run stops without a batch that it waits for."""
 
 
 class Checkpoint(Section):

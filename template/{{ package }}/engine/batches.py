@@ -3,16 +3,20 @@
 
 import hashlib
 import random
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+import torch.distributed as dist
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
-from .stopping import kept_from_children
+from .errors import Stopped, UserError
+from .stopping import Stop, kept_from_children
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -126,38 +130,87 @@ class Items(Protocol[T_co]):
 class Seeded(Dataset[T_co]):
     """Items whose own randomness, if they have any, is a function of (seed, position) alone.
 
-    So it depends neither on workers nor on where a run was resumed.
+    So it depends neither on workers nor on where a run was resumed. Each worker notes which item
+    it reads, so that one that hangs can be named.
     """
 
-    def __init__(self, items: Items[T_co], seed: int) -> None:
+    def __init__(self, items: Items[T_co], seed: int, workers: int) -> None:
         self.items = items
         self.seed = seed
+        self.read_by = get_context().RawArray("q", [-1] * workers)
 
     def __getitem__(self, key: Key) -> T_co:
         """The item of a key."""
         position, index = key
         seed_all(self.seed, position)
-        return self.items[index]
+        worker = get_worker_info()
+        if not worker:
+            return self.items[index]
+        self.read_by[worker.id] = index
+        item = self.items[index]
+        self.read_by[worker.id] = -1
+        return item
 
 
 class Loader(DataLoader[T_co]):
-    """A DataLoader whose workers leave the signals of a terminal or a cluster to the run."""
+    """A DataLoader whose workers leave the signals of a terminal or a cluster to the run.
+
+    A batch that is awaited for longer than `timeout_seconds` raises UserError; once `stop` is set,
+    one that is awaited for longer than `stop_seconds` raises Stopped.
+    """
+
+    def __init__(
+        self, data: Seeded[Any], stop: Stop | None, timeout: int, stop_timeout: int, **more: Any
+    ) -> None:
+        # after a second without a batch torch raises, and may be asked again
+        super().__init__(data, timeout=1 if more["num_workers"] else 0, **more)
+        self.data, self.stop = data, stop
+        self.timeout_seconds, self.stop_seconds = timeout, stop_timeout
 
     def __iter__(self) -> Any:
         """Start the workers, if there are any."""
         with kept_from_children() if self.num_workers else nullcontext():
             batches = super().__iter__()
-        return _unless_killed(batches) if self.num_workers else batches
+        return self._awaited(batches) if self.num_workers else batches
 
+    def _awaited(self, batches: Any) -> Iterator[T_co]:
+        waited = 0  # seconds
+        while True:
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            except (ConnectionError, EOFError) as error:
+                if "in DataLoader worker process" in str(error):
+                    raise  # the dataset's own
+                # it was killed while it handed over a batch, and torch has not noticed yet
+                raise RuntimeError("DataLoader worker (pid unknown) exited unexpectedly") from error
+            except RuntimeError as error:
+                if not str(error).startswith("DataLoader timed out"):
+                    raise
+                waited += 1
+                self._give_up(waited, batches._workers)
+            else:
+                waited = 0
+                yield batch
 
-def _unless_killed(batches: Iterator[T_co]) -> Iterator[T_co]:
-    try:
-        yield from batches
-    except (ConnectionError, EOFError) as error:
-        if "in DataLoader worker process" in str(error):
-            raise  # the dataset's own
-        # it was killed while it handed over a batch, and torch has not noticed yet
-        raise RuntimeError("DataLoader worker (pid unknown) exited unexpectedly") from error
+    def _give_up(self, waited: int, workers: list[Any]) -> None:
+        stopped = self.stop.signal if self.stop else 0
+        if waited < (self.stop_seconds if stopped else self.timeout_seconds):
+            return
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's own raises for each that is killed
+        for worker in workers:
+            worker.kill()  # the end of this process would wait for it
+        if stopped and dist.is_initialized():
+            raise RuntimeError("stopped without a batch")  # so that the other processes end as well
+        if stopped:
+            raise Stopped(stopped)
+        read = [(i, self.data.items.name(n)) for i, n in enumerate(self.data.read_by) if n >= 0]
+        raise UserError(
+            f"no batch for {waited} s (training.loader.timeout_seconds)\n"
+            + "".join(f"data worker {i} reads {name}\n" for i, name in read)
+            + "training.num_workers=0 reads in the run itself; the same command with name= resumes"
+        )
 
 
 def seed_all(*numbers: int) -> None:

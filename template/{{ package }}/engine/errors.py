@@ -105,7 +105,7 @@ def _tell(problems: tuple[str, ...]) -> None:
     print("1 problem:" if count == 1 else f"{count} problems:", file=sys.stderr)
     for problem in problems[:MOST_SHOWN]:
         # a data worker sends its error with a traceback before it
-        problem = problem.rpartition("UserError: ")[2]
+        problem = problem.rpartition("UserError: ")[2].rstrip()
         print("  " + "\n      ".join(map(_shown, problem.split("\n"))), file=sys.stderr)
     if count > MOST_SHOWN:
         print(f"  … and {count - MOST_SHOWN} more", file=sys.stderr)

@@ -3,23 +3,28 @@
 
 import configparser
 import importlib.util
+import math
 import netrc
 import os
+import resource
 import shutil
 import socket
 import sys
 from collections.abc import Iterator
 from importlib.metadata import entry_points
+from itertools import combinations
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from ..checks import METRICS, check_data, check_input
+from ..checks import METRICS, check_data, check_input, data_notes
 from ..config import Config
+from ..config.data import Split
 from ..config.tracker import MLflow, Tracker, WeightsAndBiases
 from . import manifest, runs
 from .composing import PROJECT
 from .errors import UserError, refuse
+from .files import resolve
 from .resuming import check_resume, misfit, weights_without_memory
 
 SQLITE = "sqlite:///"
@@ -120,8 +125,8 @@ def _is_sqlite(file: Path) -> bool:
 
 
 def machine_problems(cfg: Config, run: Path) -> list[str]:
-    """Device, precision and disk of the machine that will train. Imports torch."""
-    from .devices import batch_problem, device_count, precision_problem
+    """Device, precision, disk and limits of the machine that will train. Imports torch."""
+    from .devices import batch_problem, cores_here, device_count, precision_problem
 
     training = cfg.training
     try:
@@ -134,6 +139,7 @@ def machine_problems(cfg: Config, run: Path) -> list[str]:
         precision_problem(training.run),
         batch_problem(training, count * nodes) if known else None,
         disk_problem(cfg, run),
+        worker_problem(min(training.loader.num_workers, cores_here())),
     ]
     return [problem for problem in problems if problem]
 
@@ -152,6 +158,62 @@ def disk_problem(cfg: Config, run: Path) -> str | None:
         f"{size / 1e9:.3g} GB each need {kept * size / 1e9:.3g}\n"
         "make room, choose another runs_dir, or a smaller training.checkpoint.keep_last"
     )
+
+
+def worker_problem(workers: int, batch: int = 0) -> str | None:
+    """Whether the limits here suffice for data workers, and batches of so many bytes each."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    key = f"training.loader.num_workers = {workers}: "
+    if files < (needed := 64 + 24 * workers):  # pipes, and each tensor of its two batches
+        return f"{key}about {needed} open files, {files} are allowed\nulimit -n 4096 allows more"
+    memory = Path("/dev/shm")
+    free = shutil.disk_usage(memory).free if memory.is_dir() else math.inf
+    if free >= (needed := 2 * workers * batch):
+        return None
+    from .loaders import SHARED_MEMORY
+
+    return f"{key}/dev/shm has {free / 1e6:.3g} MB free, {needed / 1e6:.3g} needed\n{SHARED_MEMORY}"
+
+
+def split_problems(cfg: Config) -> Iterator[str]:
+    """Splits that are empty, or that share files with what is trained on. Imports torch."""
+    from .loaders import open_split
+
+    files = {}
+    for split in _splits(cfg):
+        items = open_split(cfg, split)
+        paths = list(map(str, items.files()))
+        # files of many items each may serve several splits
+        files[split] = resolve(paths) if len(paths) >= len(items) else set()
+    for one, other in combinations(files, 2):
+        if shared := files[one] & files[other]:
+            told = f"data: {one} and {other} share {len(shared)} files, as {min(shared)}"
+            if one == "train":
+                yield f"{told}; expected splits without common items"
+            else:
+                print(f"warning: {told}", file=sys.stderr)
+
+
+def batch_problems(cfg: Config) -> Iterator[str]:
+    """Splits of which no batch can be read, and batches too large for data workers."""
+    from .devices import cores_here, device_count
+    from .loaders import first_batch
+
+    largest = 0
+    for split in _splits(cfg):
+        try:
+            batch = first_batch(cfg, split)
+            largest = max(largest, sum(tensor.nbytes for tensor in batch.values()))
+        except UserError as error:
+            yield from error.problems
+    workers = min(cfg.training.loader.num_workers, cores_here()) * device_count(cfg.training.run)
+    yield from filter(None, [worker_problem(workers, largest)])
+
+
+def _splits(cfg: Config) -> list[Split]:
+    """The splits that a run reads, and with mode=check an evaluation."""
+    held_out = cfg.data.held_out if cfg.mode == "check" else "valid"
+    return list(dict.fromkeys(["train", "valid", held_out]))
 
 
 def checkpoint_bytes(cfg: Config) -> int:
@@ -179,6 +241,9 @@ def report(cfg: Config, found: list[str]) -> None:
         problems += error.problems
     problems += [str(it) for it in broken if it.rule != "advice"]
     advice = [f"{it.place}: {it.wrong}\n    {it.way_out}" for it in broken if it.rule == "advice"]
+    if not found:  # else they would fail for what is told already
+        problems += batch_problems(cfg)
+        problems += [] if problems else split_problems(cfg)
     for line in warnings:
         print(f"warning: {line}", file=sys.stderr)
     for line in advice:
@@ -210,7 +275,10 @@ def _good(cfg: Config, run: Path) -> Iterator[str]:
     going_on = f"goes on from {newest.name}" if newest else "begins at iteration 1"
     yield "config      every value is there and in range"
     yield "rules       kept; make lint looks at every option of conf/ as well"
-    yield f"data        {cfg.data.kind}: as it should be"
+    splits = ", ".join(_splits(cfg))
+    yield f"data        {cfg.data.kind}: as it should be; a batch of each of {splits} was read"
+    for note in data_notes(cfg):
+        yield f"            {note}"
     yield f"device      {count} × {pick_device(training.run.device)}, {training.run.precision}"
     yield f"disk        checkpoints of about {size / 1e6:.3g} MB, room for those that are kept"
     yield f"tracker     {cfg.tracker.kind}"

@@ -6,6 +6,7 @@ Hydra composes once and one process owns the run's directory; the others get the
 
 import logging
 import logging.config
+import multiprocessing
 import os
 import signal
 import tempfile
@@ -88,6 +89,8 @@ def _process(
 ) -> float | None:
     """What each process does; None if it was asked to stop."""
     ignore_signals()
+    # the system's own way to start data workers; torch's agent leaves "spawn", 3 s for each loader
+    multiprocessing.set_start_method(None, force=True)
     leave_with(os.getppid(), stop.at_once)
     logging.config.dictConfig(job_logging)
     rank, local_rank = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])

@@ -29,16 +29,19 @@ def run(cfg: Config, run_dir: Path) -> float:
             if is_first:
                 runs.lock(run_dir, cfg.training.processes.takeover_seconds)
             # torch is imported here, so that a signal in its seconds is answered as well
+            from ..checks import data_notes
             from ..training import train
             from .curves import draw_curves
-            from .preflight import machine_problems
+            from .preflight import machine_problems, split_problems
             from .processes import launch
             from .record import recorded
             from .resuming import check_resume
 
             if is_first:
                 check_resume(cfg, run_dir)
-            refuse(machine_problems(cfg, run_dir))
+            refuse([*machine_problems(cfg, run_dir), *split_problems(cfg)])
+            for line in data_notes(cfg):
+                log.info(line)
             with recorded(run_dir) if is_first else nullcontext() as note:
                 objective = launch(train, cfg, run_dir, stop)
                 if note:

@@ -1,10 +1,12 @@
 """Audio files and manifests. No torch here: the checks before a run use it too."""
 
 import json
+import math
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,35 +14,68 @@ import soundfile
 import soxr
 
 from .engine.errors import UserError
+from .engine.files import is_file
 
 Audio = npt.NDArray[np.float32]
+
+# what libsndfile notes of a chunk that the file ends within
+CUT = re.compile(r" *(?:data|Data Size|SSND|BODY|riff|Riff size) *: (\d+) \(should be \d+\)\n")
+UNKNOWN_LENGTH = 2**31 - 2**12  # from here on: written by a program that could not know the length
+
+
+class Header(NamedTuple):
+    """What a file's header says of its audio."""
+
+    frames: int
+    rate: int
+    channels: int
+    is_cut: bool
+    """Whether the file is shorter than its header says."""
+
+    @property
+    def seconds(self) -> float:
+        """How long the audio lasts."""
+        return self.frames / self.rate
 
 
 def read_audio(path: Path, sample_rate: int) -> Audio:
     """Read a file as mono, float32 of shape [samples], at `sample_rate` Hz.
 
-    Raises soundfile.SoundFileError for a file that is not audio.
+    Raises soundfile.SoundFileError for a file that is not audio, or that was cut off.
     """
-    audio, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    mono: Audio = soxr.resample(audio.mean(axis=1), rate, sample_rate)
+    with soundfile.SoundFile(path) as file:
+        audio = file.read(dtype="float32", always_2d=True)
+        if is_cut(file) or len(audio) < file.frames:
+            raise soundfile.SoundFileRuntimeError(f"{path} is shorter than its header says")
+    mono: Audio = soxr.resample(audio.mean(axis=1), file.samplerate, sample_rate)
     return mono
 
 
-def audio_problem(path: Path) -> str | None:
-    """What keeps this file from being read, if anything; looks at its header alone."""
-    if not path.is_file():
-        return f"{path} is a folder" if path.is_dir() else f"{path} does not exist"
-    try:
-        frames = soundfile.info(path).frames
-    except soundfile.SoundFileError:
-        return f"{path} is not audio that libsndfile can read"
-    return None if frames else f"{path} holds no audio"
+def is_cut(file: soundfile.SoundFile) -> bool:
+    """Whether the file ends before the audio that its header announces."""
+    return any(int(said) < UNKNOWN_LENGTH for said in CUT.findall(file.extra_info))
 
 
 @cache
-def audio_seconds(path: Path) -> float:
-    """The length that the file's header tells."""
-    return float(soundfile.info(path).duration)
+def read_header(path: str) -> Header:
+    """What a file's header says. Raises soundfile.SoundFileError for a file that is not audio."""
+    with soundfile.SoundFile(path) as file:
+        return Header(file.frames, file.samplerate, file.channels, is_cut(file))
+
+
+def audio_problem(path: str) -> str | None:
+    """What keeps this file from being read, if anything; looks at its header alone."""
+    if not is_file(path):
+        if len(path) > 1000:
+            return f"{path[:100]}… ({len(path)} characters) does not exist"
+        return f"{path} is a folder" if Path(path).is_dir() else f"{path} does not exist"
+    try:
+        header = read_header(path)
+    except soundfile.SoundFileError:
+        return f"{path} is not audio that libsndfile can read"
+    if header.is_cut:
+        return f"{path} is cut off: it is shorter than its header says"
+    return None if header.frames else f"{path} holds no audio"
 
 
 def audio_files(folder: Path) -> list[Path]:
@@ -49,12 +84,11 @@ def audio_files(folder: Path) -> list[Path]:
     return sorted(p for p in folder.rglob("*") if p.suffix.lower().removeprefix(".") in formats)
 
 
-@dataclass(frozen=True)
-class Recording:
+class Recording(NamedTuple):
     """One line of a manifest."""
 
     line: int
-    audio: Path
+    audio: str
     text: str
     duration: float | None
     """Seconds, where the manifest says them."""
@@ -62,28 +96,43 @@ class Recording:
 
 def read_manifest(path: Path, vocabulary: str) -> tuple[list[Recording], list[str]]:
     """The good lines of a manifest, and what is wrong with the others."""
-    recordings, problems = [], []
-    for number, line in enumerate(path.read_text("utf-8-sig").splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            entry = json.loads(line)
-            audio, text, duration = entry["audio"], entry["text"], entry.get("duration")
-        except (ValueError, KeyError, TypeError):
-            problems.append(f'{path}:{number}: expected {{"audio": "FILE", "text": "…"}}')
-            continue
-        if not isinstance(audio, str) or not audio or not isinstance(text, str):
-            problems.append(f'{path}:{number}: "audio" and "text" must be strings')
-        elif duration is not None and not (type(duration) in (int, float) and duration > 0):
-            problems.append(f'{path}:{number}: "duration" must be seconds, above 0')
-        elif not text.strip():
-            problems.append(f"{path}:{number}: the text is empty")
-        elif unknown := sorted(set(text) - set(vocabulary)):
-            shown = " ".join(map(repr, unknown))
-            problems.append(f"{path}:{number}: not in data.vocabulary: {shown}")
-        else:
-            recordings.append(Recording(number, path.parent / audio, text, duration))
+    status = path.stat()
+    return _read_manifest(path, vocabulary, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=3)  # the checks before a run and the run itself ask for the same
+def _read_manifest(
+    path: Path, vocabulary: str, size: int, changed: int
+) -> tuple[list[Recording], list[str]]:
+    recordings: list[Recording] = []
+    problems: list[str] = []
+    folder = str(path.parent)
+    with path.open(encoding="utf-8-sig") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                if line.strip():
+                    recordings.append(_recording(number, line, folder, vocabulary))
+            except ValueError as problem:
+                problems.append(f"{path}:{number}: {problem}")
     return recordings, problems
+
+
+def _recording(number: int, line: str, folder: str, vocabulary: str) -> Recording:
+    try:
+        entry = json.loads(line)
+        audio, text, duration = entry["audio"], entry["text"], entry.get("duration")
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise ValueError('expected {"audio": "FILE", "text": "…"}') from None
+    if not isinstance(audio, str) or not audio or not isinstance(text, str):
+        raise ValueError('"audio" and "text" must be strings')
+    if duration is not None and not (type(duration) in (int, float) and 0 < duration < math.inf):
+        raise ValueError('"duration" must be seconds, above 0')
+    if not text.strip():
+        raise ValueError("the text is empty")
+    if unknown := sorted(set(text).difference(vocabulary)):
+        raise ValueError(f"not in data.vocabulary: {' '.join(map(repr, unknown))}")
+    # not a Path: a long manifest would take twice the time and memory
+    return Recording(number, audio if audio[0] == "/" else f"{folder}/{audio}", text, duration)
 
 
 class ManifestItems:
@@ -97,9 +146,13 @@ class ManifestItems:
     def __len__(self) -> int:
         return len(self.recordings)
 
+    def files(self) -> list[Path]:
+        """The files that the split is read from; none for items that are made."""
+        return [self.path, *(Path(recording.audio) for recording in self.recordings)]
+
     def name(self, index: int) -> str:
         """What to call an item in a message."""
-        return str(self.recordings[index].audio)
+        return self.recordings[index].audio
 
     def files(self) -> list[Path]:
         """The manifest and all recordings."""
@@ -109,7 +162,7 @@ class ManifestItems:
         """Seconds, as the manifest says; where it does not, as the file's header does."""
         recording = self.recordings[index]
         try:
-            return recording.duration or audio_seconds(recording.audio)
+            return recording.duration or read_header(recording.audio).seconds
         except soundfile.SoundFileError:
             raise damaged(recording.audio) from None
 
@@ -117,11 +170,11 @@ class ManifestItems:
         """Audio, float32 of shape [samples], and what is said in it."""
         recording = self.recordings[index]
         try:
-            return self.read(recording.audio), recording.text
+            return self.read(Path(recording.audio)), recording.text
         except soundfile.SoundFileError:
             raise damaged(recording.audio) from None
 
 
-def damaged(path: Path) -> UserError:
+def damaged(path: str) -> UserError:
     """What to raise where a file cannot be read to its end."""
     return UserError(f"{path}: its audio is damaged")

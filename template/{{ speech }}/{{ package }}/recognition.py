@@ -31,7 +31,7 @@ def recognize(cfg: Config, checkpoint: Path, output_dir: Path) -> None:
     with output.open("w", encoding="utf-8") as lines:
         for path in files:
             # the check before the run has refused a folder with nothing to read in it
-            if problem := audio_problem(path):
+            if problem := audio_problem(str(path)):
                 log.warning("skipped: %s", problem)
                 continue
             try:

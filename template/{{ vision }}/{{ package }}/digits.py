@@ -14,20 +14,19 @@ from .pictures import Pixels, Unreadable
 SPLITS: tuple[Split, ...] = ("test", "valid", "train")  # a longer train leaves the others alone
 
 
-def digits_file() -> Path:
-    """Where scikit-learn keeps them."""
-    # its own function takes a second, for its import
-    package = find_spec("sklearn")
-    folder = Path(str(package.origin if package else "")).parent
-    return folder / "datasets" / "data" / "digits.csv.gz"
-
-
 @cache  # of three splits
 def read_digits() -> tuple[Pixels, Pixels]:
     """All pictures [items, 8, 8], ink bright, and which digit each shows, [items]."""
     table = np.loadtxt(digits_file(), delimiter=",", dtype=np.uint8)
     values, digits = table[:, :-1].reshape(-1, 8, 8), table[:, -1]
     return (values.astype(float) * 255 / 16).astype(np.uint8), digits  # ink is counted from 0 to 16
+
+
+def digits_file() -> Path:
+    """Where scikit-learn keeps them; its own function takes a second, for its import."""
+    package = find_spec("sklearn")
+    folder = Path(str(package.origin if package else "")).parent
+    return folder / "datasets" / "data" / "digits.csv.gz"
 
 
 class DigitItems:

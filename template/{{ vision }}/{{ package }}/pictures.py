@@ -1,10 +1,13 @@
 """Picture files and folders. No torch here: the checks before a run use it too."""
 
+import os
 import random
 import warnings
 from collections.abc import Callable
+from functools import cache
 from itertools import zip_longest
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +20,10 @@ from .engine.errors import UserError
 Pixels = npt.NDArray[np.uint8]
 
 # what counts as a picture in a folder; Pillow knows more, but reads some of it by other programs
-SUFFIXES = {".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm"}
-SUFFIXES |= {".tga", ".tif", ".tiff", ".webp"}
+KINDS = "avif bmp gif jp2 jpeg jpg pbm pgm png ppm tga tif tiff webp"
+SUFFIXES = tuple(f".{kind}" for kind in KINDS.split())
+GREY = ("1", "L", "LA", "I;16", "I;16B", "I;16L", "I;16N")
+TWELVE_BITS = 2**12 - 1  # the largest value
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # what is too large is refused
 
 
@@ -29,7 +34,8 @@ class Unreadable(Exception):
 def read_picture(path: Path) -> Image.Image:
     """Read a file as an upright picture of 8 bits per channel, grey or RGB. Raises Unreadable.
 
-    Of an animation the first frame is read, 16 bits become 8, and what is transparent white.
+    Of an animation the first frame is read, and what is transparent becomes white. 16 bits become
+    8; a picture of 16 bits without a value above 4095 is of 12 bits, as many cameras write them.
     """
     if not path.is_file():
         raise Unreadable("a folder" if path.is_dir() else "no such file")
@@ -39,12 +45,14 @@ def read_picture(path: Path) -> Image.Image:
             if picture.mode in ("I", "F"):
                 raise Unreadable("32 bits per channel, of unknown range; expected 8 or 16")
             if picture.mode.startswith("I;16"):
-                picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+                values = np.asarray(picture)
+                shift = 4 if values.max() <= TWELVE_BITS else 8
+                picture = Image.fromarray((values >> shift).astype(np.uint8))
             if picture.has_transparency_data:
                 picture = picture.convert("RGBA")
                 white = Image.new("RGBA", picture.size, "white")
                 picture = Image.alpha_composite(white, picture)
-            picture = picture.convert("L" if picture.mode in ("1", "L", "LA") else "RGB")
+            picture = picture.convert("L" if picture.mode in GREY else "RGB")
     except Unreadable:
         raise
     except UnidentifiedImageError:
@@ -58,6 +66,32 @@ def read_picture(path: Path) -> Image.Image:
     return picture
 
 
+class Look(NamedTuple):
+    """What is known of a picture file."""
+
+    problem: str | None
+    """What keeps it from being read."""
+    size: tuple[int, int] = (0, 0)
+    is_grey: bool = True
+    bits: int = 8
+    """Of a channel; 12 is known of a picture that was decoded."""
+
+
+@cache
+def look_at(path: str, whole: bool) -> Look:
+    """Read a file's header, in a hundredth of the time, or decode it whole."""
+    try:
+        with Image.open(path) as picture:
+            size, mode, bits = picture.size, picture.mode, 8
+            if mode.startswith("I;16"):
+                bits = 12 if whole and np.asarray(picture).max() <= TWELVE_BITS else 16
+    except Exception:  # it has more to say when it is read whole
+        return Look(picture_problem(Path(path)))
+    if whole or min(size) < 2 or mode in ("I", "F"):
+        return Look(picture_problem(Path(path)), size, mode in GREY, bits)
+    return Look(None, size, mode in GREY, bits)
+
+
 def picture_problem(path: Path) -> str | None:
     """What keeps this file from being read, if anything; decodes it whole."""
     try:
@@ -65,16 +99,6 @@ def picture_problem(path: Path) -> str | None:
     except Unreadable as problem:
         return f"{path}: {problem}"
     return None
-
-
-def header_problem(path: Path) -> str | None:
-    """What its header alone tells, in a hundredth of the time."""
-    try:
-        with Image.open(path) as picture:
-            size, mode = picture.size, picture.mode
-    except Exception:  # it has more to say when it is read whole
-        return picture_problem(path)
-    return picture_problem(path) if min(size) < 2 or mode in ("I", "F") else None
 
 
 def oddity(path: Path) -> str | None:
@@ -88,14 +112,18 @@ def oddity(path: Path) -> str | None:
     return f"{path} is CMYK; it is brought to RGB" if mode == "CMYK" else None
 
 
-def picture_files(folder: Path) -> list[Path]:
+def picture_files(folder: str | Path) -> list[str]:
     """All files below the folder whose suffix is that of a picture, but for hidden ones."""
-    files = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    return sorted(
-        path
-        for path in files
-        if path.is_file() and not any(p.startswith(".") for p in path.relative_to(folder).parts)
-    )
+    found: list[str] = []
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                found += picture_files(entry.path)
+            elif entry.name.lower().endswith(SUFFIXES) and entry.is_file():
+                found.append(entry.path)
+    return found
 
 
 def fitted(picture: Image.Image, size: int) -> Image.Image:
@@ -149,13 +177,17 @@ class FolderItems:
     def __len__(self) -> int:
         return len(self.pictures)
 
+    def files(self) -> list[Path]:
+        """The files that the split is read from; none for items that are made."""
+        return [Path(path) for path, _ in self.pictures]
+
     def length(self, index: int) -> float:
         """The same for all: pictures have one size."""
         return 1.0
 
     def name(self, index: int) -> str:
         """What to call an item in a message."""
-        return str(self.pictures[index][0])
+        return self.pictures[index][0]
 
     def files(self) -> list[Path]:
         """All pictures."""
@@ -165,6 +197,6 @@ class FolderItems:
         """Pixels [channels, size, size], and the number of the class."""
         path, number = self.pictures[index]
         try:
-            return self.prepare(read_picture(path)), number
+            return self.prepare(read_picture(Path(path))), number
         except Unreadable as problem:
-            raise UserError(f"{path}: {problem}\nmode=check reads every picture") from None
+            raise UserError(f"{path}: {problem}") from None

@@ -28,7 +28,11 @@ def recognize(cfg: Config, checkpoint: Path, output_dir: Path) -> None:
     classes, sheet = cfg.data.classes, cfg.data.sheet
 
     sources = map(Path, cfg.input or [])
-    files = [(file, s) for s in sources for file in (picture_files(s) if s.is_dir() else [s])]
+    files = [
+        (Path(file), source)
+        for source in sources
+        for file in (picture_files(source) if source.is_dir() else [source])
+    ]
     width = max(len(str(path)) for path, _ in files)
     output = output_dir / "recognized.jsonl"
     cells: list[Cell] = []

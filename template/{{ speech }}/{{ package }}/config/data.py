@@ -78,6 +78,7 @@ class Manifest(Section):
     held_out: Harmless[Split]
     vocabulary: Numbered[Vocabulary]
     check_headers: Harmless[PositiveInt | None]
+    thorough_headers: Harmless[PositiveInt | None]
 
 
 Data = Annotated[Dialtones | Manifest, Field(discriminator="kind")]

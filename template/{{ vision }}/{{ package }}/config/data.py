@@ -52,6 +52,15 @@ class Augment(Section):
         return self
 
 
+def _null_for_none(augment: object) -> object:
+    if augment is False:
+        raise ValueError("null for none")
+    return augment
+
+
+Augmented = Annotated[Augment | None, BeforeValidator(_null_for_none)]
+
+
 class Sheet(Section):
     """The contact sheet of mode=recognize."""
 
@@ -77,7 +86,7 @@ class Digits(Section):
     items: Items
     held_out: Harmless[Split]
     classes: Numbered[Classes]
-    augment: Augment | None
+    augment: Augmented
     sheet: Harmless[Sheet]
 
     @model_validator(mode="after")
@@ -97,7 +106,8 @@ class ImageFolder(Section):
     held_out: Harmless[Split]
     classes: Numbered[Classes]
     check_files: Harmless[PositiveInt | None]
-    augment: Augment | None
+    thorough_files: Harmless[PositiveInt | None]
+    augment: Augmented
     sheet: Harmless[Sheet]
 
 

@@ -2,10 +2,12 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from ..engine.schema import Section, conflict
 
+Share = Annotated[float, Field(ge=0, le=1)]
+Deviation = Annotated[float, Field(gt=0, le=1)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -16,9 +18,9 @@ class Image(Section):
     """Pixels, both ways."""
     channels: Literal[1, 3]
     """1 sees greys, 3 sees colours."""
-    mean: Annotated[list[float], Field(min_length=1, max_length=3)]
-    """One for all channels, or one for each."""
-    std: Annotated[list[PositiveFloat], Field(min_length=1, max_length=3)]
+    mean: Annotated[list[Share], Field(min_length=1, max_length=3)]
+    """Of values from 0 to 1: one for all channels, or one for each."""
+    std: Annotated[list[Deviation], Field(min_length=1, max_length=3)]
 
     @model_validator(mode="after")
     def _check(self) -> Self:
