@@ -147,16 +147,12 @@ class ManifestItems:
         return len(self.recordings)
 
     def files(self) -> list[Path]:
-        """The files that the split is read from; none for items that are made."""
+        """The manifest and all recordings."""
         return [self.path, *(Path(recording.audio) for recording in self.recordings)]
 
     def name(self, index: int) -> str:
         """What to call an item in a message."""
         return self.recordings[index].audio
-
-    def files(self) -> list[Path]:
-        """The manifest and all recordings."""
-        return [self.path, *(recording.audio for recording in self.recordings)]
 
     def length(self, index: int) -> float:
         """Seconds, as the manifest says; where it does not, as the file's header does."""

@@ -24,10 +24,6 @@ class DialtoneItems:
     def __len__(self) -> int:
         return int(getattr(self.data.items, self.split))
 
-    def files(self) -> list[Path]:
-        """The files that the split is read from; none for items that are made."""
-        return []
-
     def name(self, index: int) -> str:
         """What to call an item in a message."""
         return f"{self.split} {index}"

@@ -178,7 +178,7 @@ class FolderItems:
         return len(self.pictures)
 
     def files(self) -> list[Path]:
-        """The files that the split is read from; none for items that are made."""
+        """All pictures."""
         return [Path(path) for path, _ in self.pictures]
 
     def length(self, index: int) -> float:
@@ -188,10 +188,6 @@ class FolderItems:
     def name(self, index: int) -> str:
         """What to call an item in a message."""
         return self.pictures[index][0]
-
-    def files(self) -> list[Path]:
-        """All pictures."""
-        return [path for path, _ in self.pictures]
 
     def __getitem__(self, index: int) -> tuple[Pixels, int]:
         """Pixels [channels, size, size], and the number of the class."""
