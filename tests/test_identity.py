@@ -205,8 +205,8 @@ def test_a_metric_that_is_better_when_higher(project: Project, tmp_path: Path) -
     sweep = f"--multirun {SMALL} {best} name=higher training.lr=1e-2,1e-4"
     said = own.run(f"python train.py {sweep} training.warmup_steps=0").stdout
     jobs = own.path / "runs/higher"
-    with (jobs / "sweep.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    with (jobs / "sweep.csv").open(newline="") as table:
+        rows = list(csv.DictReader(table))
     values = [float(row["badness"]) for row in rows]
     assert values == sorted(values, reverse=True)
     assert f"best: runs/higher/{rows[0]['job']}\n" in said
@@ -263,7 +263,7 @@ def test_whatever_the_files_of_a_run_hold_is_no_traceback(made: Project, tmp_pat
     bomb = "a: &a [x,x]\n" + "".join(
         f"{b}: &{b} [*{a},*{a}]\n" for a, b in zip("abcd", "bcde", strict=True)
     )
-    odd = [None, 3, 1e300, "x", [], {}, [[]], {"a": {}}, True]
+    odd: list[Any] = [None, 3, 1e300, "x", [], {}, [[]], {"a": {}}, True]
     manifests = [
         *(seal({k: v for k, v in about.items() if k != key}) for key in about if key != "sha256"),
         *(seal(about | {key: value}) for key in about if key != "sha256" for value in odd[:7]),
@@ -496,7 +496,7 @@ def test_the_recorded_line_reproduces_a_run_of_a_monorepo(monorepo: Path, tmp_pa
     new = first.path / "conf/experiment/mine.yaml"
     new.write_text("# @package _global_\ntraining:\n  optim:\n    lr: 3e-3\n")
     (first.path / "conf/latin.txt").write_bytes("éü\n".encode("latin-1"))
-    first.run(f"python train.py {SMALL} experiment=mine name=first", **own)
+    first.run(f"python train.py {SMALL} experiment=mine name=first", 0, **own)
     about = json.loads((first.path / "runs/first/record.json").read_text())
     assert "password" not in (first.path / "runs/first/uncommitted.diff").read_text("latin-1")
     shutil.copytree(first.path / "runs", again.path / "runs")
