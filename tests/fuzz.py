@@ -27,7 +27,7 @@ from typing import Any
 
 SECONDS = 60  # for one case; the slowest take about two
 MOST_LINES = 11
-LONGEST_LINE = 500
+LONGEST_LINE = 1000  # argparse repeats an argument
 SMALL = ["model=dryrun", "training=dryrun"]
 RUN = Path("runs/dry")
 FORBIDDEN = re.compile(r"os\.(system|exec|posix_spawn|spawn|fork|startfile)|pty\.spawn")
@@ -36,7 +36,7 @@ FORBIDDEN = re.compile(r"os\.(system|exec|posix_spawn|spawn|fork|startfile)|pty\
 KNOWN: list[str] = [
     "sweeping.py:.*ConfigLoader is not set",  # glob() in a sweep
     "(runs|reporting).py:",  # files of a run that hold something else
-    "logging/config.py",  # conf/hydra holds something else
+    r"conf/hydra/\w+_logging/",  # Hydra's own section holds something else
 ]
 
 NUMBERS = """
@@ -284,7 +284,7 @@ class Cases:
             "with a zero byte": content[:half] + b"\x00" + content[half:],
             "nested deeply": chance.choice([b"[", b'{"a":', b"- ", b"{a: "]) * 200_000,
             "of one long line": b"a" * 1_000_000,
-            "of many lines": b"a: 1\n" * 300_000,
+            "of many lines": b"a: 1\n" * 50_000,
             "of a bomb": b"a: &a [x,x,x,x,x,x,x,x,x]\n"
             + b"".join(b"%c: &%c [%s]\n" % (c, c, (b"*%c," % (c - 1)) * 9) for c in b"bcdefghi"),
             "a number": b"5\n",

@@ -85,7 +85,7 @@ FILES: dict[str, tuple[str, str, str, list[str]]] = {
         "training=mine",
         "conf/training/mine.yaml",
         "defaults:\n  - default\n<<<<<<< HEAD\nrun:\n  seed: 1\n=======\n>>>>>>> other\n",
-        ["conf/training/mine.yaml:3: a merge conflict of git; keep one of its two sides"],
+        ["conf/training/mine.yaml:3: not valid YAML: <<<<<<< is a merge conflict of git"],
     ),
     "the home directory": (
         "training=mine",

@@ -17,7 +17,7 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
-from yaml.error import MarkedYAMLError, YAMLError
+from yaml.error import YAMLError
 
 from ..config import Config
 from . import credentials
@@ -351,13 +351,6 @@ def _show(value: Any) -> str:
 
 def composing_problem(error: Exception, conf: Path) -> str:
     """Why Hydra could not compose, with the file."""
-    if isinstance(error, MarkedYAMLError) and error.problem_mark:
-        mark = error.problem_mark
-        file = shorter(Path(mark.name))
-        for number, line in enumerate(_text(Path(mark.name)).splitlines(), start=1):
-            if line.startswith("<<<<<<<"):
-                return f"{file}:{number}: a merge conflict of git; keep one of its two sides"
-        return f"{file}:{mark.line + 1}:{mark.column + 1}: not valid YAML: {error.problem}"
     text = str(error)
     where = re.match(r"In '(.+?)': ", text)
     file = shorter(conf / f"{where[1]}.yaml") if where else shorter(conf)
@@ -375,7 +368,7 @@ def composing_problem(error: Exception, conf: Path) -> str:
         return f"{place}: its defaults name {missing}, which is not there\n{expected}"
     if where and where[1].split("/")[0] in NEED_A_HEADER and f"@{where[1].split('/')[0]}." in text:
         return f"{file}: {HEADER}"
-    if not isinstance(error, HydraException | OmegaConfBaseException | YAMLError) or not text:
+    if not isinstance(error, HydraException | OmegaConfBaseException) or not text:
         found = "\n".join(_broken_files(conf))
         return found or f"Hydra cannot compose this ({type(error).__name__}: {text[:200]})"
     lines = [line for line in text.splitlines() if line.strip() and "hydra.cc" not in line]
@@ -394,6 +387,13 @@ def _broken_files(conf: Path) -> Iterator[str]:
         except (UnicodeDecodeError, RecursionError):
             yield f"{shorter(file)}: not UTF-8 text, or nested too deeply"
         except (YAMLError, OmegaConfBaseException) as error:
-            yield f"{shorter(file)}: not valid: {str(error).splitlines()[0]}"
+            mark = getattr(error, "problem_mark", None)
+            place = f"{shorter(file)}:{mark.line + 1}:{mark.column + 1}" if mark else shorter(file)
+            why = getattr(error, "problem", None) or str(error).splitlines()[0]
+            before, conflict, _ = f"\n{_text(file)}".partition("\n<<<<<<< ")
+            if conflict:
+                place = f"{shorter(file)}:{before.count(chr(10)) + 1}"
+                why = "<<<<<<< is a merge conflict of git; keep one of its two sides"
+            yield f"{place}: not valid YAML: {why}"
         except OSError as error:
             yield f"{shorter(file)}: {error.strerror or 'expected KEY: VALUE, not a value alone'}"
