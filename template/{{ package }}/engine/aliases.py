@@ -1,4 +1,3 @@
-# Kept by the template; an update merges what you change here.
 """Flat aliases: training.lr=3e-4 becomes training.optim.lr=3e-4 before Hydra sees it.
 
 An alias is a top-level key of a group's file whose whole value is a relative interpolation with one

@@ -1,4 +1,3 @@
-# Kept by the template; an update merges what you change here.
 """Which items make up which batch, and what a data loader needs to be exact."""
 
 import hashlib

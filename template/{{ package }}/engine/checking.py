@@ -1,4 +1,3 @@
-# Kept by the template; an update merges what you change here.
 """From a composed config to a typed one, with every problem told at once."""
 
 import contextlib

@@ -1,4 +1,3 @@
-# Kept by the template; an update merges what you change here.
 """Checkpoints: directories written beside their place, then renamed into it, never half there."""
 
 import logging

@@ -1,4 +1,3 @@
-# Kept by the template; an update merges what you change here.
 """What runs before Hydra: the command line, the config of every job, the run's directory.
 
 All of it is told before anything is written and, unless devices are asked for or a checkpoint's

@@ -1,4 +1,3 @@
-# Kept by the template; an update merges what you change here.
 """Composing the config as Hydra will, ahead of it; and what Hydra needs to know of us."""
 
 import functools

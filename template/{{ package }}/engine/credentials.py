@@ -1,4 +1,3 @@
-# Kept by the template; an update merges what you change here.
 """Keys and passwords come from the environment: Hydra and trackers write the config to disk."""
 
 import re

@@ -1,4 +1,3 @@
-# Kept by the template; an update merges what you change here.
 """curves.png: how a run went, a panel for each metric."""
 
 import logging

@@ -1,4 +1,3 @@
-# Kept by the template; an update merges what you change here.
 """Devices, precision and determinism: thin names for what torch does."""
 
 import ctypes

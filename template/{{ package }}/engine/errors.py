@@ -1,4 +1,3 @@
-# Kept by the template; an update merges what you change here.
 """Mistakes of the user's: a few lines on standard error and exit status 2, never a traceback."""
 
 import os

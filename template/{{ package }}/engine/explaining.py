@@ -1,4 +1,3 @@
-# Kept by the template; an update merges what you change here.
 """mode=explain: every value, where it comes from, and what it overrode. No torch here."""
 
 import json

@@ -1,4 +1,3 @@
-# Kept by the template; an update merges what you change here.
 # ruff: noqa: PTH113, PTH114, PTH118  # a Path for each of a million files costs seconds and memory
 """Many files at once, their paths as text."""
 

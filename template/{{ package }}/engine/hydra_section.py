@@ -1,4 +1,3 @@
-# Kept by the template; an update merges what you change here.
 """What a config may set of Hydra's own section: values, never code, and no other output directory.
 
 Hydra imports and calls what `_target_`, a logging `class` or `ext://` name, and writes where its

@@ -1,4 +1,3 @@
-# Kept by the template; an update merges what you change here.
 """What a run is made of: code, data, threads and versions, as digests that can be compared."""
 
 import hashlib

@@ -1,4 +1,3 @@
-# Kept by the template; an update merges what you change here.
 """Where the jobs of --multirun run: hydra/launcher=local and hydra/launcher=slurm. No torch here.
 
 A job is a command line, python train.py …, in a process of its own: one that dies takes no other

@@ -1,4 +1,3 @@
-# Kept by the template; an update merges what you change here.
 """Batches of the project's items: shuffled for training, in order for evaluation."""
 
 import signal

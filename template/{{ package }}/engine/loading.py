@@ -1,4 +1,3 @@
-# Kept by the template; an update merges what you change here.
 """A trained model for other programs: load("runs/NAME") in a notebook, a script or a server."""
 
 import logging

@@ -1,4 +1,3 @@
-# Kept by the template; an update merges what you change here.
 """What a checkpoint's directory says of itself, and which checkpoint is meant. No torch here."""
 
 import functools

@@ -1,4 +1,3 @@
-# Kept by the template; an update merges what you change here.
 """metrics.jsonl, and what a run shows while it goes on."""
 
 import contextlib

@@ -1,4 +1,3 @@
-# Kept by the template; an update merges what you change here.
 """Several machines, the same command on each: they meet at node 0, which says what is run."""
 
 import json

@@ -1,4 +1,3 @@
-# Kept by the template; an update merges what you change here.
 """Where a value comes from: compose again from copies of the files that hold places, not values.
 
 Hydra does all the merging, so the answer follows its rules whatever the defaults lists say.

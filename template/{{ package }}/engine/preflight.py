@@ -1,4 +1,3 @@
-# Kept by the template; an update merges what you change here.
 """What must hold before a run: data, tracker, checkpoint, device, disk, git; and mode=check."""
 
 import configparser

@@ -1,4 +1,3 @@
-# Kept by the template; an update merges what you change here.
 """One process per device: started from inside the job, with its config, by torch's elastic agent.
 
 Hydra composes once and one process owns the run's directory; the others get the finished config.

@@ -1,4 +1,3 @@
-# Kept by the template; an update merges what you change here.
 """training.run.profile: a trace of a few iterations, and a table of where their time went."""
 
 import logging

@@ -1,4 +1,3 @@
-# Kept by the template; an update merges what you change here.
 """record.json: what is needed to understand a run later, and to do it again."""
 
 import importlib.metadata

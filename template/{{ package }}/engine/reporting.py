@@ -1,4 +1,3 @@
-# Kept by the template; an update merges what you change here.
 """mode=report: a page that compares runs. It is made of the files in their directories alone."""
 
 import base64

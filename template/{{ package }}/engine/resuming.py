@@ -1,4 +1,3 @@
-# Kept by the template; an update merges what you change here.
 """Whether a checkpoint may be continued, and whether it fits. Configs are only ever compared."""
 
 import re

@@ -1,4 +1,3 @@
-# Kept by the template; an update merges what you change here.
 """The config rules, checked: python -m PACKAGE.engine.rules, from the project's root. No torch.
 
 A line is excused by a comment that says why: `# config-ok: the standard fixes this rate`.

@@ -1,4 +1,3 @@
-# Kept by the template; an update merges what you change here.
 """The config rule for checkpoints: what one says of its config is compared, never used.
 
 A checkpoint is what is called one, or is loaded from what is called one. A statement that compares,

@@ -1,4 +1,3 @@
-# Kept by the template; an update merges what you change here.
 """What the config rules know of conf/: its values by name, its aliases, and which options hold."""
 
 import re

@@ -1,4 +1,3 @@
-# Kept by the template; an update merges what you change here.
 """The config rule for scripts of jobs: resources and environment there, values in conf/.
 
 A script is read line by line. Missed: what runs inside $(…), in eval, behind srun's options and in

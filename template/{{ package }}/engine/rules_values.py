@@ -1,4 +1,3 @@
-# Kept by the template; an update merges what you change here.
 """The config rule for values: none that conf/ has is repeated in code.
 
 Found is a literal beside a name that a key of conf/ has, with that key's value; as the default of a

@@ -1,4 +1,3 @@
-# Kept by the template; an update merges what you change here.
 """What surrounds training: the directory's lock, signals, checks of this machine, processes."""
 
 import logging

@@ -1,4 +1,3 @@
-# Kept by the template; an update merges what you change here.
 """Run directories: their names, their lock, the command line they record. No torch here."""
 
 import csv

@@ -1,4 +1,3 @@
-# Kept by the template; an update merges what you change here.
 """What the types in config/ are built from. No torch here: a wrong config is told at once."""
 
 from types import UnionType

@@ -1,4 +1,3 @@
-# Kept by the template; an update merges what you change here.
 """make schema: JSON Schemas of conf/, from the types, so that editors complete and check YAML."""
 
 import ast

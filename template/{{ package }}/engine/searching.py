@@ -1,4 +1,3 @@
-# Kept by the template; an update merges what you change here.
 """A search with Optuna. Its study lies in the sweep's directory, so it goes on after a stop."""
 
 import logging

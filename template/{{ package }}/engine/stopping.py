@@ -1,4 +1,3 @@
-# Kept by the template; an update merges what you change here.
 """Ctrl-C, SIGTERM and SIGUSR1: the first lets the iteration end and be saved, a second does not.
 
 A cluster sends SIGUSR1 (to scripts/) or SIGUSR2 (to the jobs of submitit) ahead of its time limit.

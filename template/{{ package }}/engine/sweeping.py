@@ -1,4 +1,3 @@
-# Kept by the template; an update merges what you change here.
 """--multirun: which jobs there are, where each works, and how they compare. No torch here."""
 
 import contextlib

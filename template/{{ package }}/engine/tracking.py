@@ -1,4 +1,3 @@
-# Kept by the template; an update merges what you change here.
 """Trackers: each on its own client, behind three methods. They get config and record first."""
 
 import fcntl
