@@ -8,7 +8,7 @@ import pytest
 from .conftest import Project
 from .fuzz import fuzz, is_known, outcomes
 
-CASES = 400
+CASES = 200
 
 
 @pytest.mark.slow
@@ -66,6 +66,7 @@ MESSAGES: dict[str, tuple[str, list[str]]] = {
         ["training.run.iter_num: then 4, now 6 (the cosine schedule depends on it)"],
     ),
     "a config that is shown": ("--cfg job +training.nix=1", ["training.nix = 1: no such key"]),
+    "a flag that is none": ("--nix", ["unrecognized arguments: --nix", "train.py --help"]),
     "control characters": ("'training=\x1b[31m'", ["\\x1b[31m"]),
 }
 FILES: dict[str, tuple[str, str, str, list[str]]] = {

@@ -13,7 +13,7 @@ import sys
 import tempfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -48,7 +48,9 @@ def prepare(argv: list[str], conf: Path) -> list[str]:
     # until Hydra sets up logging, what matters is told as an error or again by the run itself
     logging.getLogger().addHandler(logging.NullHandler())
     # intermixed: Hydra itself takes flags before or after the overrides, not among them
-    args = get_args_parser().parse_intermixed_args(argv)
+    parser = get_args_parser()
+    parser.error = _refuse_flags  # type: ignore[method-assign]
+    args = parser.parse_intermixed_args(argv)
     if args.help:
         # Hydra's own page composes the config and reads every group first: three times as slow
         print(help_page(conf))
@@ -151,6 +153,10 @@ def prepare(argv: list[str], conf: Path) -> list[str]:
         return [*flags, *overrides, "hydra.output_subdir=null", "hydra/job_logging=stdout"]
     _announce(first, recorded)
     return flags + overrides
+
+
+def _refuse_flags(message: str) -> NoReturn:
+    raise UserError(f"{message}\nflags are -- and a word, as python train.py --help lists them")
 
 
 def _explain(overrides: list[str], conf: Path, typed: dict[str, str]) -> None:
