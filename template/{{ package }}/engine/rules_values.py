@@ -76,9 +76,9 @@ def value_findings(conf: Conf, modules: list[Module]) -> Iterator[Finding]:
         literals = [(name, value, name) for node in module.nodes for name, value in named(node)]
         for name, value, said in (*_defaults(module, calls), *literals):
             for literal in _parts(value):
-                if key := conf.repeated(name, _value(literal)):
-                    dotted = ".".join(key.path)
-                    wrong = f"{said} = {ast.unparse(literal)} repeats {dotted} ({key.place})"
+                if it := conf.repeated(name, _value(literal)):
+                    dotted = ".".join(it.key)
+                    wrong = f"{said} = {ast.unparse(literal)} repeats {dotted} ({it.place})"
                     way_out = f"read cfg.{dotted} where it is at hand, and pass it as an argument"
                     yield module.finding(literal, "repeated value", wrong, way_out)
 
