@@ -199,9 +199,9 @@ def _validate(cfg: DictConfig) -> tuple[Config | None, list[Problem]]:
     aliases = {f"{name.split('.')[0]}.{match[1]}": name for name, match in found if match}
     # the keys that are right, each with its flat alias, else with itself
     known = {key: aliases.get(key, key) for key, _ in plain if not f"{key}.".startswith(extra)}
-    missing = [key for kind, keys in located if kind == "missing" and (key := ".".join(keys))]
+    missing = [".".join(keys) for kind, keys in located if kind == "missing"]
     problems += _missing([key for key in missing if key not in broken])
-    others = [_describe(d, values, known) for d in details if d["type"] != "missing"]
+    others = [_describe(detail, values, known) for detail in details if detail["type"] != "missing"]
     return None, [*problems, *(problem for problem in others if problem[0] not in broken)]
 
 
@@ -247,11 +247,11 @@ def _describe(detail: Any, values: dict[str, Any], known: dict[str, str]) -> Pro
     kind, context = detail["type"], detail.get("ctx", {})
     change = ""
     if kind == "conflict":
-        section = "".join(f"{key}." for key in keys)
+        expected = re.findall(r"([\w.]+) \(", context["expected"])
+        named = [".".join([*keys, name]) for name in (context["key"], *expected)]
+        if len(both := [known[key] for key in named if key in known]) > 1:
+            change = f"\nchange one: {both[0]}=… or {both[1]}=…"
         keys += context["key"].split(".")
-        named = [section + name for name in re.findall(r"([\w.]+) \(", context["expected"])]
-        if both := [known[key] for key in (".".join(keys), *named) if key in known][1:]:
-            change = f"\nchange one: {known['.'.join(keys)]}=… or {both[0]}=…"
         value = OmegaConf.select(OmegaConf.create(values), ".".join(keys))
     key = ".".join(keys)
     if key in NEED_A_HEADER:

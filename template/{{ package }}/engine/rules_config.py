@@ -151,16 +151,10 @@ def alias_advice(conf: Conf) -> Iterator[Finding]:
     """
     told = {target for _, target in conf.aliases}
     taken = {alias.key for alias, _ in conf.aliases} | conf.paths.keys()
-    for it in conf.settings:
+    for it in [it for it in conf.settings if it.place.startswith("conf/experiment/")]:
         group, *rest = it.key
         is_section = isinstance(it.node, yaml.MappingNode)
-        if (
-            is_section
-            or not it.place.startswith("conf/experiment/")
-            or len(rest) < 2
-            or it.key in told
-            or (group, rest[-1]) in taken
-        ):
+        if is_section or len(rest) < 2 or it.key in told or (group, rest[-1]) in taken:
             continue
         told.add(it.key)
         if not GENERIC.fullmatch(rest[-1]):
