@@ -3,7 +3,6 @@
 import contextlib
 import copy
 import difflib
-import functools
 import os
 import re
 from collections.abc import Iterator
@@ -143,22 +142,17 @@ class Checker:
         return "++" + key + value
 
     def _told(self, problems: list[Problem], overrides: list[str]) -> Iterator[str]:
-        @functools.cache
-        def places() -> dict[str, str]:
-            try:
-                return origins(self.conf, overrides, self.typed)
-            except Exception:  # a place is a service, never a reason to hide the problem
-                return {}
-
         # an override of the key itself has the last word; anything else takes a second composing
-        given = {split_override(o)[1]: self.typed.get(o, o) for o in overrides}
+        given = {
+            split_override(o)[1]: f"the command line: {self.typed.get(o, o)}" for o in overrides
+        }
+        given |= dict.fromkeys(self.space, "the search space, hydra.sweeper.params")
+        places: dict[str, str] = {}
+        if any(key not in given for key, _ in problems):
+            with contextlib.suppress(Exception):  # a place is no reason to hide the problem
+                places = origins(self.conf, overrides, self.typed)
         for key, text in problems:
-            if key in self.space:
-                place: str | None = "the search space, hydra.sweeper.params"
-            elif key in given:
-                place = f"the command line: {given[key]}"
-            else:
-                place = origin(key, places())
+            place = given.get(key) or origin(key, places)
             yield f"{key}{text}" + (f"\nfrom {place}{self._variables(place)}" if place else "")
 
     def _variables(self, place: str) -> str:

@@ -1,7 +1,6 @@
-"""What runs before Hydra: the command line, the config of every job, the run's directory.
+"""What runs before Hydra: checks of the command line, every job's config, the run's directory.
 
-All of it is told before anything is written and, unless devices are asked for or a checkpoint's
-model differs, before torch is imported.
+Problems are reported before anything is written and, but for those of devices, before torch loads.
 """
 
 import logging

@@ -5,7 +5,6 @@ directories say. On 1.4 its execution_whitelist refuses the former once more.
 """
 
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +112,7 @@ def _place(key: str, conf: Path, overrides: list[str]) -> str:
         name = split_override(override)[1]
         if f"{key}.".startswith(f"{name}.") or name.startswith(f"{key}."):
             return f"\nfrom the command line: {override}"
-    settings = (it for file in read_files(conf) for it in file.settings)
-    places = (it.place for it in settings if f"{'.'.join(it.key)}.".startswith(f"{key}."))
-    return "".join(f"\nfrom {place}" for place in islice(places, 1))
+    for it in (it for file in read_files(conf) for it in file.settings):
+        if f"{'.'.join(it.key)}.".startswith(f"{key}."):
+            return f"\nfrom {it.place}"
+    return ""

@@ -31,10 +31,9 @@ class Call(NamedTuple):
 
     def gives(self, parameter: str, parameters: list[str]) -> bool:
         """Whether it passes the parameter; stars may pass anything."""
-        if any(keyword.arg in (parameter, None) for keyword in self.keywords):
-            return True
-        has_star = any(isinstance(argument, ast.Starred) for argument in self.positional)
-        return has_star or parameter in parameters[: len(self.positional)]
+        names = {keyword.arg for keyword in self.keywords}
+        has_star = None in names or any(isinstance(it, ast.Starred) for it in self.positional)
+        return has_star or parameter in {*names, *parameters[: len(self.positional)]}
 
 
 Calls = dict[str, list[Call]]
