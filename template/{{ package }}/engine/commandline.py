@@ -111,11 +111,11 @@ def _flag_problems(args: Any) -> Iterator[str]:
 
 
 def _prepare_run(overrides: list[str], checker: "Checker") -> "Config":
+    cfg = checker.check(overrides)
     if launcher := [o for o in overrides if re.match("hydra/launcher=(?!basic$)", o)]:
         raise UserError(
             f"{launcher[0]}: this starts the jobs of --multirun; add it, for one job too"
         )
-    cfg = checker.check(overrides)
     if cfg.mode == "report":
         from .reporting import compare_runs
 
