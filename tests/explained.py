@@ -93,7 +93,7 @@ def check(overrides: list[str], chance: random.Random) -> Iterator[str]:
     cfg = composing.compose(CONF, overrides)
     typed = {override: override for override in overrides}
     entries = {e.key: e for e in explaining.entries(cfg, CONF, overrides, typed)}
-    flat = dict(explaining.leaves(OmegaConf.to_container(cfg, resolve=False)))
+    flat = dict(composing.leaves(OmegaConf.to_container(cfg, resolve=False)))
     if entries.keys() != flat.keys():
         yield f"keys differ: {entries.keys() ^ flat.keys()}"
     for key, entry in entries.items():
@@ -114,26 +114,26 @@ def check(overrides: list[str], chance: random.Random) -> Iterator[str]:
             conf = Path(folder, "conf")
             shutil.copytree(CONF, conf)
             rest = overrides
-            if now.place.startswith("the command line: "):
-                override = now.place.removeprefix("the command line: ")
+            if now[1].startswith("the command line: "):
+                override = now[1].removeprefix("the command line: ")
                 rest = [o for o in overrides if o != override]
                 changed = f"++{key}={MARK}"
                 value = without_interpolation(conf, [*rest, changed], key)
             else:
-                edited(now.place, conf, MARK)
+                edited(now[1], conf, MARK)
                 value = without_interpolation(conf, overrides, key)
                 shutil.rmtree(conf)
                 shutil.copytree(CONF, conf)
-                edited(now.place, conf, None)
+                edited(now[1], conf, None)
             if value != MARK:
-                yield f"{key}: {now.place} is not where it comes from"
+                yield f"{key}: {now[1]} is not where it comes from"
             left = without_interpolation(conf, rest, key)
-            expected = before[-1].value if before else "(not there)"
-            if before and explaining.text(left) != expected and str(left) != _plain(expected):
-                yield f"{key}: without {now.place} it is {left!r}, not {expected!r}"
+            expected = before[-1][0] if before else "(not there)"
+            if before and composing.as_yaml(left) != expected and str(left) != _plain(expected):
+                yield f"{key}: without {now[1]} it is {left!r}, not {expected!r}"
             # a null may stand in the place of a section, which has no history of its own
             if not before and left != "(not there)" and not isinstance(left, dict):
-                yield f"{key}: without {now.place} it is still {left!r}"
+                yield f"{key}: without {now[1]} it is still {left!r}"
 
 
 def _plain(text: str) -> str:

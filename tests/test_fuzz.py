@@ -53,7 +53,7 @@ MESSAGES: dict[str, tuple[str, list[str]]] = {
     "a deleted list element": ("'~training.optim.betas.1'", ["~training.optim.betas.1: Hydra "]),
     "a list that Hydra cannot read": (
         "'input=[ü.wav,a b.wav]'",
-        ["Hydra reads such a text only in quotes", """'input=["a b","c"]'"""],
+        ["[ü.wav,a b.wav]: Hydra reads such a text only in quotes"],
     ),
     "the home directory": ("mode=evaluate checkpoint=~/nix", [f"checkpoint = {Path.home()}/nix: "]),
     "the home directory in quotes": (

@@ -21,7 +21,8 @@ from {package}.engine.commandline import prepare
 from {package}.engine.errors import UserError
 
 def outcome(arguments):
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+    out, err = (io.TextIOWrapper(io.BytesIO()) for _ in range(2))
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
             return "ran " + " ".join(prepare(arguments, Path("conf").absolute()))
         except UserError as error:

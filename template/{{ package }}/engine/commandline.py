@@ -1,7 +1,6 @@
-"""What runs before Hydra: the command line, the config of every job, the run's directory.
+"""What runs before Hydra: checks of the command line, every job's config, the run's directory.
 
-All of it is told before anything is written and, unless devices are asked for or a checkpoint's
-model differs, before torch is imported.
+Problems are reported before anything is written and, but for those of devices, before torch loads.
 """
 
 import logging
@@ -11,9 +10,9 @@ import shlex
 import string
 import sys
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -23,7 +22,7 @@ from omegaconf import OmegaConf
 
 from . import runs, sweeping
 from .aliases import Aliases, split_override
-from .composing import CONF, compose, name_this_run, register
+from .composing import CONF, ComposeError, compose, name_this_run, register
 from .credentials import credential_problems
 from .errors import UserError, refuse
 from .launching import PART_OF_A_SWEEP, check_parent, launcher_problems
@@ -31,10 +30,11 @@ from .manifest import find_checkpoint
 
 if TYPE_CHECKING:
     from ..config import Config
+    from .checking import Checker
 
 ROOM = 2**18  # bytes: for what is written before the run itself can say that a disk is full
 MOST_VALUES = 10_000  # of one key in a sweep
-EXPLAIN = [("mode", value) for value in ("=explain", "='explain'", '="explain"')]
+EXPLAIN = re.compile(r"\+*mode=(['\"]?)explain\1")
 
 
 def prepare(argv: list[str], conf: Path) -> list[str]:
@@ -50,20 +50,13 @@ def prepare(argv: list[str], conf: Path) -> list[str]:
     # intermixed: Hydra itself takes flags before or after the overrides, not among them
     parser = get_args_parser()
     parser.error = _refuse_flags  # type: ignore[method-assign]
+    argv = [argument for argument in argv if argument != "--"]  # after which Hydra reads no flags
     args = parser.parse_intermixed_args(argv)
     if args.help:
         # Hydra's own page composes the config and reads every group first: three times as slow
         print(help_page(conf))
         raise SystemExit(0)
-    if args.config_name or args.config_path or args.config_dir or args.experimental_rerun:
-        raise UserError(
-            "--config-name, --config-path, --config-dir, --experimental-rerun: values come from\n"
-            "conf/ alone; what differs belongs in a file of conf/experiment: experiment=NAME"
-        )
-    if args.resolve and not args.cfg:
-        raise UserError("--resolve is for --cfg: --cfg job --resolve")
-    if sum(map(bool, (args.run, args.multirun, args.cfg, args.info, args.shell_completion))) > 1:
-        raise UserError("give one of --run, --multirun, --cfg, --info and --shell-completion")
+    refuse(_flag_problems(args))
     if args.shell_completion:
         return argv
     # no shell puts the home directory into checkpoint=~/x
@@ -73,85 +66,38 @@ def prepare(argv: list[str], conf: Path) -> list[str]:
     aliases = Aliases(conf)
     overrides = aliases.expand(given)
     refuse(aliases.problems)
-    if overrides:  # types take as long to import as all of --cfg job
-        from .checking import keep_text
+    if args.cfg == "job" and not (overrides or args.package or args.resolve):
+        # what Hydra prints; without the types, which take as long to import as all of this
+        print(OmegaConf.to_yaml(compose(conf, [])), end="", flush=True)
+        raise SystemExit(0)
+    from .checking import Checker, keep_text
 
-        overrides = keep_text(overrides)
-    typed = dict(zip(overrides, given, strict=True))
+    overrides = keep_text(overrides)
+    checker = Checker(conf, dict(zip(overrides, given, strict=True)))
     if args.cfg or args.info or args.hydra_help:
-        try:
-            composed = compose(conf, overrides)
-        except Exception as error:
-            _checked([overrides], conf, typed)
-            raise UserError(f"Hydra cannot compose this: {error}") from None
+        composed = checker.compose(overrides)
         if args.cfg == "job" and not (args.package or args.resolve):
-            # what Hydra prints, which would compose it a second time
             print(OmegaConf.to_yaml(composed), end="", flush=True)
-            if overrides:
-                _checked([overrides], conf, typed)
+            checker.validate(composed, overrides)
             raise SystemExit(0)
         return flags + overrides
-
-    if any(split_override(o)[1:] in EXPLAIN for o in overrides):
+    if any(map(EXPLAIN.fullmatch, overrides)):
         if args.multirun:
             raise UserError("mode=explain explains one config: leave out --multirun")
-        _explain(overrides, conf, typed)
+        _explain(overrides, aliases, checker)
         raise SystemExit(0)
     recorded = _recorded(overrides, conf)
     overrides = recorded + overrides
-    jobs: list[sweeping.Job] = []
-    elsewhere = False
-    multirun = args.multirun or sweeping.is_asked_for(conf, overrides)
-    if multirun:
+    if args.multirun or sweeping.is_asked_for(conf, overrides):
         flags += [] if args.multirun else ["--multirun"]  # Hydra 1.4 reads no hydra.mode of a group
         overrides = sweeping.last_of_each(overrides)
-        configs, jobs, elsewhere = _check_sweep(overrides, conf, typed)
-        if configs[0].mode == "train" and (nodes := configs[0].training.processes.nodes) > 1:
-            raise UserError(
-                f"training.processes.nodes = {nodes}: a sweep's jobs use one machine each\n"
-                "expected 1, which RUN_NODES sets, or no --multirun"
-            )
+        cfg = _prepare_sweep(overrides, checker)
     else:
-        if launcher := [o for o in overrides if re.match("hydra/launcher=(?!basic$)", o)]:
-            raise UserError(
-                f"{launcher[0]}: this starts the jobs of --multirun; add it, for one job too"
-            )
-        configs = _checked([overrides], conf, typed)
-    if configs[0].mode == "report":
-        if multirun:
-            raise UserError("mode=report compares runs that are there: leave out --multirun")
-        from .reporting import compare_runs
-
-        compare_runs(configs[0])
-        raise SystemExit(0)
-    from .preflight import file_problems, machine_problems, report
-    from .resuming import resume_problems
-
-    problems = [problem for cfg in _distinct(configs) for problem in file_problems(cfg)]
-    first = configs[0]
-    if first.mode == "check":
-        report(first, problems)
-        raise SystemExit(0)
-    if first.mode == "train":
-        for cfg, job in zip(configs, jobs, strict=False):
-            problems += resume_problems(cfg, job.directory)
-        # torch is needed for this: other runs are told when they load it
-        asking = {repr(cfg.training.run): cfg for cfg in configs if _asks_for_devices(cfg)}
-        for cfg in [] if elsewhere else asking.values():
-            problems += machine_problems(cfg, Path(cfg.runs_dir, cfg.name))
-    refuse(problems)
-    for source in (CONF, Path(__file__).parents[1]):
-        if Path(first.runs_dir, first.name).resolve().is_relative_to(source.resolve()):
-            raise UserError(
-                f"runs_dir = {first.runs_dir}: expected a folder outside {runs.shorter(source)}"
-            )
-    _check_writable(Path(first.runs_dir), f"runs_dir = {first.runs_dir}")
-    if first.mode == "train" and not multirun and runs.is_first_node(first):
-        _claim_run(first, Path(first.runs_dir, first.name))
-    if not runs.is_first_node(first):
+        cfg = _prepare_run(overrides, checker)
+    if not runs.is_first_node(cfg):
         # the first node writes the run's files and speaks
         return [*flags, *overrides, "hydra.output_subdir=null", "hydra/job_logging=stdout"]
-    _announce(first, recorded)
+    _announce(cfg, recorded)
     return flags + overrides
 
 
@@ -159,40 +105,43 @@ def _refuse_flags(message: str) -> NoReturn:
     raise UserError(f"{message}\nflags are -- and a word, as python train.py --help lists them")
 
 
-def _explain(overrides: list[str], conf: Path, typed: dict[str, str]) -> None:
-    """Print every value and where it comes from, of a config that is refused as well."""
-    from .checking import Checker
-    from .checking import typed as config_of
-    from .explaining import explain
-
-    checker = Checker(conf, typed)
-    forced = [checker.forced(override) for override in overrides]
-    try:
-        cfg = compose(conf, forced)
-    except Exception as error:
-        checker.check(overrides)  # says what is wrong: without files there is nothing to explain
-        raise UserError(f"Hydra cannot compose this: {error}") from None
-    key = cfg.get("key")
-    explain(cfg, conf, forced, typed, Aliases(conf).targets.get(str(key), key))
-    try:
-        config_of(cfg)
-    except UserError:
-        checker.check(overrides)  # says so with places
+def _flag_problems(args: Any) -> Iterator[str]:
+    if args.config_name or args.config_path or args.config_dir or args.experimental_rerun:
+        yield (
+            "--config-name, --config-path, --config-dir, --experimental-rerun: values come from\n"
+            "conf/ alone; what differs belongs in a file of conf/experiment: experiment=NAME"
+        )
+    if args.resolve and not args.cfg:
+        yield "--resolve is for --cfg: --cfg job --resolve"
+    if sum(map(bool, (args.run, args.multirun, args.cfg, args.info, args.shell_completion))) > 1:
+        yield "give one of --run, --multirun, --cfg, --info and --shell-completion"
 
 
-def _check_sweep(
-    overrides: list[str], conf: Path, typed: dict[str, str]
-) -> tuple[list["Config"], list[sweeping.Job], bool]:
-    """The configs of a sweep, its jobs as far as they are known, and if they run elsewhere."""
+def _prepare_run(overrides: list[str], checker: "Checker") -> "Config":
+    cfg = checker.check(overrides)
+    if launcher := [o for o in overrides if re.match("hydra/launcher=(?!basic$)", o)]:
+        raise UserError(
+            f"{launcher[0]}: this starts the jobs of --multirun; add it, for one job too"
+        )
+    if cfg.mode == "report":
+        from .reporting import compare_runs
+
+        compare_runs(cfg)
+        raise SystemExit(0)
+    _check_files([cfg], [], here=True)
+    if cfg.mode == "train" and runs.is_first_node(cfg):
+        _claim_run(cfg, Path(cfg.runs_dir, cfg.name))
+    return cfg
+
+
+def _prepare_sweep(overrides: list[str], checker: "Checker") -> "Config":
     given = sweeping.swept(overrides)
     plain = [o for o in overrides if split_override(o)[1] not in given]
     try:
-        base = compose(conf, plain, own_section=True)
-    except UserError:
-        raise
-    except Exception as error:
+        base = compose(checker.conf, plain, own_section=True)
+    except ComposeError as error:
         refuse(sweeping.sweep_problems(overrides, searches=False))
-        _checked(sweeping.corners(overrides), conf, typed)  # says what is wrong
+        _check_all(sweeping.corners(overrides), checker)  # says what is wrong
         # nothing, with what is swept
         refuse(
             f"{override}: only the options that are swept have this key, and Hydra composes the "
@@ -200,26 +149,72 @@ def _check_sweep(
             for override in plain
             if f"'{split_override(override)[1]}'" in str(error)
         )
-        raise UserError(f"Hydra cannot compose this: {error}") from None
+        raise
     in_yaml = sweeping.search_space(base.hydra.sweeper.get("params") or {}, overrides)
-    space = [split_override(override)[1] for override in in_yaml]
+    checker.space = [split_override(override)[1] for override in in_yaml]
     overrides = [*in_yaml, *overrides]
-    refuse(_grammar_problems(overrides))
-    refuse(sweeping.sweep_problems(overrides, searches=not sweeping.is_grid(base)))
+    is_grid = sweeping.is_grid(base)
     launcher = base.hydra.runtime.choices["hydra/launcher"]
+    refuse(_grammar_problems(overrides))
+    refuse(sweeping.sweep_problems(overrides, searches=not is_grid))
     refuse(launcher_problems(launcher, base.hydra.launcher))
-    elsewhere = launcher not in ("basic", "local", "joblib")
-    if sweeping.is_grid(base):
-        jobs = sweeping.grid_jobs(overrides, base)
-        return _checked([job.overrides for job in jobs], conf, typed, space), jobs, elsewhere
-    if sweeping.is_ours(base):
+    if sweeping.is_ours(base) and not is_grid:
         refuse(sweeping.search_problems(str(base.sweep.get("sampler")), sweeping.swept(overrides)))
-    return _checked(sweeping.corners(overrides), conf, typed, space), [], elsewhere
+    jobs = sweeping.grid_jobs(overrides, base) if is_grid else []
+    known = [job.overrides for job in jobs] or sweeping.corners(overrides)
+    configs = _check_all(known, checker)
+    first = configs[0]
+    if first.mode == "report":
+        raise UserError("mode=report compares runs that are there: leave out --multirun")
+    if first.mode == "train" and (nodes := first.training.processes.nodes) > 1:
+        raise UserError(
+            f"training.processes.nodes = {nodes}: a sweep's jobs use one machine each\n"
+            "expected 1, which RUN_NODES sets, or no --multirun"
+        )
+    _check_files(configs, jobs, here=launcher in ("basic", "local", "joblib"))
+    return first
 
 
-def _asks_for_devices(cfg: "Config") -> bool:
-    run = cfg.training.run
-    return run.device not in ("auto", "cpu") or run.devices != 1
+def _check_files(configs: list["Config"], jobs: list[sweeping.Job], here: bool) -> None:
+    """Check what the configs read, and the machine if they run `here`; mode=check ends here."""
+    from .preflight import file_problems, machine_problems, report
+    from .resuming import resume_problems
+
+    # a sweep's jobs mostly read the same files and use the same devices
+    others = {"model": True, "training": {"optim", "loader"}}
+    different = {cfg.model_dump_json(exclude=others): cfg for cfg in configs}.values()
+    problems = [problem for cfg in different for problem in file_problems(cfg)]
+    first = configs[0]
+    folder = Path(first.runs_dir, first.name)
+    if first.mode == "check":
+        report(first, problems)
+        raise SystemExit(0)
+    if first.mode == "train":
+        for cfg, job in zip(configs, jobs, strict=False):
+            problems += resume_problems(cfg, job.directory)
+        # torch is needed for this: other runs are told when they load it
+        for cfg in different if here else ():
+            run = cfg.training.run
+            if run.device not in ("auto", "cpu") or run.devices != 1:
+                problems += machine_problems(cfg, Path(cfg.runs_dir, cfg.name))
+    refuse(problems)
+    for source in (CONF, Path(__file__).parents[1]):
+        if folder.resolve().is_relative_to(source.resolve()):
+            raise UserError(
+                f"runs_dir = {first.runs_dir}: expected a folder outside {runs.shorter(source)}"
+            )
+    _check_writable(Path(first.runs_dir), f"runs_dir = {first.runs_dir}")
+
+
+def _explain(overrides: list[str], aliases: Aliases, checker: "Checker") -> None:
+    """Print every value and where it comes from, of a config that is refused as well."""
+    from .explaining import explain
+
+    forced = [checker.forced(override) for override in overrides]
+    cfg = checker.compose(forced)
+    key = cfg.get("key")
+    explain(cfg, checker.conf, forced, checker.typed, aliases.targets.get(str(key), key))
+    checker.validate(cfg, forced)
 
 
 def _claim_run(cfg: "Config", run: Path) -> None:
@@ -254,20 +249,12 @@ def _two_columns(rows: dict[str, str]) -> str:
     return "\n".join(f"  {left:{width}}  {right}" for left, right in rows.items())
 
 
-def _checked(
-    job_overrides: list[list[str]],
-    conf: Path,
-    typed: dict[str, str],
-    space: Collection[str] = (),
-) -> list["Config"]:
-    from .checking import Checker
-
-    checker = Checker(conf, typed, space)
+def _check_all(jobs: list[list[str]], checker: "Checker") -> list["Config"]:
     configs: list[Config] = []
     problems: list[str] = []
-    for overrides in job_overrides:
+    for overrides in jobs:
         try:
-            configs.append(checker.check(overrides, one_of_many=len(job_overrides) > 1))
+            configs.append(checker.check(overrides, one_of_many=True))
         except UserError as error:
             problems += error.problems
     refuse(problems)
@@ -286,18 +273,15 @@ def _grammar_problems(overrides: list[str]) -> Iterator[str]:
                 span = abs(float(parsed.stop or 0) - float(parsed.start or 0))
                 if span > MOST_VALUES * abs(float(parsed.step)):
                     yield f"{override}: expected a range of at most {MOST_VALUES} values"
-        except Exception:  # also RecursionError, and ValueError of a number of 5,000 digits
+        except Exception:  # also RecursionError, and ValueError of a number 5,000 characters long
             if not value or not re.fullmatch(r"\w[\w./@]*", key):
                 yield f"{override}: expected KEY=VALUE, as in training.lr=3e-4"
             else:
-                text = '["a b","c"]' if value[1:2] in ("[", "{") else _quoted(value[1:])
-                shell = f"{prefix}{key}={text}".replace("'", "'\\''")
-                yield f"{override}: Hydra reads such a text only in quotes, as in\n'{shell}'"
-
-
-def _quoted(text: str) -> str:
-    escaped = re.sub(r'(\\*)"', r'\1\1\\"', text)
-    return f'"{escaped}"'
+                text = re.sub(r'(\\*)"', r'\1\1\\"', value[1:])
+                quoted = ", as in\n" + shlex.quote(f'{prefix}{key}="{text}"')
+                if value[1:2] in ("[", "{"):
+                    quoted = ""  # each text in it needs quotes of its own
+                yield f"{override}: Hydra reads such a text only in quotes{quoted}"
 
 
 def _recorded(overrides: list[str], conf: Path) -> list[str]:
@@ -332,15 +316,6 @@ def _announce(cfg: "Config", recorded: list[str]) -> None:
         run = runs.run_of(find_checkpoint(Path(cfg.checkpoint)))
         for line in unlike_the_run(cfg, run):
             print(f"unlike the run: {line}", flush=True)
-
-
-def _distinct(configs: list["Config"]) -> list["Config"]:
-    """One config of each kind that reads other files: a sweep's jobs mostly share theirs."""
-    kinds = {
-        cfg.model_dump_json(exclude={"model": True, "training": {"optim", "loader"}}): cfg
-        for cfg in configs
-    }
-    return list(kinds.values())
 
 
 def _check_writable(folder: Path, given: str) -> None:

@@ -15,7 +15,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from . import runs
 from .aliases import split_override
-from .errors import refuse
+from .errors import UserError, refuse
+from .hydra_errors import composing_problem
 from .hydra_section import JOB_NAME, WHITELIST, hydra_problems, searchpath_problems
 
 PROJECT = Path(__file__).parents[2]
@@ -42,11 +43,14 @@ def name_this_run() -> None:
     os.environ.setdefault("RUN_NAME", f"{time.strftime('%Y%m%d-%H%M%S')}-{letters}")
 
 
+class ComposeError(UserError):
+    """Hydra cannot compose a config. It stops at the first problem; a Checker finds the others."""
+
+
 def compose(conf: Path, overrides: list[str], own_section: bool = False) -> DictConfig:
     """The config that Hydra would compose, if asked with its own section.
 
-    Raises UserError where Hydra would run what a config names; a wrong conf/ or override makes
-    Hydra raise anything: TypeError, AssertionError, RecursionError …
+    Raises ComposeError, and UserError where Hydra would run what a config names.
     """
     register()
     refuse(searchpath_problems(conf, overrides))
@@ -55,9 +59,12 @@ def compose(conf: Path, overrides: list[str], own_section: bool = False) -> Dict
     try:
         with initialize_config_dir(str(conf.resolve()), job_name=JOB_NAME, **VERSION_BASE):
             composed = hydra.compose("config", overrides, return_hydra_config=True)
+        problems = hydra_problems(composed, conf, overrides)
+    except Exception as error:  # TypeError, AssertionError, RecursionError …
+        raise ComposeError(composing_problem(error, conf)) from None
     finally:
         GlobalHydra.instance().hydra = running
-    refuse(hydra_problems(composed, conf, overrides))
+    refuse(problems)
     if not own_section:
         with open_dict(composed):
             del composed["hydra"]
@@ -72,7 +79,7 @@ def is_group(conf: Path, key: str) -> bool:
 def gives_a_value(conf: Path, override: str) -> bool:
     """Whether an override sets a key of ours; it may also choose a file, delete, or be Hydra's."""
     prefix, key, value = split_override(override)
-    is_ours = not key.startswith("hydra.") and not is_group(conf, key)
+    is_ours = not key.startswith(("hydra.", "hydra/")) and not is_group(conf, key)
     return is_ours and prefix != "~" and bool(value)
 
 
@@ -83,3 +90,10 @@ def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
             yield from leaves(value, f"{path}.{key}" if path else str(key))
     else:
         yield path, node
+
+
+def as_yaml(value: Any) -> str:
+    """A value as YAML has it, but for quotes."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "null" if value is None else str(value)

@@ -12,7 +12,7 @@ NAME = re.compile(
     r"|(access|api|auth|bearer|gh|github|gitlab|hf|hub|refresh|secret|session|wandb)_?token)|token",
     re.I,
 )
-# eos_token and pad_token are words of a vocabulary, unless their value looks like a key
+# eos_token and pad_token are no credentials, unless their value looks like one
 MAYBE = re.compile(r".*_token", re.I)
 LONG_KEY = re.compile(r"(?=.*\d)(?=.*[A-Za-z])[\w.-]{20,}")
 # as GitHub, GitLab, Hugging Face, OpenAI, Slack and AWS issue them

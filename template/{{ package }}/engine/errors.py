@@ -1,5 +1,6 @@
 """Mistakes of the user's: a few lines on standard error and exit status 2, never a traceback."""
 
+import difflib
 import os
 import re
 import signal
@@ -29,6 +30,12 @@ def refuse(problems: Iterable[str]) -> None:
     """Raises UserError with all of them, if there are any; each is told once."""
     if different := dict.fromkeys(problems):
         raise UserError(*different)
+
+
+def nearest(word: str, words: list[str]) -> str:
+    """`; did you mean …?`, where there is anything like it."""
+    near = difflib.get_close_matches(word, words, 1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 class Stopped(BaseException):

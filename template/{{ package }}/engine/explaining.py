@@ -9,40 +9,31 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from .aliases import ALIAS, split_override
-from .checking import nearest
-from .composing import leaves
-from .errors import UserError
-from .origins import COMMAND_LINE, layers, parsed_files, place_of, told
+from .aliases import ALIAS, read_files, split_override
+from .composing import as_yaml, leaves
+from .errors import UserError, nearest
+from .origins import COMMAND_LINE, layers, place_of, told
 
 DIM, PLAIN = "\x1b[2m", "\x1b[0m"
 
 
 @dataclass
-class Setting:
-    """One place that sets a key."""
-
-    value: str
-    place: str
-
-
-@dataclass
 class Entry:
-    """A key, its value, and the places that set it, the one that counts last."""
+    """A key, its value, and what set it, the one that counts last."""
 
     key: str
     value: Any
     raw: Any  # an interpolation as it is written
-    history: list[Setting]
+    history: list[tuple[str, str]]  # value and place
 
     @property
     def shown(self) -> str:
         """The value; of an interpolation, what is written and what it stands for."""
-        return text(self.raw) if self.raw == self.value else f"{self.raw} = {text(self.value)}"
+        value = as_yaml(self.value)
+        return value if self.raw == self.value else f"{self.raw} = {value}"
 
 
 def explain(
@@ -66,7 +57,7 @@ def explain(
             e.key: {
                 "value": e.value,
                 "written": e.raw,
-                "history": [{"value": s.value, "from": s.place} for s in e.history],
+                "history": [{"value": value, "from": place} for value, place in e.history],
             }
             for e in chosen
         }
@@ -89,19 +80,21 @@ def entries(
 
     Those of `key` are all of them, and exact even where one file serves two keys.
     """
-    values = _file_values(conf)
+    values = {
+        place_of(it.node, file.name): file.text[it.node.start_mark.index : it.node.end_mark.index]
+        for file in read_files(conf)
+        for it in file.settings
+    }
+    given = enumerate(overrides)
+    values |= {f"{COMMAND_LINE}{i}": split_override(override)[2][1:] for i, override in given}
     found = list(islice(layers(conf, overrides), depth))
     for path, raw in leaves(OmegaConf.to_container(cfg, resolve=False)):
         mine = layers(conf, overrides, only=path) if path == key else found
-        places = dict.fromkeys(layer[path] for layer in mine if path in layer)
-        history = []
-        for place in reversed(list(places)):
-            if place.startswith(COMMAND_LINE):
-                override = overrides[int(place.removeprefix(COMMAND_LINE))]
-                value = split_override(override)[2][1:]
-            else:
-                value = values.get(place, "")
-            history.append(Setting(value, told(place, overrides, typed)))
+        places = list(dict.fromkeys(layer[path] for layer in mine if path in layer))
+        history = [
+            (values.get(place, "").rstrip(), told(place, overrides, typed))
+            for place in reversed(places)
+        ]
         yield Entry(path, _resolved(cfg, path, raw), raw, history)
 
 
@@ -113,28 +106,11 @@ def _resolved(cfg: DictConfig, path: str, raw: Any) -> Any:
     return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
 
-def _file_values(conf: Path) -> dict[str, str]:
-    """What stands at each place of the files: {"conf/config.yaml:12:7": "train"}."""
-    found: dict[str, str] = {}
-
-    def visit(node: yaml.Node | None, name: str, text: str) -> None:
-        if isinstance(node, yaml.MappingNode) and node.value:
-            for _, value in node.value:
-                visit(value, name, text)
-        elif node is not None:
-            written = text[node.start_mark.index : node.end_mark.index]
-            found[place_of(node, name)] = written.rstrip()
-
-    for name, (text, tree) in parsed_files(conf).items():
-        visit(tree, name, text)
-    return found
-
-
 def _history(entry: Entry) -> Iterator[str]:
     yield f"{entry.key} = {entry.shown}"
-    width = max((len(setting.value) for setting in entry.history), default=0)
-    for setting in entry.history:
-        yield f"  {setting.value:{width}}  {setting.place}"
+    width = max((len(value) for value, _ in entry.history), default=0)
+    for value, place in entry.history:
+        yield f"  {value:{width}}  {place}"
 
 
 def _tree(entries: list[Entry]) -> Iterator[str]:
@@ -146,9 +122,9 @@ def _tree(entries: list[Entry]) -> Iterator[str]:
             if sections[: depth + 1] != open_sections[: depth + 1]:
                 lines.append(("  " * depth + section, ""))
         open_sections = sections
-        *before, now = entry.history or [Setting("", "")]
-        origin = now.place + (", an alias" if ALIAS.fullmatch(str(entry.raw)) else "")
-        over = "".join(f", over {s.place} ({s.value})" for s in reversed(before))
+        *before, (_, place) = entry.history or [("", "")]
+        origin = place + (", an alias" if ALIAS.fullmatch(str(entry.raw)) else "")
+        over = "".join(f", over {place} ({value})" for value, place in reversed(before))
         lines.append(("  " * len(sections) + f"{last}: {entry.shown}", origin + over))
     width = min(48, max(len(left) for left, _ in lines))
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
@@ -156,10 +132,3 @@ def _tree(entries: list[Entry]) -> Iterator[str]:
         if right and colour:
             right = f"{DIM}{right}{PLAIN}"
         yield f"{left:{width}}  {right}".rstrip()
-
-
-def text(value: Any) -> str:
-    """As YAML has it."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return "null" if value is None else str(value)

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from . import runs
-from .aliases import LOADER, read_files, split_override
+from .aliases import Loader, read_files, split_override
 
 HANDLERS = ("logging.StreamHandler", "logging.FileHandler", "logging.NullHandler")
 STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
@@ -36,7 +36,7 @@ NO_PLACE = "runs_dir and name say where a run writes"
 def searchpath_problems(conf: Path, overrides: list[str]) -> Iterator[str]:
     """Whether Hydra would import packages to search for files, which it does as it composes."""
     given = [o for o in overrides if split_override(o)[1].startswith("hydra.searchpath")]
-    primary: Any = yaml.load((conf / "config.yaml").read_text("utf-8"), LOADER)
+    primary: Any = yaml.load((conf / "config.yaml").read_text("utf-8"), Loader)
     section = primary.get("hydra") if isinstance(primary, dict) else None
     if isinstance(section, dict) and section.get("searchpath"):
         given.append(f"hydra.searchpath = {section['searchpath']}")
@@ -112,8 +112,7 @@ def _place(key: str, conf: Path, overrides: list[str]) -> str:
         name = split_override(override)[1]
         if f"{key}.".startswith(f"{name}.") or name.startswith(f"{key}."):
             return f"\nfrom the command line: {override}"
-    for file, _, leaves in read_files(conf):
-        for path, _, line in leaves:
-            if f"{'.'.join(path)}.".startswith(f"{key}."):
-                return f"\nfrom {file.relative_to(conf.parent)}:{line}"
+    for it in (it for file in read_files(conf) for it in file.settings):
+        if f"{'.'.join(it.key)}.".startswith(f"{key}."):
+            return f"\nfrom {it.place}"
     return ""

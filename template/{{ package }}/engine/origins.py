@@ -3,7 +3,7 @@
 Hydra does all the merging, so the answer follows its rules whatever the defaults lists say.
 """
 
-import contextlib
+import json
 import re
 import tempfile
 from collections.abc import Iterator
@@ -13,11 +13,10 @@ from typing import Any
 import yaml
 from omegaconf import OmegaConf
 
-from .aliases import LOADER, split_override
+from .aliases import File, read_files, split_override
 from .composing import compose, gives_a_value, leaves
 
 COMMAND_LINE = "override "
-DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 def origins(conf: Path, overrides: list[str], typed: dict[str, str]) -> dict[str, str]:
@@ -36,14 +35,14 @@ def layers(conf: Path, overrides: list[str], only: str = "") -> Iterator[dict[st
     key, which is exact where one file serves two keys. Raises as compose does, at the first.
     """
     spent: set[str] = set()
-    files = parsed_files(conf)
+    files = {file.name: file for file in read_files(conf)}
     changed = set(files)
     with tempfile.TemporaryDirectory() as folder:
         while True:
             for name in changed:
                 copy = Path(folder, name)
                 copy.parent.mkdir(parents=True, exist_ok=True)
-                copy.write_text(_places(*files[name], name, spent), "utf-8")
+                copy.write_text(_places(files[name], spent), "utf-8")
             marked = [_mark(conf, o, i) for i, o in enumerate(overrides)]
             kept = [o for o in marked if o.rpartition("=")[2].strip("'") not in spent]
             placed = OmegaConf.to_container(compose(Path(folder, conf.name), kept), resolve=False)
@@ -54,16 +53,6 @@ def layers(conf: Path, overrides: list[str], only: str = "") -> Iterator[dict[st
                 return
             spent |= new
             changed = files.keys() & {place.partition(":")[0] for place in new}
-
-
-def parsed_files(conf: Path) -> dict[str, tuple[str, yaml.Node | None]]:
-    """Text and tree of each file, by its name; broken ones are left out, as they are not in use."""
-    found = {}
-    for file in conf.rglob("*.yaml"):
-        with contextlib.suppress(UnicodeDecodeError, yaml.YAMLError):
-            text = file.read_text("utf-8")
-            found[str(file.relative_to(conf.parent))] = text, yaml.compose(text, Loader=LOADER)
-    return found
 
 
 def place_of(node: yaml.Node, name: str) -> str:
@@ -98,13 +87,14 @@ def _mark(conf: Path, override: str, index: int) -> str:
     return f"++{key}='{COMMAND_LINE}{index}'" if gives_a_value(conf, override) else override
 
 
-def _places(text: str, node: yaml.Node | None, name: str, without: set[str]) -> str:
+def _places(file: File, without: set[str]) -> str:
     """The text of a file with places for values; Hydra's own files stay as they are."""
-    if node is None or name.split("/")[1] == "hydra":
-        return text
-    header = "".join(line + "\n" for line in text.splitlines() if line.startswith("# @package"))
-    placed = _place(node, name, without, top=True)
-    return header + yaml.dump(placed, Dumper=DUMPER, sort_keys=False)
+    if file.tree is None or file.name.split("/")[1] == "hydra":
+        return file.text
+    lines = file.text.splitlines(keepends=True)
+    header = "".join(line for line in lines if line.startswith("# @package"))
+    placed = _place(file.tree, file.name, without, top=True)
+    return header + json.dumps(placed, ensure_ascii=False, default=str)  # which is YAML
 
 
 def _place(node: yaml.Node, name: str, without: set[str], top: bool = False) -> Any:

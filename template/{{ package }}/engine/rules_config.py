@@ -7,11 +7,9 @@ from typing import NamedTuple
 
 import yaml
 
-from .aliases import ALIAS, Aliases, read_files, text_of
-from .checking import Checker, nearest
-from .errors import UserError
-
-Key = tuple[str, ...]  # a key's names, from the config's root
+from .aliases import Aliases, Key, Setting
+from .checking import Checker
+from .errors import UserError, nearest
 
 # one spelling of what goes by several names
 SPELLINGS = dict.fromkeys(["lr", "learningrate"], "learning_rate")
@@ -41,13 +39,6 @@ class Finding(NamedTuple):
     def __str__(self) -> str:
         """`file:line: rule: what is wrong`, and the way out below it."""
         return f"{self.place}: {self.rule}: {self.wrong}\n    {self.way_out}"
-
-
-class Value(NamedTuple):
-    """A value that conf/ gives a key, and where."""
-
-    path: Key
-    place: str
 
 
 def words(name: str) -> tuple[str, ...]:
@@ -103,32 +94,24 @@ class Conf:
         self.root = root
         self.conf = root / "conf"
         self.paths: dict[Key, str] = {}  # each key, with the first place that has it
-        self.values: dict[object, list[Value]] = {}
-        self.experiments: list[Value] = []
-        self.aliases: list[tuple[Value, Key]] = []
-        for file, group, leaves in read_files(self.conf):
-            place = file.relative_to(root).as_posix()
-            for path, node, line in leaves:
-                if path[0] not in ("defaults", "hydra") and not place.startswith("conf/hydra/"):
-                    self._add(Value(path, f"{place}:{line}"), node, group)
-        self.sections = {path[:i] for path in self.paths for i in range(1, len(path))}
+        self.values: dict[object, list[Setting]] = {}
+        found = Aliases(self.conf)
+        self.aliases, self.misuses = found.declared, found.problems
+        aliases = [it for it, _ in self.aliases]
+        ours = [file for file in found.files if not file.name.startswith("conf/hydra/")]
+        settings = [it for file in ours for it in file.settings if it not in aliases]
+        self.settings = [it for it in settings if it.key[0] not in ("defaults", "hydra")]
+        for it in self.settings:
+            self.paths.setdefault(it.key, it.place)
+            value = canonical(_plain(it.node))
+            if value is not None and "${" not in it.text:
+                self.values.setdefault(value, []).append(it)
+        self.sections = {key[:i] for key in self.paths for i in range(1, len(key))}
 
-    def _add(self, here: Value, node: yaml.Node, group: Key) -> None:
-        text = text_of(node)
-        if (alias := ALIAS.fullmatch(text)) and group and len(here.path) == len(group) + 1:
-            self.aliases.append((here, (*group, *alias[1].split("."))))
-            return
-        self.paths.setdefault(here.path, here.place)
-        if here.place.startswith("conf/experiment/") and not isinstance(node, yaml.MappingNode):
-            self.experiments.append(here)
-        value = canonical(_plain(node))
-        if value is not None and "${" not in text:
-            self.values.setdefault(value, []).append(here)
-
-    def repeated(self, name: str, value: object) -> Value | None:
+    def repeated(self, name: str, value: object) -> Setting | None:
         """The key whose name and value these are."""
         known = self.values.get(canonical(value), [])
-        return next((it for it in known if means(name, it.path)), None)
+        return next((it for it in known if means(name, it.key)), None)
 
 
 def _plain(node: yaml.Node) -> object:
@@ -140,17 +123,17 @@ def _plain(node: yaml.Node) -> object:
 def alias_findings(conf: Conf) -> Iterator[Finding]:
     """Aliases that clash, lead nowhere or to a section, or shadow one."""
     sections, known = conf.sections, conf.paths.keys() - conf.sections
-    shadows = tuple(f"{'.'.join(it.path)} is" for it, _ in conf.aliases if it.path in sections)
-    for problem in Aliases(conf.conf).problems:
+    shadows = tuple(f"{'.'.join(it.key)} is" for it, _ in conf.aliases if it.key in sections)
+    for problem in conf.misuses:
         place, text = problem.split(": ", 1)
         if not text.startswith(shadows):
             wrong, _, way_out = text.partition("; ")
             keep = "keep one of the two lines, or give one another name"
             yield Finding(place, "alias", wrong, way_out or keep)
     for alias, target in conf.aliases:
-        name, real = ".".join(alias.path), ".".join(target)
-        if alias.path in sections:
-            wrong = f"{name} shadows the section of {conf.paths[alias.path]}"
+        name, real = ".".join(alias.key), ".".join(target)
+        if alias.key in sections:
+            wrong = f"{name} shadows the section of {conf.paths[alias.key]}"
             yield Finding(alias.place, "alias", wrong, "give the alias another name")
         elif target in sections:
             wrong = f"{name} leads to {real}, a section"
@@ -167,16 +150,17 @@ def alias_advice(conf: Conf) -> Iterator[Finding]:
     Where the alias would have a name that is taken, or too general to be one, none is advised.
     """
     told = {target for _, target in conf.aliases}
-    taken = {alias.path for alias, _ in conf.aliases} | conf.paths.keys()
-    for key in conf.experiments:
-        group, *rest = key.path
-        if len(rest) < 2 or key.path in told or (group, rest[-1]) in taken:
+    taken = {alias.key for alias, _ in conf.aliases} | conf.paths.keys()
+    for it in [it for it in conf.settings if it.place.startswith("conf/experiment/")]:
+        group, *rest = it.key
+        is_section = isinstance(it.node, yaml.MappingNode)
+        if is_section or len(rest) < 2 or it.key in told or (group, rest[-1]) in taken:
             continue
-        told.add(key.path)
+        told.add(it.key)
         if not GENERIC.fullmatch(rest[-1]):
-            wrong = f"{'.'.join(key.path)} has no flat alias"
+            wrong = f"{'.'.join(it.key)} has no flat alias"
             way_out = f"beside those of conf/{group}: {rest[-1]}: ${{.{'.'.join(rest)}}}"
-            yield Finding(key.place, "advice", wrong, way_out)
+            yield Finding(it.place, "advice", wrong, way_out)
 
 
 def option_findings(conf: Conf) -> Iterator[Finding]:
@@ -196,21 +180,15 @@ def option_findings(conf: Conf) -> Iterator[Finding]:
         cases = presets if group == "experiment" and not chooses else []
         for case in ("", *cases):
             given = f"{group}={file.stem} {case}".strip()
-            found = [_told(conf, file, given, it) for it in _problems(checker, given.split())]
+            found = []
+            try:
+                checker.check(given.split())
+            except UserError as error:
+                found = [_told(conf, file, given, problem) for problem in error.problems]
             yield from (it for it in found if it.place not in told)
             told |= {it.place for it in found}  # options that extend it fail alike
             if found:
                 break
-
-
-def _problems(checker: Checker, overrides: list[str]) -> tuple[str, ...]:
-    try:
-        checker.check(overrides)
-    except UserError as error:
-        return error.problems
-    except Exception as error:  # such as a file that is a list: Hydra fails in its own way
-        return (f"{type(error).__name__}: {error}",)
-    return ()
 
 
 def _told(conf: Conf, file: Path, given: str, problem: str) -> Finding:

@@ -31,10 +31,9 @@ class Call(NamedTuple):
 
     def gives(self, parameter: str, parameters: list[str]) -> bool:
         """Whether it passes the parameter; stars may pass anything."""
-        if any(keyword.arg in (parameter, None) for keyword in self.keywords):
-            return True
-        has_star = any(isinstance(argument, ast.Starred) for argument in self.positional)
-        return has_star or parameter in parameters[: len(self.positional)]
+        names = {keyword.arg for keyword in self.keywords}
+        has_star = None in names or any(isinstance(it, ast.Starred) for it in self.positional)
+        return has_star or parameter in {*names, *parameters[: len(self.positional)]}
 
 
 Calls = dict[str, list[Call]]
@@ -76,9 +75,9 @@ def value_findings(conf: Conf, modules: list[Module]) -> Iterator[Finding]:
         literals = [(name, value, name) for node in module.nodes for name, value in named(node)]
         for name, value, said in (*_defaults(module, calls), *literals):
             for literal in _parts(value):
-                if key := conf.repeated(name, _value(literal)):
-                    dotted = ".".join(key.path)
-                    wrong = f"{said} = {ast.unparse(literal)} repeats {dotted} ({key.place})"
+                if it := conf.repeated(name, _value(literal)):
+                    dotted = ".".join(it.key)
+                    wrong = f"{said} = {ast.unparse(literal)} repeats {dotted} ({it.place})"
                     way_out = f"read cfg.{dotted} where it is at hand, and pass it as an argument"
                     yield module.finding(literal, "repeated value", wrong, way_out)
 

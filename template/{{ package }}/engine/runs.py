@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import yaml
 
-from .aliases import LOADER, split_override
+from .aliases import Loader, split_override
 from .errors import UserError
 from .manifest import CHECKPOINTS, parse_json
 
@@ -138,12 +138,12 @@ def read_yaml(file: Path) -> Any:
     depth = 0
     try:
         text = file.read_text("utf-8")
-        for event in yaml.parse(text, LOADER):  # anyone may have written it
+        for event in yaml.parse(text, Loader):  # anyone may have written it
             depth += isinstance(event, yaml.CollectionStartEvent)
             depth -= isinstance(event, yaml.CollectionEndEvent)
             if depth > DEEPEST or isinstance(event, yaml.AliasEvent):  # aliases: short, yet endless
                 raise ValueError
-        return TypeAdapter(kind).validate_python(yaml.load(text, LOADER), strict=True)
+        return TypeAdapter(kind).validate_python(yaml.load(text, Loader), strict=True)
     except OSError as error:
         raise UserError(f"{file}: {error.strerror}") from None
     except Exception:  # whichever its reader happens to raise

@@ -85,15 +85,13 @@ def groups(config: type[BaseModel], but: str = "") -> list[str]:
 def text_keys(section: type[BaseModel]) -> set[str]:
     """The keys below a section whose values are text and nothing else, whatever the schema."""
     kinds: dict[str, set[Any]] = {}
-
-    def visit(section: type[BaseModel], path: str) -> None:
+    sections = [("", section)]
+    for path, section in sections:  # it grows meanwhile
         for name, field in section.model_fields.items():
             for kind in alternatives(field.annotation):
-                if isinstance(kind, type) and issubclass(kind, Section):
-                    visit(kind, f"{path}{name}.")
+                if is_section(kind):
+                    sections.append((f"{path}{name}.", kind))
                 else:
                     items = get_args(kind) if get_origin(kind) is list else (kind,)
                     kinds.setdefault(path + name, set()).update(alternatives(items[0]))
-
-    visit(section, "")
     return {key for key, found in kinds.items() if found <= {str, type(None)}}
