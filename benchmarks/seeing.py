@@ -18,7 +18,7 @@ import sys
 import time
 
 from {package}.engine.metrics import MetricsFile, ProgressBar
-from {package}.engine.tracking import Tracker, _Client
+from {package}.engine.tracking import Tracker
 
 spent = []
 
@@ -36,7 +36,6 @@ def timed(kind, name):
 
 timed(MetricsFile, "write")
 timed(Tracker, "log")
-timed(_Client, "log")
 timed(ProgressBar, "show")
 timed(ProgressBar, "tell")
 enter, leave = ProgressBar.__enter__, ProgressBar.__exit__

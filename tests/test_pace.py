@@ -100,7 +100,7 @@ def test_a_profile_shows_where_the_time_went_and_changes_nothing(project: Projec
     assert table in done.stdout
     shares = [float(share) for share in re.findall(r"^ *\S+ +([\d.]+)%", table, re.MULTILINE)]
     assert shares == sorted(shares, reverse=True)
-    assert len(shares) == 12, "training.profiler.rows"
+    assert len(shares) == 12
 
     done = project.run(f"{constant} name=watched training.iter_num=6")
     assert "continues after iteration 4 of 6" in done.stdout

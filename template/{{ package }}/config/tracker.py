@@ -17,7 +17,6 @@ class TensorBoard(Section):
     """Event files in the run's directory."""
 
     kind: Literal["tensorboard"]
-    retry_seconds: NonNegativeFloat
 
 
 class WeightsAndBiases(Section):
@@ -29,7 +28,6 @@ class WeightsAndBiases(Section):
     mode: Literal["online", "offline"]
     init_seconds: PositiveFloat
     finish_seconds: NonNegativeFloat
-    retry_seconds: NonNegativeFloat
 
 
 class MLflow(Section):

@@ -3,14 +3,12 @@
 from typing import Annotated, Literal, Self
 
 from pydantic import (
+    BeforeValidator,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    ValidationError,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
     model_validator,
 )
 
@@ -20,14 +18,13 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
-def _number_or_auto(value: object, check: ValidatorFunctionWrapHandler) -> object:
-    try:
-        return check(value)
-    except ValidationError:
-        raise ValueError("a number of processes, 1 or more, or auto") from None
+def _number_or_auto(value: object) -> object:
+    if value != "auto" and not (type(value) is int and value > 0):
+        raise ValueError("a number of processes, 1 or more, or auto")
+    return value
 
 
-Devices = Annotated[PositiveInt | Literal["auto"], WrapValidator(_number_or_auto)]
+Devices = Annotated[PositiveInt | Literal["auto"], BeforeValidator(_number_or_auto)]
 
 
 class Run(Section):
@@ -113,8 +110,6 @@ class Profiler(Section):
     """Iterations before it; the first ones are slow."""
     record: PositiveInt
     """Iterations in it."""
-    rows: PositiveInt
-    """Of the table that is shown."""
 
 
 class Processes(Section):

@@ -15,31 +15,23 @@ from .errors import UserError
 
 def pick_device(name: str) -> torch.device:
     """The device that training.run.device means. Raises UserError where it is not there."""
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if name == "auto":
-        name = next((kind for kind, available in there.items() if available), "cpu")
-    elif not there.get(name, True):
-        have = ", ".join([kind for kind, available in there.items() if available] + ["cpu", "auto"])
+    there = [kind for kind in ("cuda", "mps") if getattr(torch, kind).is_available()] + ["cpu"]
+    if name not in (*there, "auto"):
         raise UserError(
             f"training.run.device = {name}: this torch ({torch.__version__}) sees no such device\n"
-            f"expected one of {have}"
+            f"expected one of {', '.join(there)}, auto"
         )
-    return torch.device(name)
-
-
-def keep_freed_memory(megabytes: int) -> None:
-    """Let glibc keep what a step frees and the next takes again, which costs a CPU 5 % or more."""
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(-3, 2**25)  # M_MMAP_THRESHOLD, the highest that it takes
-        libc.mallopt(-1, megabytes * 2**20)  # M_TRIM_THRESHOLD
+    return torch.device(there[0] if name == "auto" else name)
 
 
 def set_up_device(run: Run) -> torch.device:
     """The device of this process, ready to compute as `run` says; a second job starts afresh."""
     device = pick_device(run.device)
-    if run.keep_freed_mb is not None:
-        keep_freed_memory(run.keep_freed_mb)
+    libc = ctypes.CDLL(None)
+    if run.keep_freed_mb is not None and hasattr(libc, "mallopt"):  # glibc's
+        # returning memory that the next step takes again costs a CPU 5 % or more
+        libc.mallopt(-3, 2**25)  # M_MMAP_THRESHOLD, the highest that it takes
+        libc.mallopt(-1, run.keep_freed_mb * 2**20)  # M_TRIM_THRESHOLD
     if device.type == "cuda":
         torch.cuda.init()  # type: ignore[no-untyped-call]  # so that seeds reach it
     if run.deterministic:

@@ -2,31 +2,42 @@
 
 import signal
 import traceback
+from collections.abc import Iterable, Iterator
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch.utils.data import get_worker_info
+import torch.distributed as dist
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from ..config import Config
 from ..config.data import Split
 from ..data import Batch, Item, collate, open_items
-from .batches import BatchOrder, Items, Key, Loader, Seeded, in_order
+from .batches import BatchOrder, Items, Key, in_order, seed_all
 from .devices import cores_here
-from .errors import UserError
+from .errors import Stopped, UserError
+from .preflight import SHARED_MEMORY
 from .processes import share
-from .stopping import Stop, leave_signals_to_the_run
+from .stopping import Stop, kept_from_children, leave_signals_to_the_run
 
-ENGINE = Path(__file__).parent
-SHARED_MEMORY = """\
-batches of data workers go through /dev/shm: make it larger (docker run --shm-size=8g), or choose
-fewer training.num_workers (0 needs none) or a smaller training.batch_size"""
+PACKAGE = Path(__file__).parents[1]
 
 
-def train_loader(cfg: Config, start: int, stop: Stop | None = None) -> Loader[Batch]:
+def train_loader(cfg: Config, start: int, stop: Stop | None = None) -> "Loader":
     """Micro-batches from iteration `start` on, `accumulate` of them for each iteration."""
     items = open_split(cfg, "train")
-    return _load(cfg, items, batch_order(cfg, items, start), stop)
+    return Loader(cfg, items, batch_order(cfg, items, start), stop)
+
+
+def eval_loader(
+    cfg: Config, split: Split, batches: int | None, stop: Stop | None = None
+) -> "Loader":
+    """The first `batches` batches of a split, or all of it; this process's share of them."""
+    items = open_split(cfg, split)
+    order = in_order(len(items), cfg.training.loader.batch_size, batches, *share())
+    return Loader(cfg, items, order, stop)
 
 
 def open_split(cfg: Config, split: Split) -> Items[Item]:
@@ -60,33 +71,100 @@ def items_of_batch(cfg: Config, iteration: int) -> list[str]:
     return [items.name(index) for _, index in order.batch(iteration)]
 
 
-def eval_loader(
-    cfg: Config, split: Split, batches: int | None, stop: Stop | None = None
-) -> Loader[Batch]:
-    """The first `batches` batches of a split, or all of it; this process's share of them."""
-    items = open_split(cfg, split)
-    order = in_order(len(items), cfg.training.loader.batch_size, batches, *share())
-    return _load(cfg, items, order, stop)
+class _Seeded(Dataset[Any]):
+    """Items whose own randomness, if they have any, is a function of (seed, position) alone.
+
+    So it depends neither on workers nor on where a run was resumed. Each worker notes which item
+    it reads, so that one that hangs can be named.
+    """
+
+    def __init__(self, items: Items[Item], seed: int, workers: int) -> None:
+        self.items = items
+        self.seed = seed
+        self.read_by = get_context().RawArray("q", [-1] * workers)
+
+    def __getitem__(self, key: Key) -> Item:
+        position, index = key
+        seed_all(self.seed, position)
+        worker = get_worker_info()
+        if not worker:
+            return self.items[index]
+        self.read_by[worker.id] = index
+        item = self.items[index]
+        self.read_by[worker.id] = -1
+        return item
 
 
-def _load(
-    cfg: Config, items: Items[Item], batches: BatchOrder | list[list[Key]], stop: Stop | None
-) -> Loader[Batch]:
-    loader, seed = cfg.training.loader, cfg.training.run.seed
-    workers = min(loader.num_workers, cores_here())
-    return Loader(
-        Seeded(items, seed, workers),
-        stop,
-        loader.timeout_seconds,
-        loader.stop_seconds,
-        batch_sampler=batches,
-        num_workers=workers,
-        collate_fn=partial(_collate, cfg=cfg),
-        pin_memory=torch.cuda.is_available(),
-        worker_init_fn=leave_signals_to_the_run,
-        # without one of its own, a loader draws from the global random state each time it starts
-        generator=torch.Generator().manual_seed(seed),
-    )
+class Loader(DataLoader[Batch]):
+    """A DataLoader whose workers leave the signals of a terminal or a cluster to the run.
+
+    Raises UserError where a batch takes longer than loader.timeout_seconds; once `stop` is set,
+    Stopped where one takes longer than loader.stop_seconds.
+    """
+
+    def __init__(
+        self, cfg: Config, items: Items[Item], order: Iterable[list[Key]], stop: Stop | None
+    ) -> None:
+        self.settings, seed = cfg.training.loader, cfg.training.run.seed
+        workers = min(self.settings.num_workers, cores_here())
+        self.data, self.stop = _Seeded(items, seed, workers), stop
+        super().__init__(
+            self.data,
+            batch_sampler=order,
+            num_workers=workers,
+            collate_fn=partial(_collate, cfg=cfg),
+            pin_memory=torch.cuda.is_available(),
+            timeout=1 if workers else 0,  # after which torch raises, and may be asked again
+            worker_init_fn=leave_signals_to_the_run,
+            # without one of its own, a loader draws from the global random state when it starts
+            generator=torch.Generator().manual_seed(seed),
+        )
+
+    def __iter__(self) -> Any:
+        """Start the workers, if there are any."""
+        if not self.num_workers:
+            return super().__iter__()
+        with kept_from_children():
+            return self._awaited(super().__iter__())
+
+    def _awaited(self, batches: Any) -> Iterator[Batch]:
+        waited = 0  # seconds
+        while True:
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            except (ConnectionError, EOFError) as error:
+                if "in DataLoader worker process" in str(error):
+                    raise  # the dataset's own
+                # it was killed while it handed over a batch, and torch has not noticed yet
+                raise RuntimeError("DataLoader worker (pid unknown) exited unexpectedly") from error
+            except RuntimeError as error:
+                if not str(error).startswith("DataLoader timed out"):
+                    raise
+                waited += 1
+                self._check_patience(waited, batches._workers)
+            else:
+                waited = 0
+                yield batch
+
+    def _check_patience(self, waited: int, workers: list[Any]) -> None:
+        stopped = self.stop.signal if self.stop else 0
+        if waited < (self.settings.stop_seconds if stopped else self.settings.timeout_seconds):
+            return
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's own raises for each that is killed
+        for worker in workers:
+            worker.kill()  # the end of this process would wait for it
+        if stopped:
+            # of several processes, the others have to end as well
+            without = RuntimeError("stopped without a batch")
+            raise without if dist.is_initialized() else Stopped(stopped)
+        read = [(i, self.data.items.name(n)) for i, n in enumerate(self.data.read_by) if n >= 0]
+        raise UserError(
+            f"no batch for {waited} s (training.loader.timeout_seconds)\n"
+            + "".join(f"data worker {i} reads {name}\n" for i, name in read)
+            + "training.num_workers=0 reads in the run itself; the same command with name= resumes"
+        )
 
 
 def _collate(items: list[Item], cfg: Config) -> Batch:
@@ -113,7 +191,7 @@ def first_batch(cfg: Config, split: Split) -> Batch:
     def expire(*_: object) -> None:
         raise Expired(f"nothing for {seconds} s (training.loader.timeout_seconds)")
 
-    before = signal.signal(signal.SIGALRM, expire)
+    signal.signal(signal.SIGALRM, expire)
     signal.alarm(seconds)
     try:
         loader = train_loader(cfg, 0) if split == "train" else eval_loader(cfg, split, 1)
@@ -127,12 +205,10 @@ def first_batch(cfg: Config, split: Split) -> Batch:
         raise
     except (Exception, Expired) as error:
         frames = traceback.extract_tb(error.__traceback__)
-        own = [f for f in frames if ENGINE.parent in Path(f.filename).parents[:2]]
-        where = next((f for f in reversed(own) if Path(f.filename).parent != ENGINE), frames[-1])
+        where = ([f for f in frames if Path(f.filename).parent == PACKAGE] or frames)[-1]
         raise UserError(
             f"data = {cfg.data.kind}, split {split}, {at}: {type(error).__name__}: {error}\n"
             f"{where.filename}:{where.lineno}: {where.line}"
         ) from None
     finally:
         signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)

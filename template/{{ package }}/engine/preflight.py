@@ -10,6 +10,7 @@ import shutil
 import socket
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.metadata import entry_points
 from itertools import combinations
 from pathlib import Path
@@ -27,6 +28,9 @@ from .files import resolve
 from .resuming import check_resume, misfit, weights_without_memory
 
 SQLITE = "sqlite:///"
+SHARED_MEMORY = """\
+batches of data workers go through /dev/shm: make it larger (docker run --shm-size=8g), or choose
+fewer training.num_workers (0 needs none) or a smaller training.batch_size"""
 
 
 def file_problems(cfg: Config) -> Iterator[str]:
@@ -71,19 +75,19 @@ def tracker_problem(tracker: Tracker) -> str | None:
 
 
 def _wandb_key() -> bool:
-    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+    """Whether there is a key where W&B looks; `wandb login` writes it to a netrc file."""
+    variables, home = os.environ, Path.home()
+    if variables.get("WANDB_API_KEY") or variables.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
-    home = Path.home()
     noted = configparser.RawConfigParser()  # where `wandb login --host` keeps the server's name
-    try:
-        noted.read(Path(os.environ.get("WANDB_CONFIG_DIR", home / ".config" / "wandb"), "settings"))
+    folder = variables.get("WANDB_CONFIG_DIR", home / ".config" / "wandb")
+    files = [Path(variables.get("NETRC", home / ".netrc")).expanduser(), home / "_netrc"]
+    with suppress(OSError, netrc.NetrcParseError, configparser.Error):
+        noted.read(Path(folder, "settings"))
         url = noted.get("default", "base_url", fallback="https://api.wandb.ai")
-        host = os.environ.get("WANDB_BASE_URL", url).split("//")[-1].split("/")[0]
-        files = [Path(os.environ.get("NETRC", home / ".netrc")).expanduser(), home / "_netrc"]
-        file = next(file for file in files if file.exists())
-        return netrc.netrc(file).authenticators(host) is not None
-    except (OSError, StopIteration, netrc.NetrcParseError, configparser.Error):
-        return False
+        server = urlsplit(variables.get("WANDB_BASE_URL", url)).netloc
+        return any(netrc.netrc(file).authenticators(server) for file in files if file.exists())
+    return False
 
 
 def _mlflow_problem(tracker: MLflow) -> str | None:
@@ -169,8 +173,6 @@ def worker_problem(workers: int, batch: int = 0) -> str | None:
     free = shutil.disk_usage(memory).free if memory.is_dir() else math.inf
     if free >= (needed := 2 * workers * batch):
         return None
-    from .loaders import SHARED_MEMORY
-
     return f"{key}/dev/shm has {free / 1e6:.3g} MB free, {needed / 1e6:.3g} needed\n{SHARED_MEMORY}"
 
 

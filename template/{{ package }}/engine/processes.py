@@ -7,6 +7,7 @@ import logging
 import logging.config
 import multiprocessing
 import os
+import re
 import signal
 import tempfile
 from collections.abc import Callable
@@ -29,7 +30,8 @@ from .stopping import Stop, ignore_signals, kept_from_children, leave_with
 T = TypeVar("T")
 Train = Callable[[Config, Path, Stop], float]
 
-log = logging.getLogger(__name__)
+# how gloo and NCCL put it
+LOST_ANOTHER = re.compile("gloo|NCCL|DistBackendError", re.I)
 
 
 def launch(train: Train, cfg: Config, run_dir: Path, stop: Stop) -> float:
@@ -48,7 +50,7 @@ def launch(train: Train, cfg: Config, run_dir: Path, stop: Stop) -> float:
     from .nodes import meet
 
     for name in ("torch.distributed.elastic", "torch.multiprocessing.spawn"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # told below
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # _failure says it
     job_logging: Any = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)
     with tempfile.TemporaryDirectory() as folder:  # for the error that ends a process
         config = LaunchConfig(
@@ -114,27 +116,22 @@ def _process(
 def _failure(error: Any, count: int) -> Exception:
     """What the first process that failed said; not those that only lost it."""
     found = sorted(error.failures.items(), key=lambda item: item[1].timestamp)
-    own = [(rank, failure) for rank, failure in found if not _lost_another(str(failure.message))]
+    own = [item for item in found if not LOST_ANOTHER.search(str(item[1].message))]
     rank, failure = (own or found)[0]
+    process, said = f"process {rank} of {count}", failure.message
     if not own:
-        return UserError(f"process {rank} of {count} lost the others; their output says why")
+        return UserError(f"{process} lost the others; their output says why")
     if failure.exitcode < 0:
         return UserError(
-            f"process {rank} of {count} was ended by {failure.signal_name()}\n"
+            f"{process} was ended by {failure.signal_name()}\n"
             "often for want of memory; the same command with its name= goes on"
         )
-    said = failure.message
     if not isinstance(said, dict):
-        return RuntimeError(f"process {rank} of {count} ended with status {failure.exitcode}")
+        return RuntimeError(f"{process} ended with status {failure.exitcode}")
     kind, _, text = said["message"].partition(": ")
     if kind == "UserError":
         return UserError(text)
-    return RuntimeError(f"process {rank} of {count}:\n{said['extraInfo']['py_callstack']}")
-
-
-def _lost_another(said: str) -> bool:
-    """Whether it failed because another process was gone, as gloo and NCCL put it."""
-    return any(word in said for word in ("gloo", "Gloo", "NCCL", "DistBackendError"))
+    return RuntimeError(f"{process}:\n{said['extraInfo']['py_callstack']}")
 
 
 def is_main() -> bool:

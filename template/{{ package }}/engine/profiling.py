@@ -4,7 +4,6 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,7 +14,7 @@ from .processes import is_main
 
 log = logging.getLogger(__name__)
 
-FOLDER, TRACE, TABLE = "profile", "trace.json.gz", "table.txt"
+ROWS = 12  # of the table: about as many as a terminal shows with all else
 
 
 @contextmanager
@@ -23,30 +22,29 @@ def profiler(
     training: Training, run_dir: Path, device: torch.device, left: int
 ) -> Iterator[Callable[[], None]]:
     """What to call after each iteration; `left` is the number of iterations still to come."""
-    settings = training.profiler
+    settings, folder = training.profiler, run_dir / "profile"
     needed = settings.wait + settings.record
-    wanted = training.run.profile and is_main()
-    if wanted and left < needed:
-        log.warning("no profile: %d iterations are left, and it takes %d", left, needed)
-    if not wanted or left < needed:
+    if not training.run.profile or not is_main() or left < needed:
+        if training.run.profile and is_main():
+            log.warning("no profile: %d iterations are left, and it takes %d", left, needed)
         yield lambda: None
         return
+
+    def write(done: profile) -> None:
+        longest = f"self_{device.type}_time_total"
+        table = done.key_averages().table(longest, ROWS, max_name_column_width=50)
+        try:
+            folder.mkdir(exist_ok=True)
+            done.export_chrome_trace(str(folder / "trace.json.gz"))
+            (folder / "table.txt").write_text(table, "utf-8")
+        except (OSError, RuntimeError) as error:  # a full disk
+            log.warning("%s: the profile could not be written: %s", folder, error)
+            return
+        log.info("%s", table)
+        log.info("%s/trace.json.gz: open it in https://ui.perfetto.dev or chrome://tracing", folder)
+
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # its own lines on standard error
     warmup = min(1, settings.wait)
     when = schedule(wait=settings.wait - warmup, warmup=warmup, active=settings.record, repeat=1)
-    write = partial(_write, folder=run_dir / FOLDER, device=device.type, rows=settings.rows)
     with profile(schedule=when, on_trace_ready=write) as running:
         yield running.step
-
-
-def _write(done: profile, folder: Path, device: str, rows: int) -> None:
-    table = done.key_averages().table(f"self_{device}_time_total", rows, max_name_column_width=50)
-    try:
-        folder.mkdir(exist_ok=True)
-        done.export_chrome_trace(str(folder / TRACE))
-        (folder / TABLE).write_text(table, "utf-8")
-    except (OSError, RuntimeError) as error:  # a full disk
-        log.warning("%s: the profile could not be written: %s", folder, error)
-        return
-    log.info("%s", table)
-    log.info("%s: open it in https://ui.perfetto.dev or chrome://tracing", folder / TRACE)
