@@ -29,8 +29,12 @@ from pathlib import Path
 from my_project.engine.commandline import prepare
 from my_project.engine.errors import told_plainly
 
+class Said(io.StringIO):
+    def reconfigure(self, **_):  # as standard output has it
+        pass
+
 def run(*arguments):
-    said, status = io.StringIO(), 0
+    said, status = Said(), 0
     with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
         try:
             with told_plainly():
@@ -308,8 +312,7 @@ from my_project.engine.composing import CONF
 from my_project.engine.errors import UserError
 from my_project.engine.manifest import find_checkpoint
 from my_project.engine.reporting import read_run, table
-from my_project.engine.resuming import check_resume, misfit, unlike_the_run
-from my_project.engine.runs import recorded_overrides
+from my_project.engine.resuming import check_resume, misfit, recorded_overrides, unlike_the_run
 
 root, newest, files = map(Path, sys.argv[1:4])
 cfg, others, told = Checker(CONF, {}).check(sys.argv[4:]), read_run(Path("runs/first"), root), []

@@ -293,6 +293,7 @@ def test_a_run_ends_with_curves_and_commands(project: Project, tmp_path: Path) -
     assert "mode=report" in done.stdout
     # a picture that cannot be drawn costs nobody a run
     (tmp_path / "odd" / "curves.png").mkdir(parents=True)
+    (tmp_path / "odd" / ".lock").touch()  # as a run leaves one
     done = project.run(f"{DRYRUN} runs_dir={tmp_path} name=odd")
     assert "curves.png could not be drawn" in done.stdout
 

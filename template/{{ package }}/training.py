@@ -136,7 +136,7 @@ def train(cfg: Config, run_dir: Path, stop: Stop) -> float:
                     **pace.read(now),
                     **peak_memory(device),
                 }
-                recent.clear()
+                recent = Recent()
                 metrics.write(now, "train", values)
                 tracker.log(now, "train", values)
                 bar.show(now, values)

@@ -56,18 +56,16 @@ class Checkpoints:
     ) -> None:
         """Write one, then delete those that are neither among the last nor the best.
 
-        `value` is the objective, if it has been measured. Where there is no room the run goes on
-        with the checkpoints that it has, unless it `must` be saved: then a UserError says so.
+        `value` is the objective, if measured. Without room, warns; if it `must`, raises UserError.
         """
         self.since = time.monotonic()
         known = progress.iteration == self.at
-        if known and value is None:
-            return
-        if not is_main():
+        if (known and value is None) or not is_main():
             self.at = progress.iteration
             return
         path = self.run_dir / CHECKPOINTS / f"iteration-{progress.iteration:09d}"
         about: dict[str, Any] = {
+            "format": manifest.FORMAT,
             "progress": asdict(progress),
             "metric": self.metric,
             "goal": self.goal,
@@ -78,7 +76,7 @@ class Checkpoints:
         }
         try:
             if known:  # the weights are there, only the evaluation is new
-                manifest.replace_manifest(path, read_manifest(path) | about)
+                manifest.write_manifest(path, read_manifest(path) | about)
             else:
                 self._write(path, about, model, optimizer)
         except (OSError, SafetensorError, RuntimeError) as error:  # what a full disk makes of each
@@ -99,7 +97,8 @@ class Checkpoints:
         shutil.copymode(beside / STATE, beside / WEIGHTS)  # safetensors lets its owner alone read
         for name in (WEIGHTS, STATE):
             sync(beside / name)
-        manifest.write_manifest(beside, about, [WEIGHTS, STATE])
+        files = {name: manifest.fingerprint(beside / name) for name in (WEIGHTS, STATE)}
+        manifest.write_manifest(beside, about | {"files": files})
         _delete(path)  # a damaged one, if any
         beside.rename(path)
         sync(path.parent)
@@ -108,21 +107,18 @@ class Checkpoints:
         shutil.rmtree(path.with_name(f".{path.name}"), ignore_errors=True)
         reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
         free = shutil.disk_usage(self.run_dir).free / 1e6
-        kept = newest_checkpoint(self.run_dir)
-        text = (
-            f"{path} could not be saved: {reason} ({free:.1f} MB are free on its disk)\n"
-            f"what is there stays: {kept or 'no checkpoint yet'}"
-        )
+        kept = newest_checkpoint(self.run_dir) or "no checkpoint yet"
+        text = f"{path} could not be saved: {reason} ({free:.1f} MB are free on its disk)"
+        text += f"\nwhat is there stays: {kept}"
         if must:
             raise UserError(f"{text}\nmake room, then give the same command with its name= again")
         log.warning("%s; the run goes on", text)
 
     def _prune(self) -> None:
         complete = manifest.complete_checkpoints(self.run_dir)
-        best = manifest.best_checkpoint(complete)
-        for old in complete[: -self.settings.keep_last]:
-            if old != best:
-                _delete(old)
+        best = manifest.best_first(complete)[:1]
+        for old in {*complete[: -self.settings.keep_last]} - {*best}:
+            _delete(old)
 
     def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
         """Load the newest sound one, if there is any; the optimizer's settings stay today's."""
@@ -134,7 +130,7 @@ class Checkpoints:
             return Progress(iteration=0, evaluated=0, best=None, stale=0, skipped=0)
         for line in check_identity(self.cfg, found, self.made_of) if is_main() else []:
             log.warning("%s", line)
-        _load_weights(model, found)
+        load_model(model, found)
         try:
             state = torch.load(found / STATE, weights_only=True, map_location="cpu")
             if state["type"] == type(optimizer).__name__:
@@ -155,10 +151,6 @@ class Checkpoints:
 def load_model(model: nn.Module, checkpoint: Path) -> nn.Module:
     """Put a checkpoint's weights into the model. Raises UserError where they do not fit."""
     log.info("weights of %s", checkpoint)
-    return _load_weights(model, checkpoint)
-
-
-def _load_weights(model: nn.Module, checkpoint: Path) -> nn.Module:
     try:
         load_weights(model, checkpoint / WEIGHTS)
     except (SafetensorError, OSError) as error:

@@ -5,6 +5,8 @@ import hashlib
 import json
 import logging
 import os
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -32,14 +34,10 @@ class Progress:
     """How far a run has come. A checkpoint's manifest holds it, for people to read."""
 
     iteration: int
-    evaluated: int
-    """The iteration of the last evaluation."""
-    best: float | None
-    """The best objective so far."""
-    stale: int
-    """Evaluations since then."""
-    skipped: int
-    """Iterations left out in a row, with training.run.on_nonfinite=skip."""
+    evaluated: int  # the iteration of the last evaluation
+    best: float | None  # the best objective so far
+    stale: int  # evaluations since then
+    skipped: int  # iterations left out in a row, with training.run.on_nonfinite=skip
 
 
 @dataclass
@@ -52,22 +50,10 @@ class _Manifest:
     config: dict[str, Any]
     identity: dict[str, str]
     data: dict[str, tuple[str, str, str, str] | None]
-    files: dict[Literal["weights.safetensors", "state.pt"], "_Fingerprint"]
+    files: dict[Literal["weights.safetensors", "state.pt"], dict[str, int | str]]
 
 
-@dataclass
-class _Fingerprint:
-    bytes: int
-    sha256: str
-
-
-def write_manifest(checkpoint: Path, about: dict[str, Any], names: list[str]) -> None:
-    """Write what is known about a checkpoint, with the sizes and checksums of its files."""
-    files = {name: fingerprint(checkpoint / name) for name in names}
-    replace_manifest(checkpoint, {"format": FORMAT, **about, "files": files})
-
-
-def replace_manifest(checkpoint: Path, about: dict[str, Any]) -> None:
+def write_manifest(checkpoint: Path, about: dict[str, Any]) -> None:
     """Put a manifest in its place in one step, so that a kill leaves the old or the new one."""
     beside = checkpoint / f".{MANIFEST}"
     beside.write_text(_sealed(about), "utf-8")
@@ -77,14 +63,11 @@ def replace_manifest(checkpoint: Path, about: dict[str, Any]) -> None:
 
 
 def read_manifest(checkpoint: Path) -> dict[str, Any]:
-    """What checkpoint.json says. Raises ValueError if it is not as it was written.
-
-    Raises UserError for one that a newer version of this project wrote.
-    """
+    """What checkpoint.json says. Raises ValueError if it is damaged, UserError if it is newer."""
     text = (checkpoint / MANIFEST).read_text("utf-8")
     about: dict[str, Any] = parse_json(text, dict[str, Any])
     if _sealed(about) != text:
-        raise ValueError("not as it was written")
+        raise ValueError
     if about.get("format") != FORMAT:
         raise UserError(
             f"{checkpoint}: has format {about.get('format')}, and this code reads format {FORMAT}\n"
@@ -110,24 +93,18 @@ def _sealed(about: dict[str, Any]) -> str:
 
 
 def damage_of(checkpoint: Path, thorough: bool = True) -> str | None:
-    """What is wrong with a checkpoint's files; unless thorough, as far as their sizes tell.
-
-    Raises UserError as read_manifest does.
-    """
+    """What is wrong with a checkpoint's files; unless `thorough`, only sizes are compared."""
     try:
-        files = read_manifest(checkpoint)["files"]
-    except FileNotFoundError:
-        return f"{MANIFEST} is missing"
-    except (ValueError, OSError):
+        for name, written in read_manifest(checkpoint)["files"].items():
+            file = checkpoint / name
+            if (size := file.stat().st_size) != written.get("bytes"):
+                return f"{name} has {size} bytes, not {written.get('bytes')}"
+            if thorough and fingerprint(file) != written:
+                return f"{name} has another checksum than when it was written"
+    except OSError as error:
+        return f"{Path(error.filename or checkpoint).name}: {error.strerror}"
+    except ValueError:
         return f"{MANIFEST} is not as it was written"
-    for name, written in files.items():
-        file = checkpoint / name
-        if not file.is_file():
-            return f"{name} is missing"
-        if file.stat().st_size != written["bytes"]:
-            return f"{name} has {file.stat().st_size} bytes, not {written['bytes']}"
-        if thorough and fingerprint(file) != written:
-            return f"{name} has another checksum than when it was written"
     return None
 
 
@@ -138,11 +115,10 @@ def list_checkpoints(run: Path) -> list[Path]:
 
 
 def _is_copy(checkpoint: Path) -> bool:
-    try:
+    with suppress(ValueError, OSError):  # damaged
         iteration = read_manifest(checkpoint)["progress"]["iteration"]
         return checkpoint.name != f"iteration-{iteration:09d}"
-    except (ValueError, OSError):  # damaged
-        return False
+    return False
 
 
 def complete_checkpoints(run: Path) -> list[Path]:
@@ -150,9 +126,9 @@ def complete_checkpoints(run: Path) -> list[Path]:
     return [c for c in list_checkpoints(run) if damage_of(c, thorough=False) is None]
 
 
-def newest_checkpoint(run: Path, tell: bool = False) -> Path | None:
-    """The newest sound checkpoint of a run, from which it goes on; warn of damaged ones."""
-    for checkpoint in reversed(list_checkpoints(run)):
+def first_sound(candidates: Iterable[Path], tell: bool = False) -> Path | None:
+    """The first of these checkpoints that is not damaged; warn of those before it."""
+    for checkpoint in candidates:
         damage = damage_of(checkpoint)
         if not damage:
             return checkpoint
@@ -161,28 +137,34 @@ def newest_checkpoint(run: Path, tell: bool = False) -> Path | None:
     return None
 
 
-def best_checkpoint(found: list[Path]) -> Path | None:
-    """The best of these, oldest first, by the objective of the newest; without values, that one."""
-    if not found:
-        return None
-    # only values of one metric compare
+def newest_checkpoint(run: Path, tell: bool = False) -> Path | None:
+    """The newest sound checkpoint of a run, from which it goes on; warn of damaged ones."""
+    return first_sound(reversed(list_checkpoints(run)), tell)
+
+
+def list_damages(run: Path) -> list[str]:
+    """A line for each damaged checkpoint of a run."""
+    found = {checkpoint: damage_of(checkpoint) for checkpoint in list_checkpoints(run)}
+    return [f"{checkpoint} is damaged: {damage}" for checkpoint, damage in found.items() if damage]
+
+
+def best_first(found: list[Path]) -> list[Path]:
+    """Of checkpoints, oldest first: by the objective of the newest, then those without a value."""
     about = {checkpoint: read_manifest(checkpoint) for checkpoint in found}
-    metric, goal = (about[found[-1]][key] for key in ("metric", "goal"))
     values = {
         checkpoint: manifest["objective"]
         for checkpoint, manifest in about.items()
-        if (manifest["metric"], manifest["goal"]) == (metric, goal)
+        # only values of one metric compare
+        if all(manifest[key] == about[found[-1]][key] for key in ("metric", "goal"))
         and manifest["objective"] is not None
     }
-    best = min if goal == "minimize" else max
-    return best(values, key=lambda c: values[c]) if values else found[-1]
+    is_highest_best = any(about[checkpoint]["goal"] == "maximize" for checkpoint in values)
+    ranked = sorted(values, key=lambda c: values[c], reverse=is_highest_best)
+    return ranked + [checkpoint for checkpoint in reversed(found) if checkpoint not in values]
 
 
 def find_checkpoint(path: Path, key: str = "checkpoint") -> Path:
-    """The checkpoint that a path means: itself or, of a run, the best, else the newest.
-
-    Raises UserError that names the config's key.
-    """
+    """The checkpoint at a path or the best one of the run there; UserErrors name the `key`."""
     given = f"{key} = {path}"
     path = path.parent if path.name == CHECKPOINTS else path
     if (path / MANIFEST).is_file():
@@ -192,21 +174,14 @@ def find_checkpoint(path: Path, key: str = "checkpoint") -> Path:
     if not path.exists():
         raise UserError(f"{given}: no such file or directory; expected runs/NAME")
     if jobs := sorted(p.parent for p in path.glob(f"*/{CHECKPOINTS}")):
-        shown = [f"""'{key}="{job}"'""" for job in jobs[:10]]
-        more = [f"… and {len(jobs) - 10} more"] if len(jobs) > 10 else []
-        several = f"{given}: several runs are in it, give one of them:"
-        raise UserError("\n".join([several, *shown, *more]))
-    damaged = []
-    found = complete_checkpoints(path)
-    while (best := best_checkpoint(found)) and (damage := damage_of(best)):
-        log.warning("%s is damaged and left out: %s", best, damage)
-        damaged.append(f"{best.name} is damaged: {damage}")
-        found.remove(best)
-    if best:
+        shown = [f"""'{key}="{job}"'""" for job in jobs[:10]] + ["…"] * (len(jobs) > 10)
+        raise UserError("\n".join([f"{given}: several runs are in it, give one:", *shown]))
+    if best := first_sound(best_first(complete_checkpoints(path)), tell=True):
         return best
-    if damaged:
-        raise UserError("\n".join([f"{given}: no sound checkpoint in it", *damaged]))
-    raise UserError(f"{given}: no checkpoint in it; expected runs/NAME or one checkpoint in it")
+    damages = list_damages(path)
+    sound = "sound " if damages else ""
+    expected = f"no {sound}checkpoint in it; expected runs/NAME or one checkpoint in it"
+    raise UserError("\n".join([f"{given}: {expected}", *damages]))
 
 
 def fingerprint(file: Path) -> dict[str, Any]:

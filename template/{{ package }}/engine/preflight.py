@@ -262,9 +262,7 @@ def _warnings(run: Path) -> Iterator[str]:
     elif git["uncommitted"]:
         count = len(git["uncommitted"])
         yield f"{count} files are not committed (git status); record.json keeps the difference"
-    for checkpoint in manifest.list_checkpoints(run):
-        if damage := manifest.damage_of(checkpoint):
-            yield f"{checkpoint} is damaged and left out: {damage}"
+    yield from manifest.list_damages(run)
 
 
 def _good(cfg: Config, run: Path) -> Iterator[str]:

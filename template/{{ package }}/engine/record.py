@@ -1,6 +1,5 @@
 """record.json: what is needed to understand a run later, and to do it again."""
 
-import importlib.metadata
 import json
 import logging
 import os
@@ -13,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +30,12 @@ from .resuming import differences
 log = logging.getLogger(__name__)
 
 DIFF = "uncommitted.diff"
+TIME = "%Y-%m-%dT%H:%M:%S%z"
 NEW_FILES = ("conf", "*.py", ":(exclude)*/site-packages/*")
 
 
 def begin_record(cfg: Config, run_dir: Path, made_of: dict[str, Any]) -> None:
-    """Keep the config, the command line and the surroundings of a run that has been accepted.
-
-    A run that goes on adds an entry to its record, with what has changed since its checkpoint.
-    """
+    """Keep what an accepted run is made of; one that resumes adds what has changed since."""
     if not is_main():
         return
     values = cfg.model_dump()
@@ -57,7 +54,7 @@ def begin_record(cfg: Config, run_dir: Path, made_of: dict[str, Any]) -> None:
     others = [o for o in overrides if o.partition("=")[0] not in runs.NOT_IN_A_NAME]
     steps.append(shlex.join(["python", "train.py", *others]))
     entry = {
-        "began": _now(),
+        "began": time.strftime(TIME),
         "state": "running",
         "from_iteration": about["progress"]["iteration"] if about else 0,
         "changed": differences(about["config"] | about["identity"], now) if about else [],
@@ -68,8 +65,7 @@ def begin_record(cfg: Config, run_dir: Path, made_of: dict[str, Any]) -> None:
         "git": git,
         **made_of,
         "hardware": _hardware(),
-        "python": platform.python_version(),
-        "packages": _packages(),
+        "packages": dict(sorted((str(d.name), str(d.version)) for d in distributions())),
     }
     before = runs.read_record(run_dir)
     if before.get("packages") == entry["packages"]:
@@ -80,10 +76,7 @@ def begin_record(cfg: Config, run_dir: Path, made_of: dict[str, Any]) -> None:
 
 @contextmanager
 def recorded(run_dir: Path) -> Iterator[Callable[..., None]]:
-    """Note how the run ends: finished, stopped or failed; one that is killed stays running.
-
-    Yields a function that notes other things with it.
-    """
+    """Note how the run ends, if it is not killed; yields a function that notes more with it."""
     noted: dict[str, Any] = {"state": "failed"}
     try:
         yield noted.update
@@ -97,11 +90,7 @@ def recorded(run_dir: Path) -> Iterator[Callable[..., None]]:
     finally:
         record = runs.read_record(run_dir)
         if record.get("state") == "running" or (record and noted["state"] == "finished"):
-            _write(run_dir, record | {"ended": _now()} | noted)
-
-
-def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
+            _write(run_dir, record | {"ended": time.strftime(TIME)} | noted)
 
 
 def git_state() -> tuple[dict[str, Any], bytes]:
@@ -143,18 +132,11 @@ def _hardware() -> dict[str, Any]:
     return {
         "host": platform.node(),
         "system": platform.platform(),
-        "processor": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "cuda": torch.version.cuda,
         "slurm_job": os.environ.get("SLURM_JOB_ID"),
     }
-
-
-@cache  # the jobs of a sweep share it
-def _packages() -> dict[str, str]:
-    found = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions()}
-    return dict(sorted(found.items(), key=lambda item: item[0].lower()))
 
 
 def _write(run_dir: Path, record: dict[str, Any]) -> None:

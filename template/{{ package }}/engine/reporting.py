@@ -3,19 +3,18 @@
 import base64
 import hashlib
 import html
-import json
 import math
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import pairwise
 from pathlib import Path
 from string import Template
 from typing import Any
 
 import numpy as np
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from ..config import Config
 from . import runs
@@ -31,8 +30,8 @@ NOT_COMPARED = {
     *("mode", "name", "runs_dir", "checkpoint", "input", "key", "format", "resume", "requeue"),
     *("sweep", "slurm", "report", "training.processes"),
 }
-Curve = tuple[np.ndarray, np.ndarray]
-"""Steps and values."""
+Curve = np.ndarray
+"""Steps and values, a row of each."""
 
 
 @dataclass
@@ -66,7 +65,7 @@ class Run:
     @property
     def best(self) -> float | None:
         """The best value of its objective."""
-        values = self.curves.get(self.metric, (None, np.empty(0)))[1]
+        values = self.curves.get(self.metric, np.empty((2, 0)))[1]
         values = values[np.isfinite(values)]
         if not values.size or not self.values:  # without a config nobody knows what it is judged by
             return None
@@ -76,45 +75,33 @@ class Run:
 def compare_runs(cfg: Config) -> None:
     """Write report.html and report.csv beside the runs. Raises UserError if there are none."""
     places = [Path(path) for path in cfg.input or [cfg.runs_dir]]
-    problems = [
+    refuse(
         f"input = {place}: {'no runs in it' if place.exists() else 'no such directory'}\n"
         "expected a run's directory, a sweep's, or one that holds some, such as runs"
         for place in places
-        if not any(find_runs(place))
-    ]
-    refuse(problems)
+        if not find_runs(place)
+    )
     found = {run.resolve(): run for place in places for run in find_runs(place)}
     known = [read_run(run, Path(cfg.runs_dir)) for run in found.values()]
     folder = places[0] if len(places) == 1 else Path(cfg.runs_dir)
     if len({run.data for run in known if run.data}) > 1:
         known[0].remarks.append("not all runs were trained on the same data: see the column data")
     columns, rows = table(known, marked_keys(cfg, HARMLESS))
-    try:
-        runs.write_csv(folder / TABLE, [columns, *rows])
-        title = f"{len(known)} runs in {', '.join(map(str, places))}"
-        (folder / PAGE).write_text(page(title, known, columns, rows, cfg.report.points), "utf-8")
-    except OSError as error:
-        raise UserError(
-            f"runs_dir = {cfg.runs_dir}: cannot write in {folder} ({error.strerror})\n"
-            "the report is kept beside the runs: expected a folder that you may write to"
-        ) from None
+    runs.write_csv(folder / TABLE, [columns, *rows])
+    title = f"{len(known)} runs in {', '.join(map(str, places))}"
+    (folder / PAGE).write_text(page(title, known, columns, rows, cfg.report.points), "utf-8")
     for remark in (remark for run in known for remark in run.remarks):
         print(f"warning: {remark}", file=sys.stderr)
     print(f"{len(known)} {'run' if len(known) == 1 else 'runs'}")
-    print(f"page   {folder / PAGE}")
-    print(f"table  {folder / TABLE}")
+    print(f"page   {folder / PAGE}\ntable  {folder / TABLE}")
 
 
-def find_runs(place: Path) -> Iterator[Path]:
+def find_runs(place: Path, depth: int = 2) -> list[Path]:
     """The run directories that are meant: this one, or those in it, the jobs of sweeps too."""
     if _is_run(place):
-        yield place
-        return
-    for path in sorted(place.iterdir()) if place.is_dir() else []:
-        if _is_run(path):
-            yield path
-        elif path.is_dir():
-            yield from (job for job in sorted(path.iterdir()) if _is_run(job))
+        return [place]
+    inside = sorted(place.glob("*/")) if depth else []
+    return [run for path in inside for run in find_runs(path, depth - 1)]
 
 
 def _is_run(path: Path) -> bool:
@@ -129,7 +116,7 @@ def read_run(directory: Path, runs_dir: Path) -> Run:
         config = runs.read_config(directory)
         run.values = dict(leaves(config)) if config else {}
         given = runs.of_the_job(runs.overrides(directory))
-        run.overrides = {key: _number(value[1:]) for _, key, value in given}
+        run.overrides = {key: run.values.get(key, value[1:]) for _, key, value in given}
     except UserError as error:
         run.remarks.append(str(error))
     if not (directory / runs.CONFIG).is_file():
@@ -142,7 +129,7 @@ def read_run(directory: Path, runs_dir: Path) -> Run:
 
 def read_curves(file: Path, remarks: list[str]) -> dict[str, Curve]:
     """The curves of a metrics.jsonl by split/name; lines that are damaged are left out."""
-    points: dict[str, tuple[list[int], list[float]]] = {}
+    points: dict[str, list[tuple[int, float]]] = {}
     damaged = 0
     try:
         lines = file.read_bytes().splitlines()
@@ -160,19 +147,14 @@ def read_curves(file: Path, remarks: list[str]) -> dict[str, Curve]:
             damaged += 1
             continue
         for name, value in values.items():
-            steps, column = points.setdefault(f"{split}/{name}", ([], []))
-            steps.append(step)
-            column.append(value)
+            points.setdefault(f"{split}/{name}", []).append((step, value))
     if damaged:
         remarks.append(f"{file}: {damaged} damaged of {len(lines)} lines, left out")
-    return {key: (np.array(steps), np.array(column)) for key, (steps, column) in points.items()}
+    return {key: np.array(pairs).T for key, pairs in points.items()}
 
 
 def table(known: Sequence[Run], harmless: set[str]) -> tuple[list[str], list[list[Any]]]:
-    """Columns and rows: each run, its state, how well it did, and the keys that differ.
-
-    Those that are harmless, which change nothing of what is learned, come last.
-    """
+    """Columns and rows: runs, results, keys that differ; `harmless` ones, as of speed, last."""
     metrics = dict.fromkeys(key for run in known for key in run.curves)
     metrics = dict.fromkeys(key for key in metrics if key[:6] == "valid/" or key == "train/loss")
     differ = differing(known)
@@ -186,7 +168,7 @@ def table(known: Sequence[Run], harmless: set[str]) -> tuple[list[str], list[lis
     for run in known:
         last = [run.curves[m][1][-1].item() if m in run.curves else None for m in metrics]
         iteration = max((int(steps[-1]) for steps, _ in run.curves.values()), default=0)
-        began = min((e["began"] for e in _entries(run.record) if "began" in e), default=None)
+        began = _entries(run.record)[0].get("began")
         about = [iteration, seconds(run), commit(run.record), run.data, began]
         best = [run.best if run.metric == metric else None for metric in objectives]
         values = [run.values.get(key) for key in keys]
@@ -198,12 +180,9 @@ def table(known: Sequence[Run], harmless: set[str]) -> tuple[list[str], list[lis
 def differing(known: Sequence[Run]) -> list[str]:
     """The keys that do not have one value in all configs; a key that one lacks is one."""
     read = [run.values for run in known if run.values]
-    keys = dict.fromkeys(key for values in read for key in values)
-    return [
-        key
-        for key in keys
-        if not _is_under(key, NOT_COMPARED) and len({repr(values.get(key)) for values in read}) > 1
-    ]
+    there = dict.fromkeys(key for values in read for key in values)
+    keys = [key for key in there if not _is_under(key, NOT_COMPARED)]
+    return [key for key in keys if len({repr(values.get(key)) for values in read}) > 1]
 
 
 def _is_under(key: str, sections: set[str]) -> bool:
@@ -214,19 +193,17 @@ def seconds(run: Run) -> float | None:
     """How long it has trained, over all the times that it went on."""
     total = 0.0
     for entry in _entries(run.record):
-        try:
+        with suppress(KeyError, TypeError, ValueError, OSError):
             began = datetime.fromisoformat(entry["began"]).timestamp()
             if "ended" in entry:
                 total += datetime.fromisoformat(entry["ended"]).timestamp() - began
             elif entry is run.record:  # killed, or running
                 total += max(0.0, (run.directory / "metrics.jsonl").stat().st_mtime - began)
-        except (KeyError, TypeError, ValueError, OSError):
-            continue
     return round(total) if run.record else None
 
 
 def _entries(record: dict[str, Any]) -> list[dict[str, Any]]:
-    return [entry for entry in (record, *record.get("earlier", [])) if entry]
+    return [*record.get("earlier", []), record]
 
 
 def commit(record: dict[str, Any]) -> str | None:
@@ -248,58 +225,48 @@ def page(
     longest = max((len(steps) for run in known for steps, _ in run.curves.values()), default=0)
     data = {
         "columns": columns,
-        "rows": [["NaN" if _is_nan(value) else value for value in row] for row in rows],
+        "rows": rows,
         "curves": [{k: drawn(curve, share) for k, curve in run.curves.items()} for run in known],
         "metric": judged.metric,
         "lowFirst": judged.low_is_best,
         "thinned": share if longest > share else 0,
         "sweeps": list(sweeps(known)),
         "remarks": [remark for run in known for remark in run.remarks],
-        "made": datetime.now().strftime("%Y-%m-%d %H:%M"),
     }
     # a run may be called </script>
-    text = json.dumps(data, ensure_ascii=False, default=str).replace("<", "\\u003c")
+    text = to_json(data, inf_nan_mode="strings", fallback=str).decode().replace("<", "\\u003c")
     template = Template((Path(__file__).parent / "report.html").read_text("utf-8"))
-    return template.substitute(title=html.escape(title), plotly=get_plotlyjs(), data=text)
-
-
-def thinned(values: np.ndarray, points: int) -> list[int]:
-    """Which values of a curve are drawn: of a long one the lowest and highest of each stretch."""
-    if len(values) > points:
-        edges = np.linspace(0, len(values), max(1, points // 2) + 1).astype(int)
-        low = np.where(np.isnan(values), np.inf, values)
-        high = np.where(np.isnan(values), -np.inf, values)
-        kept: set[int] = {0, len(values) - 1}
-        for first, end in pairwise(edges.tolist()):
-            kept |= {first + int(low[first:end].argmin()), first + int(high[first:end].argmax())}
-        return sorted(kept)
-    return list(range(len(values)))
+    made = datetime.now().strftime("%Y-%m-%d %H:%M")
+    names = {"title": html.escape(title), "made": made}
+    return template.substitute(names, plotly=get_plotlyjs(), data=text)
 
 
 def drawn(curve: Curve, points: int) -> dict[str, Any]:
-    """A curve as plotly reads it."""
-    steps, values = curve
-    kept = thinned(values, points)
-    return {"x": _packed(steps[kept], np.int32, "i4"), "y": _packed(values[kept], np.float32, "f4")}
-
-
-def _packed(numbers: np.ndarray, kind: Any, name: str) -> dict[str, str]:
+    """A curve as plotly reads it: of a long one the lowest and highest of each stretch."""
+    values = curve[1]
+    if len(values) > points:
+        low, high = (np.where(np.isnan(values), fill, values) for fill in (np.inf, -np.inf))
+        kept = {0, len(values) - 1}
+        for part in np.array_split(np.arange(len(values)), max(1, points // 2)):
+            kept |= {int(part[low[part].argmin()]), int(part[high[part].argmax()])}
+        curve = curve[:, sorted(kept)]
     with np.errstate(over="ignore"):  # what 32 bits cannot hold is drawn as infinite
-        data = numbers.astype(kind).tobytes()
-    return {"dtype": name, "bdata": base64.b64encode(data).decode()}
+        packed = {"x": curve[0].astype("i4"), "y": curve[1].astype("f4")}
+    return {
+        axis: {"dtype": data.dtype.str[1:], "bdata": base64.b64encode(data.tobytes()).decode()}
+        for axis, data in packed.items()
+    }
 
 
 def sweeps(known: Iterable[Run]) -> Iterator[dict[str, Any]]:
     """Of each sweep, the objective of its jobs against each key that is swept."""
     jobs: dict[Path, list[Run]] = {}
     for run in known:
-        if run.best is not None:
-            jobs.setdefault(run.directory.parent, []).append(run)
+        sweep = run.directory.parent
+        if run.best is not None and any((sweep / f).is_file() for f in ("sweep.csv", "optuna.db")):
+            jobs.setdefault(sweep, []).append(run)
     for sweep, of_sweep in jobs.items():
-        if not (sweep / "sweep.csv").is_file() and not (sweep / "optuna.db").is_file():
-            continue
-        keys = dict.fromkeys(key for run in of_sweep for key in run.overrides)
-        for key in keys:
+        for key in dict.fromkeys(key for run in of_sweep for key in run.overrides):
             values = [run.overrides.get(key) for run in of_sweep]
             if len(set(map(repr, values))) > 1:
                 yield {
@@ -310,14 +277,3 @@ def sweeps(known: Iterable[Run]) -> Iterator[dict[str, Any]]:
                     "y": [run.best for run in of_sweep],
                     "names": [run.name for run in of_sweep],
                 }
-
-
-def _number(text: str) -> Any:
-    try:
-        return float(text)
-    except ValueError:
-        return text
-
-
-def _is_nan(value: Any) -> bool:
-    return isinstance(value, float) and not math.isfinite(value)

@@ -10,7 +10,7 @@ from . import runs
 from .aliases import split_override
 from .composing import CONF, is_group, leaves
 from .errors import UserError, refuse
-from .manifest import damage_of, list_checkpoints, newest_checkpoint, read_manifest
+from .manifest import list_checkpoints, list_damages, newest_checkpoint, read_manifest
 from .schema import HARMLESS, NUMBERED, groups, marked_keys
 
 # training says how something was learned; the other groups say what, and from which data
@@ -40,13 +40,13 @@ def recorded_overrides(run: Path, given: list[str], conf: Path = CONF) -> list[s
 
 def _is_known(override: str, conf: Path) -> bool:
     _, key, value = split_override(override)
-    option = value[1:].strip("'\"").removesuffix(".yaml")
     if not re.fullmatch(r"\w+([./]\w+)*", key):
         return False
     if not is_group(conf, key):
         return True
-    is_name = re.fullmatch(r"\w[\w.+-]*(/\w[\w.+-]*)*", option) and ".." not in option
-    return option == "null" or bool(is_name and (conf / key / f"{option}.yaml").is_file())
+    group = conf / key.replace(".", "/")
+    options = {file.relative_to(group).with_suffix("").as_posix() for file in group.rglob("*.yaml")}
+    return value[1:].strip("'\"").removesuffix(".yaml") in {"null", *options}
 
 
 def _describing(overrides: list[str]) -> list[str]:
@@ -69,13 +69,11 @@ def check_resume(cfg: Config, run: Path) -> None:
             "give another name, or resume=auto to continue from them"
         )
     newest = newest_checkpoint(run)
+    if found and not newest and cfg.resume == "auto":
+        way_on = "give another name, or resume=force to begin again and replace them"
+        none = f"{run}: none of its checkpoints is sound"
+        raise UserError("\n".join([none, *list_damages(run), way_on]))
     if not newest:
-        if found and cfg.resume == "auto":
-            raise UserError(
-                f"{run}: none of its checkpoints is sound\n"
-                + "".join(f"{path}: {damage_of(path)}\n" for path in found)
-                + "give another name, or resume=force to begin again and replace them"
-            )
         return
     refuse(misfit(cfg, newest, f"name = {cfg.name}"))
     # at a constant rate a run of more iterations begins as a shorter one does
@@ -83,13 +81,10 @@ def check_resume(cfg: Config, run: Path) -> None:
     longer = {"training.run.iter_num"} if constant else set()
     changed = what_learns_differently(cfg, read_manifest(newest)["config"], longer)
     if cfg.resume == "auto" and changed:
-        spread = f" (the {cfg.training.optim.scheduler.name} schedule depends on it)"
-        of = "training.run.iter_num:"
-        listed = "\n".join(line + spread * line.startswith(of) for line in changed)
-        raise UserError(
-            f"{run} was trained with another config:\n{listed}\n"
-            "give another name, or resume=force to continue with the values of now"
-        )
+        why = f" (the {cfg.training.optim.scheduler.name} schedule depends on it)"
+        listed = [line + why * line.startswith("training.run.iter_num:") for line in changed]
+        way_on = "give another name, or resume=force to continue with the values of now"
+        raise UserError("\n".join([f"{run} was trained with another config:", *listed, way_on]))
 
 
 def resume_problems(cfg: Config, run: Path) -> list[str]:
@@ -125,16 +120,14 @@ def misfit(cfg: Config, checkpoint: Path, given: str) -> list[str]:
     Imports torch only where the model or the data differ from those of the checkpoint.
     """
     about = read_manifest(checkpoint)
-    now = cfg.model_dump(include=set(DESCRIBING))
-    changed = differences({key: about["config"].get(key, {}) for key in now}, now)
+    changed = _compare_describing(cfg, about["config"])
     moved = _compare_places(about["config"], cfg) if changed else []
     if not moved and (not changed or _same_shapes(cfg, checkpoint)):
         return []
     what = "know these by another order" if moved else "do not fit this model"
-    changed = moved or changed
-    lines = [f"{given}: the weights in {checkpoint} {what}", *changed[:8]]
-    if len(changed) > 8:
-        lines.append(f"… and {len(changed) - 8} more keys")
+    lines = [f"{given}: the weights in {checkpoint} {what}", *(moved or changed)]
+    if len(lines) > 9:
+        lines[9:] = [f"… and {len(lines) - 9} more keys"]
     recorded = " ".join(_describing(about["overrides"])) or "the defaults of model and data"
     return ["\n".join([*lines, f"give what it was trained with: {recorded}"])]
 
@@ -172,21 +165,19 @@ def _same_shapes(cfg: Config, checkpoint: Path) -> bool:
     return all(expected.get(name) == shape for name, shape in found.items())
 
 
-def differences(then: dict[str, Any], now: dict[str, Any], path: str = "") -> list[str]:
+def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """Lines `key: then …, now …` for all that differs between two configs."""
-    lines = []
-    for key in then.keys() | now.keys():
-        old, new = then.get(key, "(not there)"), now.get(key, "(not there)")
-        name = f"{path}{key}"
-        if isinstance(old, dict) and isinstance(new, dict):
-            lines += differences(old, new, f"{name}.")
-        elif old != new:
-            lines.append(f"{name}: then {old}, now {new}")
-    return sorted(lines)
+    old, new = dict(leaves(then)), dict(leaves(now))
+    pairs = {key: [values.get(key, "(not there)") for values in (old, new)] for key in old | new}
+    return sorted(f"{key}: then {a}, now {b}" for key, (a, b) in pairs.items() if a != b)
 
 
 def unlike_the_run(cfg: Config, run: Path | None) -> list[str]:
     """What of the model, the data and other such groups is not as it was in the run."""
+    then = runs.read_config(run) if run else {}
+    return _compare_describing(cfg, then) if then else []
+
+
+def _compare_describing(cfg: Config, then: dict[str, Any]) -> list[str]:
     now = cfg.model_dump(include=set(DESCRIBING))
-    then = {key: value for key, value in runs.read_config(run).items() if key in now} if run else {}
-    return differences(then, now) if then else []
+    return differences({key: value for key, value in then.items() if key in now}, now)
