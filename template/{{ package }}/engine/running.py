@@ -49,10 +49,9 @@ def run(cfg: Config, run_dir: Path) -> float:
                     tell_the_way_on(cfg, run_dir)
                 return objective
     except Stopped as stopped:
-        stopped.go_on = runs.go_on_command(cfg.name) if is_first else ""
-        if is_first and requeue(stopped, cfg.requeue):
-            stopped.go_on = ""
-            log.info("back in Slurm's queue; the same job goes on in %s", run_dir)
+        if is_first:
+            stopped.go_on = runs.go_on_command(cfg.name)
+            requeue(stopped, cfg.requeue)
         raise
     finally:
         if is_first:

@@ -3,6 +3,7 @@
 A cluster sends SIGUSR1 (to scripts/) or SIGUSR2 (to the jobs of submitit) ahead of its time limit.
 """
 
+import logging
 import os
 import signal
 import subprocess
@@ -15,6 +16,8 @@ from types import FrameType
 from typing import Any, Self, TypeVar
 
 from .errors import Stopped, UserError
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -73,7 +76,7 @@ class Stop:
         os.write(2, f"\n{name}: finishes the iteration and saves{again}\n".encode())
 
 
-def requeue(stopped: Stopped, after_usr1: bool) -> bool:
+def requeue(stopped: Stopped, after_usr1: bool) -> None:
     """After a cluster's warning: give the job back to the queue, to go on in its directory later.
 
     SIGUSR2 is for submitit, which then ends this process. Raises UserError if Slurm refuses.
@@ -81,12 +84,12 @@ def requeue(stopped: Stopped, after_usr1: bool) -> bool:
     if stopped.signal == signal.SIGUSR2 and callable(signal.getsignal(signal.SIGUSR2)):
         signal.raise_signal(signal.SIGUSR2)
     job = os.environ.get("SLURM_JOB_ID")
-    if stopped.signal != signal.SIGUSR1 or not after_usr1 or not job:
-        return False
-    done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True)
-    if done.returncode:
-        raise UserError(f"Slurm does not requeue job {job}: {done.stderr.strip()}")
-    return True
+    if stopped.signal == signal.SIGUSR1 and after_usr1 and job:
+        done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True)
+        if done.returncode:
+            raise UserError(f"Slurm does not requeue job {job}: {done.stderr.strip()}")
+        log.info("back in Slurm's queue; the same job goes on later")
+        stopped.go_on = ""
 
 
 def until(stop: Stop, items: Iterable[T]) -> Iterator[T]:

@@ -68,25 +68,25 @@ class Sweeper(HydraSweeper):
     @told_plainly()
     def sweep(self, arguments: list[str]) -> None:
         """Run the jobs. Leaves with status 1 unless all finish."""
-        sweep_dir = Path(self.composed.hydra.sweep.dir)
-        sweep_dir.mkdir(parents=True, exist_ok=True)
+        Path(self.composed.hydra.sweep.dir).mkdir(parents=True, exist_ok=True)
         from ..config.sweep import Sweep
         from .checking import Checker
 
         settings = Sweep.model_validate(OmegaConf.to_container(self.composed.sweep, resolve=True))
         overrides = [*search_space(self.params, arguments), *arguments]
         checker = Checker(CONF, {})
+
+        def run(jobs: list[Job]) -> dict[Path, Job]:
+            return run_jobs(self.launcher, jobs, checker, settings.on_error == "stop")
+
         if is_grid(self.composed):
-            jobs = grid_jobs(overrides, self.composed)
-            unfinished = run_jobs(self.launcher, jobs, checker, settings.on_error == "stop")
+            unfinished = run(grid_jobs(overrides, self.composed))
         else:
             from .searching import search
 
-            given = (self.launcher, overrides, sweep_dir, self.composed, settings, checker)
-            unfinished = search(*given)
+            unfinished = search(overrides, self.composed, settings, run)
         if self.composed.mode == "train" and PART_OF_A_SWEEP not in os.environ:
-            metric = self.composed.training.objective.metric
-            tell(sweep_dir, metric, goal_of(metric) == "maximize", unfinished)
+            tell(self.composed, unfinished)
         if unfinished:
             raise SystemExit(1)
 
@@ -183,10 +183,8 @@ def search_problems(sampler: str, space: dict[str, Override]) -> Iterator[str]:
     needed = {"cmaes": "cmaes", "gp": "scipy"}.get(sampler, "optuna")
     for package in ("optuna", needed):
         if not importlib.util.find_spec(package):
-            yield (
-                f"sweep.sampler = {sampler}: the package {package} is missing\n"
-                "pip install -e '.[sweep]'"
-            )
+            missing = f"sweep.sampler = {sampler}: the package {package} is missing"
+            yield f"{missing}\npip install -e '.[sweep]'"
             return
     for override in space.values():
         value: Any = override.value()
@@ -205,19 +203,20 @@ def search_problems(sampler: str, space: dict[str, Override]) -> Iterator[str]:
 
 
 def choices(overrides: list[str]) -> dict[str, list[str]]:
-    """Each key's overrides; of an interval, its two ends."""
-    found: dict[str, list[str]] = {}
-    for override in OverridesParser.create().parse_overrides(overrides):
-        key = override.get_key_element()
-        found.pop(key, None)  # the later one counts, in its place
-        if override.is_discrete_sweep():
-            found[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
-        elif override.is_sweep_override():
-            interval: Any = override.value()
-            found[key] = [f"{key}={interval.start}", f"{key}={interval.end}"]
-        else:
-            found[key] = [override.input_line or ""]
-    return found
+    """Each key's overrides, the later ones where it is given twice; of an interval, its ends."""
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    return {override.get_key_element(): _values(override) for override in parsed}
+
+
+def _values(override: Override) -> list[str]:
+    interval: Any = override.value()
+    if override.is_discrete_sweep():
+        values = list(override.sweep_string_iterator())
+    elif override.is_sweep_override():
+        values = [interval.start, interval.end]
+    else:
+        return [override.input_line or ""]
+    return [f"{override.get_key_element()}={value}" for value in values]
 
 
 def place(jobs: Sequence[list[str]], sweep_dir: Path, swept: set[str]) -> list[Job]:
@@ -225,14 +224,14 @@ def place(jobs: Sequence[list[str]], sweep_dir: Path, swept: set[str]) -> list[J
 
     A job is known by its overrides, so that a longer or reordered grid finds what is there.
     """
-    known = {meaning(_overrides(path)): path for path in _directories(sweep_dir)}
+    known = {meaning(overrides): path for path, overrides in _begun(sweep_dir).items()}
     taken = {path.name: what for what, path in known.items()}
     placed = []
     for overrides in jobs:
         what = meaning(overrides)
         if what not in known:
             named = [o for o in overrides if split_override(o)[1] in swept] or overrides
-            name = runs.readable_name(named)
+            name = runs.readable_name(named, short=True)
             if taken.get(name, what) != what:
                 digest = hashlib.sha256(repr(sorted(what)).encode()).hexdigest()[:8]
                 name = f"{name[: runs.LONGEST_NAME]},{digest}"
@@ -248,12 +247,10 @@ def meaning(overrides: Sequence[str]) -> frozenset[str]:
     return frozenset(prefix.strip("+") + key + runs.canonical(value) for prefix, key, value in job)
 
 
-def _directories(sweep_dir: Path) -> list[Path]:
-    return sorted(path.parents[1] for path in sweep_dir.glob(f"*/.hydra/{runs.OVERRIDES}"))
-
-
-def _overrides(directory: Path) -> list[str]:
-    return list(runs.read_yaml(directory / ".hydra" / runs.OVERRIDES) or [])
+def _begun(sweep_dir: Path) -> dict[Path, list[str]]:
+    """The directories of jobs, with the overrides of each."""
+    found = sorted(path.parent for path in sweep_dir.glob(f"*/.hydra/{runs.OVERRIDES}"))
+    return {path.parent: runs.overrides(path) for path in found}
 
 
 def run_jobs(launcher: Launcher, jobs: list[Job], checker: Any, stop: bool) -> dict[Path, Job]:
@@ -288,12 +285,13 @@ def run_jobs(launcher: Launcher, jobs: list[Job], checker: Any, stop: bool) -> d
     return {path: job for path, job in unfinished.items() if not is_finished(configs[path], path)}
 
 
-def tell(sweep_dir: Path, metric: str, maximize: bool, unfinished: dict[Path, Job]) -> None:
+def tell(composed: DictConfig, unfinished: dict[Path, Job]) -> None:
     """Write sweep.csv, the best job first; show it, and the command line of the best."""
+    sweep_dir, metric = Path(composed.hydra.sweep.dir), composed.training.objective.metric
     rows = list(_rows(sweep_dir, metric, unfinished))
     if not rows:
         return
-    sign = -1 if maximize else 1
+    sign = -1 if goal_of(metric) == "maximize" else 1
     rows.sort(key=lambda row: math.inf if row[metric] is None else sign * row[metric])
     runs.write_csv(sweep_dir / TABLE, [list(rows[0]), *(row.values() for row in rows)])
     lines = [[name for name in rows[0] if name != "job"]]
@@ -309,17 +307,16 @@ def tell(sweep_dir: Path, metric: str, maximize: bool, unfinished: dict[Path, Jo
     print(f"table: {runs.shorter(sweep_dir / TABLE)}")
     for directory, job in unfinished.items():
         print(f"{job.state}: {directory.name}: {(job.said.splitlines() or ['no word'])[0]}")
-    best = sweep_dir / str(rows[0]["job"])
     if rows[0][metric] is not None:
-        others = ["".join(parts) for parts in runs.of_the_job(_overrides(best))]
+        best = sweep_dir / str(rows[0]["job"])
+        given = ["".join(parts) for parts in runs.of_the_job(runs.overrides(best / ".hydra"))]
         print(f"best: {runs.shorter(best)}")
-        print(f"  {shlex.join(['python', 'train.py', *others])}")
+        print(f"  {shlex.join(['python', 'train.py', *given])}")
 
 
 def _rows(sweep_dir: Path, metric: str, unfinished: dict[Path, Job]) -> Iterator[dict[str, Any]]:
     """One for each job in the directory, those of earlier commands and those not begun too."""
-    known = {path: job.overrides for path, job in unfinished.items()}
-    known |= {path: _overrides(path) for path in _directories(sweep_dir)}
+    known = {path: job.overrides for path, job in unfinished.items()} | _begun(sweep_dir)
     found = {
         path: {key: value[1:] for _, key, value in runs.of_the_job(overrides)}
         for path, overrides in known.items()
