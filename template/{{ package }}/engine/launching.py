@@ -5,6 +5,7 @@ with it, and a GPU is its own.
 """
 
 import importlib.util
+import itertools
 import logging
 import math
 import os
@@ -140,9 +141,9 @@ class Local(_Launcher):
         running: dict[int, Running] = {}
         done: dict[int, JobReturn] = {}
         told_at = time.monotonic()
-        with Stop() as stop:
-            try:
-                while running or waiting:
+        try:
+            with Stop() as stop:
+                while running or (waiting and not stop.is_set()):
                     while waiting and free and not stop.is_set():
                         number, overrides = waiting.pop(0)
                         running[number] = self._start(overrides, free.pop(0))
@@ -161,17 +162,14 @@ class Local(_Launcher):
                             _tell(job.directory, done[number], len(done), len(job_overrides))
                         if done[number].status == JobStatus.FAILED and sweep.on_error == "stop":
                             waiting.clear()
-                    if stop.is_set():
-                        waiting.clear()
-            except Stopped as again:
-                again.go_on = runs.go_on_command(self.composed.name)
-                for job in running.values():
-                    os.killpg(job.process.pid, signal.SIGKILL)
-                raise
-        if stop.is_set():
-            stopped = Stopped(stop.signal, runs.go_on_command(self.composed.name))
+                if stop.is_set():
+                    raise Stopped(stop.signal)
+        except Stopped as stopped:
+            for job in running.values():  # after a second signal
+                os.killpg(job.process.pid, signal.SIGKILL)
+            stopped.go_on = runs.go_on_command(self.composed.name)
             requeue(stopped, self.composed.requeue)
-            raise stopped
+            raise
         return [done[number] for number in sorted(done)]
 
     def _shares(self, job_overrides: Sequence[Sequence[str]]) -> list[dict[str, str]]:
@@ -189,11 +187,9 @@ class Local(_Launcher):
         share = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)}
         if not gpus:
             return [share] * count
-        numbers = [[(job * each + i) % len(gpus) for i in range(each)] for job in range(count)]
-        return [
-            share | {"CUDA_VISIBLE_DEVICES": ",".join(gpus[number] for number in mine)}
-            for mine in numbers
-        ]
+        turns = itertools.cycle(gpus)
+        mine = [",".join(itertools.islice(turns, each)) for _ in range(count)]
+        return [share | {"CUDA_VISIBLE_DEVICES": numbers} for numbers in mine]
 
     def _start(self, overrides: Sequence[str], share: dict[str, str]) -> Running:
         directory = self.directory(overrides)
@@ -342,15 +338,15 @@ class Slurm(_Launcher):
         from submitit.core.utils import JobPaths, pickle_load
 
         paths = JobPaths(self._folder(), job_id=job, task_id=0)
+        # Slurm forgets a job after some minutes, and one of an array at once if it never began
+        state = ENDED.get(last, "lost" if paths.stdout.exists() else "cancelled")
+        said = f"ended by Slurm ({last or 'it is no longer in the queue'})"
         if paths.result_pickle.exists():
             outcome, said = pickle_load(paths.result_pickle)
             if outcome == "success":
                 return returned(directory, 0, paths.stdout)
+            state = ENDED.get(last, "failed")
             said = said.splitlines()[-1].removeprefix("RuntimeError: ")
-            return returned(directory, said, paths.stderr, ENDED.get(last, "failed"))
-        # Slurm forgets a job after some minutes, and one of an array at once if it never began
-        state = ENDED.get(last, "lost" if paths.stdout.exists() else "cancelled")
-        said = f"ended by Slurm ({last or 'it is no longer in the queue'})"
         return returned(directory, said, paths.stderr, state)
 
 

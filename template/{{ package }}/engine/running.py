@@ -69,7 +69,7 @@ def tell_the_way_on(cfg: Config, run_dir: Path) -> None:
     log.info("      python train.py mode=recognize %s input=FILE_OR_FOLDER", checkpoint)
     given = shlex.split(os.environ.get(runs.COMMAND, ""))
     elsewhere = [argument for argument in given if argument.startswith("runs_dir=")]
-    log.info("      %s", shlex.join(["python", "train.py", "mode=report", *elsewhere]))
+    log.info("      python train.py %s", shlex.join(["mode=report", *elsewhere]))
     if cfg.tracker.kind == "tensorboard":
         log.info("      tensorboard --logdir %s", shlex.quote(cfg.runs_dir))
     if cfg.tracker.kind == "mlflow" and cfg.tracker.uri.startswith("sqlite:"):

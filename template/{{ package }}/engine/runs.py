@@ -14,6 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -246,13 +247,10 @@ def check_unlocked(run: Path) -> None:
 def holder(run: Path) -> str:
     """The other process that trains in this directory, or nothing."""
     path = (run / LOCK).resolve()
-    try:
-        if path in _locks:  # closing the file would release it
-            return ""
-        with path.open() as file:
+    if path not in _locks:  # closing the file would release it
+        with suppress(OSError), path.open() as file:
             return _claim(file, fcntl.LOCK_SH)
-    except OSError:
-        return ""
+    return ""
 
 
 def state(run: Path) -> str:

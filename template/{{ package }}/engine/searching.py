@@ -14,13 +14,13 @@ from .aliases import split_override
 from .errors import UserError
 from .manifest import goal_of
 from .resuming import differences
-from .sweeping import Job, meaning, place, swept
+from .sweeping import Job, has_failed, meaning, place, swept
 
 log = logging.getLogger(__name__)
 
 STUDY = "optuna.db"
 SPACE = "search"  # what the study is of, kept with it
-SAMPLERS = {"tpe": "TPESampler", "random": "RandomSampler", "gp": "GPSampler", "cmaes": "CmaEsSampler"}
+SAMPLERS = {"tpe": "TPE", "random": "Random", "gp": "GP", "cmaes": "CmaEs"}
 
 
 def search(
@@ -56,8 +56,7 @@ def search(
     while True:
         complete = len(study.get_trials(states=[TrialState.COMPLETE], deepcopy=False))
         count = min(settings.parallel, settings.n_trials - complete - len(in_vain))
-        stop = settings.on_error == "stop"
-        if count <= 0 or (stop and any(job.state == "failed" for job in unfinished.values())):
+        if count <= 0 or (settings.on_error == "stop" and has_failed(unfinished)):
             return unfinished
         # those that an earlier command did not end are first
         begun = study.get_trials(states=[TrialState.RUNNING])
@@ -87,11 +86,9 @@ def open_study(file: Path, about: dict[str, str], settings: Sweep) -> Any:
     import optuna
     from sqlalchemy.exc import SQLAlchemyError
 
-    storage, goal = f"sqlite:///{file}", about["the objective"]
+    place: Any = {"storage": f"sqlite:///{file}", "direction": about["the objective"]}
     try:
-        study = optuna.create_study(
-            storage=storage, study_name=SPACE, direction=goal, load_if_exists=True
-        )
+        study = optuna.create_study(**place, study_name=SPACE, load_if_exists=True)
         if (then := study.user_attrs.get(SPACE, about)) is about:
             study.set_user_attr(SPACE, about)
     except SQLAlchemyError as error:
@@ -101,18 +98,20 @@ def open_study(file: Path, about: dict[str, str], settings: Sweep) -> Any:
     if then != about:
         listed = "\n".join(differences(then, about))
         raise UserError(f"{file} is the study of another search:\n{listed}\ngive another name")
+    sampler: Any = getattr(optuna.samplers, f"{SAMPLERS[settings.sampler]}Sampler")
     more = {"constant_liar": settings.parallel > 1} if settings.sampler == "tpe" else {}
     # another seed each time it goes on, or it would draw what it has drawn before
     seed = settings.seed + len(study.trials)
-    study.sampler = getattr(optuna.samplers, SAMPLERS[settings.sampler])(seed=seed, **more)
+    study.sampler = sampler(seed=seed, **more)
     return study
 
 
 def distribution(override: Override) -> Any:
-    """An override's range as Optuna has it. Raises UserError where it has none."""
+    """An override's range as Optuna has it."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     value: Any = override.value()
+    ends: list[Any]
     more: dict[str, Any]
     if isinstance(value, IntervalSweep):
         ends, more = [value.start, value.end], {"log": "log" in value.tags}

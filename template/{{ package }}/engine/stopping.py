@@ -142,13 +142,13 @@ def ignore_signals() -> None:
 
 def leave_signals_to_the_run(_: int) -> None:
     """In a data worker, which blocks SIGNALS: leave by SIGTERM, if the run itself sends it."""
+
+    def watch() -> None:
+        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+            pass
+        os._exit(0)
+
     if hasattr(signal, "sigwaitinfo"):
-        threading.Thread(target=_leave_when_the_run_says_so, daemon=True).start()
+        threading.Thread(target=watch, daemon=True).start()
     else:  # macOS: a SIGTERM for all takes the workers too
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-
-
-def _leave_when_the_run_says_so() -> None:
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
-        pass
-    os._exit(0)

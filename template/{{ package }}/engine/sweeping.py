@@ -116,7 +116,13 @@ def is_ours(composed: DictConfig) -> bool:
 def grid_jobs(overrides: list[str], composed: DictConfig) -> list[Job]:
     """The jobs of a grid, with their directories. Raises UserError for an interval."""
     sweep_dir = Path(composed.hydra.sweep.dir)
-    jobs = grid(overrides)
+    for key, override in swept(overrides).items():
+        if not override.is_discrete_sweep():
+            raise UserError(
+                f"{override.input_line}: a grid has no intervals; name the values of {key}, "
+                "or search (sweep=optuna, or sweep.sampler=tpe)"
+            )
+    jobs = [list(job) for job in itertools.product(*choices(overrides).values())]
     if PART_OF_A_SWEEP in os.environ:
         return [Job(jobs[0], sweep_dir / composed.hydra.sweep.subdir)]
     return place(jobs, sweep_dir, set(swept(overrides)))
@@ -138,17 +144,6 @@ def swept(overrides: list[str]) -> dict[str, Override]:
     """The keys that have several values, each with its override; the last one counts."""
     parsed = {o.key_or_group: o for o in OverridesParser.create().parse_overrides(overrides)}
     return {key: o for key, o in parsed.items() if o.is_sweep_override()}
-
-
-def grid(overrides: list[str]) -> list[list[str]]:
-    """Every combination, each a list of overrides. Raises UserError for an interval."""
-    for key, override in swept(overrides).items():
-        if not override.is_discrete_sweep():
-            raise UserError(
-                f"{override.input_line}: a grid has no intervals; name the values of {key}, "
-                "or search (sweep=optuna, or sweep.sampler=tpe)"
-            )
-    return [list(job) for job in itertools.product(*choices(overrides).values())]
 
 
 def corners(overrides: list[str]) -> list[list[str]]:
@@ -181,11 +176,10 @@ def sweep_problems(overrides: list[str], searches: bool) -> Iterator[str]:
 def search_problems(sampler: str, space: dict[str, Override]) -> Iterator[str]:
     """What keeps a search from beginning, found without importing Optuna."""
     needed = {"cmaes": "cmaes", "gp": "scipy"}.get(sampler, "optuna")
-    for package in ("optuna", needed):
-        if not importlib.util.find_spec(package):
-            missing = f"sweep.sampler = {sampler}: the package {package} is missing"
-            yield f"{missing}\npip install -e '.[sweep]'"
-            return
+    if lacking := [it for it in ("optuna", needed) if not importlib.util.find_spec(it)]:
+        missing = f"sweep.sampler = {sampler}: the package {lacking[0]} is missing"
+        yield f"{missing}\npip install -e '.[sweep]'"
+        return
     for override in space.values():
         value: Any = override.value()
         if "log" not in getattr(value, "tags", ()):
@@ -266,16 +260,14 @@ def run_jobs(launcher: Launcher, jobs: list[Job], checker: Any, stop: bool) -> d
             waiting.append(job)
     # one by one where they share this process, so that a failure can keep the others from starting
     in_this_process = type(launcher).__name__ == "BasicLauncher"
-    size = 1 if in_this_process else max(1, len(waiting))
     unfinished: dict[Path, Job] = {}
-    for first in range(0, len(waiting), size):
-        batch = waiting[first : first + size]
-        if stop and any(job.state == "failed" for job in unfinished.values()):
-            log.info("%d jobs are left out after the failure", len(waiting) - first)
+    for number, batch in enumerate([[job] for job in waiting] if in_this_process else [waiting]):
+        if stop and has_failed(unfinished):
+            log.info("%d jobs are left out after the failure", len(waiting) - number)
             break
         if in_this_process and PART_OF_A_SWEEP not in os.environ:
-            log.info("job %d of %d: %s", first + 1, len(waiting), batch[0].directory.name)
-        returns = launcher.launch([job.arguments for job in batch], initial_job_idx=first)
+            log.info("job %d of %d: %s", number + 1, len(waiting), batch[0].directory.name)
+        returns = launcher.launch([job.arguments for job in batch], initial_job_idx=number)
         for job, returned in zip(batch, returns, strict=False):
             if returned.status != JobStatus.COMPLETED:
                 ended = how_it_ended(job.directory, returned._return_value)
@@ -283,6 +275,11 @@ def run_jobs(launcher: Launcher, jobs: list[Job], checker: Any, stop: bool) -> d
                 unfinished[job.directory] = job
     # another command may have finished one that was in use
     return {path: job for path, job in unfinished.items() if not is_finished(configs[path], path)}
+
+
+def has_failed(unfinished: dict[Path, Job]) -> bool:
+    """Whether one has failed; the others may go on later."""
+    return any(job.state == "failed" for job in unfinished.values())
 
 
 def tell(composed: DictConfig, unfinished: dict[Path, Job]) -> None:
