@@ -185,7 +185,7 @@ def _check_sweep(
     except UserError:
         raise
     except Exception as error:
-        refuse(sweeping.sweep_problems(overrides, searches=False))
+        refuse(sweeping.sweep_problems(overrides, is_grid=False))
         _checked(sweeping.corners(overrides), conf, typed)  # says what is wrong
         # nothing, with what is swept
         refuse(
@@ -199,7 +199,7 @@ def _check_sweep(
     space = [split_override(override)[1] for override in in_yaml]
     overrides = [*in_yaml, *overrides]
     refuse(_grammar_problems(overrides))
-    refuse(sweeping.sweep_problems(overrides, searches=not sweeping.is_grid(base)))
+    refuse(sweeping.sweep_problems(overrides, sweeping.is_grid(base)))
     launcher = base.hydra.runtime.choices["hydra/launcher"]
     refuse(launcher_problems(launcher, base.hydra.launcher))
     elsewhere = launcher not in ("basic", "local", "joblib")

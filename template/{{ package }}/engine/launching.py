@@ -28,11 +28,9 @@ from omegaconf import DictConfig
 from . import runs
 from .composing import PROJECT
 from .errors import JobFailed, Stopped, UserError
-from .stopping import Stop, leave_with, requeue
+from .stopping import leave_with, requeue, signals_stop
 
 log = logging.getLogger(__name__)
-
-Process = subprocess.Popen[bytes]
 
 OUTPUT = "output.log"
 PART_OF_A_SWEEP = "PART_OF_A_SWEEP"  # in the environment of a job: others tell what came of it
@@ -105,7 +103,7 @@ class Running:
     """A job's process, what it may use, and since when it runs."""
 
     directory: Path
-    process: Process
+    process: subprocess.Popen[bytes]
     share: dict[str, str]
     began: float
     state: str = "failed"  # unless it finishes
@@ -142,7 +140,7 @@ class Local(_Launcher):
         done: dict[int, JobReturn] = {}
         told_at = time.monotonic()
         try:
-            with Stop() as stop:
+            with signals_stop() as stop:
                 while running or (waiting and not stop.is_set()):
                     while waiting and free and not stop.is_set():
                         number, overrides = waiting.pop(0)

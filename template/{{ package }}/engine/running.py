@@ -11,7 +11,7 @@ from pathlib import Path
 from ..config import Config
 from . import runs
 from .errors import Stopped, refuse
-from .stopping import Stop, requeue
+from .stopping import requeue, signals_stop
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ def run(cfg: Config, run_dir: Path) -> float:
     logging.raiseExceptions = False  # a full disk must not bury the run in tracebacks of its log
     is_first = runs.is_first_node(cfg)
     try:
-        with Stop() as stop:
+        with signals_stop() as stop:
             if is_first:
                 runs.lock(run_dir, cfg.training.processes.takeover_seconds)
             # torch is imported here, so that a signal in its seconds is answered as well

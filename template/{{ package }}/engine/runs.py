@@ -89,8 +89,7 @@ def of_the_job(overrides: Iterable[str]) -> list[tuple[str, str, str]]:
 
 def is_the_jobs(key: str) -> bool:
     """Whether an override of this key says what a job is, not how a sweep goes."""
-    other = key.startswith(("hydra.", "hydra/", "sweep.", "slurm."))
-    return key not in NOT_IN_A_NAME and not other
+    return key not in NOT_IN_A_NAME and not key.startswith(("hydra.", "hydra/", "sweep.", "slurm."))
 
 
 def canonical(value: str) -> str:

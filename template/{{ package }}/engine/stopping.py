@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from multiprocessing import get_context, resource_tracker
 from types import FrameType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 from .errors import Stopped, UserError
 
@@ -32,7 +32,6 @@ class Stop:
         # shared memory without a lock: a handler may run while the main thread would hold one
         self.shared: Any = get_context("spawn").RawArray("i", [0, 0])
         self.process = os.getpid()
-        self._before: dict[signal.Signals, Any] = {}
 
     @property
     def signal(self) -> int:
@@ -47,21 +46,8 @@ class Stop:
         """Whether a second signal has come."""
         return bool(self.shared[1])
 
-    def __enter__(self) -> Self:
-        for number in SIGNALS:
-            self._before[number] = signal.signal(number, self._handle)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            # once asked to stop, the process is about to end: one more signal just ends it
-            ends = self.is_set() and number != signal.SIGUSR2
-            signal.signal(number, signal.SIG_DFL if ends else handler)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"shared": self.shared, "process": self.process, "_before": {}}
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Note a signal; at the second one raises Stopped."""
         if os.getpid() != self.process:
             return  # a data worker that has just been forked
         if self.is_set():
@@ -74,6 +60,20 @@ class Stop:
         again = "" if number in WARNINGS else "; again: stops at once"
         # not print: the signal may have come in the middle of one
         os.write(2, f"\n{name}: finishes the iteration and saves{again}\n".encode())
+
+
+@contextmanager
+def signals_stop() -> Iterator[Stop]:
+    """Meanwhile SIGNALS set what is yielded, as the first line of this file says."""
+    stop = Stop()
+    before = {number: signal.signal(number, stop.handle) for number in SIGNALS}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            # once asked to stop, the process is about to end: one more signal just ends it
+            ends = stop.is_set() and number != signal.SIGUSR2
+            signal.signal(number, signal.SIG_DFL if ends else handler)
 
 
 def requeue(stopped: Stopped, after_usr1: bool) -> None:

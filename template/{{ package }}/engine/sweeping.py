@@ -114,14 +114,8 @@ def is_ours(composed: DictConfig) -> bool:
 
 
 def grid_jobs(overrides: list[str], composed: DictConfig) -> list[Job]:
-    """The jobs of a grid, with their directories. Raises UserError for an interval."""
+    """The jobs of a grid, with their directories."""
     sweep_dir = Path(composed.hydra.sweep.dir)
-    for key, override in swept(overrides).items():
-        if not override.is_discrete_sweep():
-            raise UserError(
-                f"{override.input_line}: a grid has no intervals; name the values of {key}, "
-                "or search (sweep=optuna, or sweep.sampler=tpe)"
-            )
     jobs = [list(job) for job in itertools.product(*choices(overrides).values())]
     if PART_OF_A_SWEEP in os.environ:
         return [Job(jobs[0], sweep_dir / composed.hydra.sweep.subdir)]
@@ -157,7 +151,7 @@ def corners(overrides: list[str]) -> list[list[str]]:
     ]
 
 
-def sweep_problems(overrides: list[str], searches: bool) -> Iterator[str]:
+def sweep_problems(overrides: list[str], is_grid: bool) -> Iterator[str]:
     """What is wrong with the values of a sweep, whatever its keys mean."""
     for key, override in swept(overrides).items():
         given, value = override.input_line, override.value()
@@ -166,33 +160,32 @@ def sweep_problems(overrides: list[str], searches: bool) -> Iterator[str]:
         elif override.is_discrete_sweep():
             if not list(override.sweep_iterator()):
                 yield f"{given}: no value in it; expected a range with its end above its start"
+        elif is_grid:
+            search = "search (sweep=optuna, or sweep.sampler=tpe)"
+            yield f"{given}: a grid has no intervals; name the values of {key}, or {search}"
         elif isinstance(value, IntervalSweep) and not (value.start or 0) < (value.end or 0):
             yield f"{given}: expected interval(LOW, HIGH), the lower one first"
-        tags = set(getattr(value, "tags", ()) or ())
-        if searches and tags - {"log"}:
-            yield f"{given}: no such tag as {', '.join(sorted(tags - {'log'}))}; expected log"
 
 
 def search_problems(sampler: str, space: dict[str, Override]) -> Iterator[str]:
     """What keeps a search from beginning, found without importing Optuna."""
-    needed = {"cmaes": "cmaes", "gp": "scipy"}.get(sampler, "optuna")
-    if lacking := [it for it in ("optuna", needed) if not importlib.util.find_spec(it)]:
+    needed = ("optuna", {"cmaes": "cmaes", "gp": "scipy"}.get(sampler, "optuna"))
+    if lacking := [package for package in needed if not importlib.util.find_spec(package)]:
         missing = f"sweep.sampler = {sampler}: the package {lacking[0]} is missing"
         yield f"{missing}\npip install -e '.[sweep]'"
         return
+    example = "tag(log, interval(1e-5, 1e-2))"
     for override in space.values():
-        value: Any = override.value()
-        if "log" not in getattr(value, "tags", ()):
-            continue
-        if not isinstance(value, IntervalSweep) or not (value.start or 0) > 0:
-            yield (
-                f"{override.input_line}: a logarithmic scale is for an interval above 0, "
-                "such as tag(log, interval(1e-5, 1e-2))"
-            )
+        given, value = override.input_line, override.value()
+        tags = set(getattr(value, "tags", ()))
+        if others := sorted(tags - {"log"}):
+            yield f"{given}: no such tag as {', '.join(others)}; expected log"
+        elif tags and not (isinstance(value, IntervalSweep) and (value.start or 0) > 0):
+            yield f"{given}: a logarithmic scale is for an interval above 0, such as {example}"
     if not space:
         yield (
             f"sweep.sampler = {sampler}: nothing to search; give a key a range, such as\n"
-            "'training.lr=tag(log, interval(1e-5, 1e-2))', or list them in conf/sweep"
+            f"'training.lr={example}', or list them in conf/sweep"
         )
 
 
@@ -227,8 +220,7 @@ def place(jobs: Sequence[list[str]], sweep_dir: Path, swept: set[str]) -> list[J
             named = [o for o in overrides if split_override(o)[1] in swept] or overrides
             name = runs.readable_name(named, short=True)
             if taken.get(name, what) != what:
-                digest = hashlib.sha256(repr(sorted(what)).encode()).hexdigest()[:8]
-                name = f"{name[: runs.LONGEST_NAME]},{digest}"
+                name += f",{hashlib.sha256(repr(sorted(what)).encode()).hexdigest()[:8]}"
             known[what] = sweep_dir / name
             taken[name] = what
         placed.append(Job(overrides, known[what]))
