@@ -71,10 +71,36 @@ class _Launcher(Launcher):
         name = given[0].strip("'") if given else runs.readable_name(overrides)
         return Path(self.composed.hydra.sweep.dir, name)
 
-    def command(self, overrides: Sequence[str]) -> list[str]:
-        """The arguments of train.py for one job."""
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        """Run the jobs and wait for them. Raises Stopped after a signal.
+
+        Returns fewer if one has failed and sweep.on_error is stop.
+        """
         theirs = [o for o in self.composed.hydra.overrides.hydra if not o.startswith(OF_THE_SWEEP)]
-        return ["--multirun", *overrides, *theirs, "hydra/launcher=basic"]
+        more = [*theirs, "hydra/launcher=basic"]
+        jobs = {self.directory(o): ["--multirun", *o, *more] for o in job_overrides}
+        self.count, self.ended = len(jobs), dict[Path, JobReturn]()
+        self.run(jobs)
+        return [self.ended[directory] for directory in jobs if directory in self.ended]
+
+    def run(self, jobs: dict[Path, list[str]]) -> None:
+        """Run train.py with these arguments for each directory, and note how it ends."""
+        raise NotImplementedError
+
+    def note(self, directory: Path, job: JobReturn) -> None:
+        """Keep and say how a job ended."""
+        self.ended[directory] = job
+        error = job._return_value
+        failed = isinstance(error, JobFailed)
+        what = f"{error.state}, {str(error).splitlines()[0]}" if failed else "finished"
+        log.info("%d/%d %s: %s", len(self.ended), self.count, directory.name, what)
+
+    def gives_up(self) -> bool:
+        """Whether no other job is to begin, since one has failed."""
+        failed = any(job.status == JobStatus.FAILED for job in self.ended.values())
+        return failed and self.composed.sweep.on_error == "stop"
 
 
 def returned(directory: Path, status: int | str, output: Path, state: str = "failed") -> JobReturn:
@@ -98,15 +124,27 @@ def how_it_ended(directory: Path, error: object) -> JobFailed:
     return JobFailed(other, IN_USE) if other else ended
 
 
-@dataclass
 class Running:
     """A job's process, what it may use, and since when it runs."""
 
-    directory: Path
-    process: subprocess.Popen[bytes]
-    share: dict[str, str]
-    began: float
-    state: str = "failed"  # unless it finishes
+    def __init__(self, directory: Path, arguments: list[str], share: dict[str, str]) -> None:
+        self.directory, self.share, self.began = directory, share, time.monotonic()
+        self.state = "failed"  # unless it finishes
+        directory.mkdir(parents=True, exist_ok=True)
+        with (directory / OUTPUT).open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, str(PROJECT / "train.py"), *arguments],
+                env=os.environ | share | {PART_OF_A_SWEEP: "1", ENDS_WITH: str(os.getpid())},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # a Ctrl-C reaches it once, from the sweep
+            )
+
+    def __str__(self) -> str:
+        from .metrics import duration
+
+        return f"{self.directory.name} ({duration(time.monotonic() - self.began)})"
 
     def stop_if_due(self, stopping: bool, minutes: float | None, grace: float) -> None:
         """Ask it once to save and stop; kill it `grace` seconds after its time is over."""
@@ -124,42 +162,34 @@ class Local(_Launcher):
     def __init__(self, at_once: int | str) -> None:
         self.at_once = at_once
 
-    def launch(
-        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
-    ) -> Sequence[JobReturn]:
-        """Run the jobs and wait for them; a signal is passed on to them.
-
-        Raises Stopped after it. Returns fewer if one has failed and sweep.on_error is stop.
-        """
-        free, sweep = self._shares(job_overrides), self.composed.sweep
+    def run(self, jobs: dict[Path, list[str]]) -> None:
+        """Start jobs as there is room; a signal is passed on to them, a second one kills them."""
+        free, sweep = self._shares(jobs.values()), self.composed.sweep
         grace = self.composed.training.processes.shutdown_seconds
-        if len(job_overrides) > 1:
-            log.info("%d jobs, %d at once", len(job_overrides), min(len(free), len(job_overrides)))
-        waiting = list(enumerate(job_overrides))
-        running: dict[int, Running] = {}
-        done: dict[int, JobReturn] = {}
+        if len(jobs) > 1:
+            log.info("%d jobs, %d at once", len(jobs), min(len(free), len(jobs)))
+        waiting, running = list(jobs), dict[Path, Running]()
         told_at = time.monotonic()
         try:
             with signals_stop() as stop:
                 while running or (waiting and not stop.is_set()):
                     while waiting and free and not stop.is_set():
-                        number, overrides = waiting.pop(0)
-                        running[number] = self._start(overrides, free.pop(0))
+                        directory = waiting.pop(0)
+                        running[directory] = Running(directory, jobs[directory], free.pop(0))
                     time.sleep(LOOK_EVERY)
                     if time.monotonic() - told_at > 60 * sweep.status_minutes:
                         told_at = time.monotonic()
-                        _tell_running(running.values())
-                    for number, job in list(running.items()):
+                        log.info("running: %s", ", ".join(map(str, running.values())))
+                    for directory, job in list(running.items()):
                         job.stop_if_due(stop.is_set(), sweep.job_minutes, grace)
                         if (status := job.process.poll()) is None:
                             continue
-                        free.append(running.pop(number).share)
-                        output = job.directory / OUTPUT
-                        done[number] = returned(job.directory, status, output, job.state)
+                        free.append(running.pop(directory).share)
                         if not stop.is_set():
-                            _tell(job.directory, done[number], len(done), len(job_overrides))
-                        if done[number].status == JobStatus.FAILED and sweep.on_error == "stop":
-                            waiting.clear()
+                            ended = returned(directory, status, directory / OUTPUT, job.state)
+                            self.note(directory, ended)
+                    if self.gives_up():
+                        waiting.clear()
                 if stop.is_set():
                     raise Stopped(stop.signal)
         except Stopped as stopped:
@@ -168,14 +198,13 @@ class Local(_Launcher):
             stopped.go_on = runs.go_on_command(self.composed.name)
             requeue(stopped, self.composed.requeue)
             raise
-        return [done[number] for number in sorted(done)]
 
-    def _shares(self, job_overrides: Sequence[Sequence[str]]) -> list[dict[str, str]]:
+    def _shares(self, jobs: Iterable[list[str]]) -> list[dict[str, str]]:
         """What the environment of a job says it may use, one for each that runs at once."""
         from .devices import cores_here
 
         key = "training.run.devices="
-        asked = [o.removeprefix(key) for job in job_overrides for o in job if o.startswith(key)]
+        asked = [o.removeprefix(key) for job in jobs for o in job if o.startswith(key)]
         asked = asked or [str(self.composed.training.run.devices)]
         each = max(int(devices) if devices.isdigit() else 1 for devices in asked)
         gpus = visible_gpus() if self.composed.training.run.device in ("auto", "cuda") else []
@@ -188,21 +217,6 @@ class Local(_Launcher):
         turns = itertools.cycle(gpus)
         mine = [",".join(itertools.islice(turns, each)) for _ in range(count)]
         return [share | {"CUDA_VISIBLE_DEVICES": numbers} for numbers in mine]
-
-    def _start(self, overrides: Sequence[str], share: dict[str, str]) -> Running:
-        directory = self.directory(overrides)
-        directory.mkdir(parents=True, exist_ok=True)
-        job = {PART_OF_A_SWEEP: "1", ENDS_WITH: str(os.getpid())}
-        with (directory / OUTPUT).open("ab") as output:
-            process = subprocess.Popen(
-                [sys.executable, str(PROJECT / "train.py"), *self.command(overrides)],
-                env=os.environ | share | job,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # a Ctrl-C reaches it once, from here
-            )
-        return Running(directory, process, share, time.monotonic())
 
 
 def _ended(status: Any) -> str:
@@ -219,20 +233,6 @@ def visible_gpus() -> list[str]:
     count = torch.cuda.device_count()
     named = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
     return named[:count] if named != [""] else [str(number) for number in range(count)]
-
-
-def _tell(directory: Path, job: JobReturn, done: int, of: int) -> None:
-    ended = job._return_value
-    failed = isinstance(ended, JobFailed)
-    what = f"{ended.state}, {str(ended).splitlines()[0]}" if failed else "finished"
-    log.info("%d/%d %s: %s", done, of, directory.name, what)
-
-
-def _tell_running(jobs: Iterable[Running]) -> None:
-    from .metrics import duration
-
-    times = {job.directory.name: duration(time.monotonic() - job.began) for job in jobs}
-    log.info("running: %s", ", ".join(f"{name} ({ran})" for name, ran in times.items()))
 
 
 @dataclass
@@ -268,23 +268,20 @@ class Slurm(_Launcher):
     def __init__(self, **asked: Any) -> None:
         self.asked = asked
 
-    def launch(
-        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
-    ) -> Sequence[JobReturn]:
+    def run(self, jobs: dict[Path, list[str]]) -> None:
         """Submit what is not in the queue already, and wait. Ctrl-C leaves the jobs there."""
-        directories = [self.directory(overrides) for overrides in job_overrides]
         active = {job for job, state in queued().items() if state not in ENDED}
         environment = {PART_OF_A_SWEEP: "1", "RUN_NAME": self.composed.name}
         new = {
-            directory: Command(self.command(overrides), environment)
-            for directory, overrides in zip(directories, job_overrides, strict=True)
+            directory: Command(arguments, environment)
+            for directory, arguments in jobs.items()
             if slurm_id(directory) not in active
         }
         if new:
             self._submit(new)
-        log.info("%d jobs submitted, %d there before", len(new), len(directories) - len(new))
+        log.info("%d jobs submitted, %d there before", len(new), len(jobs) - len(new))
         try:
-            return self._wait(directories)
+            self._wait({directory: slurm_id(directory) for directory in jobs})
         except KeyboardInterrupt:
             log.info("the jobs stay in the queue: squeue --me, scancel JOB")
             raise Stopped(signal.SIGINT, runs.go_on_command(self.composed.name)) from None
@@ -309,9 +306,7 @@ class Slurm(_Launcher):
     def _folder(self) -> Path:
         return Path(self.composed.hydra.sweep.dir, ".submitit", "%j")
 
-    def _wait(self, directories: list[Path]) -> list[JobReturn]:
-        waiting = {directory: slurm_id(directory) for directory in directories}
-        ended: dict[Path, JobReturn] = {}
+    def _wait(self, waiting: dict[Path, str]) -> None:
         gone: set[str] = set()  # those that had left the queue one look before
         while waiting:
             time.sleep(SLURM_EVERY)
@@ -324,13 +319,10 @@ class Slurm(_Launcher):
             for directory, job in list(waiting.items()):
                 if job in gone - still:
                     del waiting[directory]
-                    ended[directory] = self._returned(directory, job, states.get(job, ""))
-                    _tell(directory, ended[directory], len(ended), len(directories))
+                    self.note(directory, self._returned(directory, job, states.get(job, "")))
             gone = set(waiting.values()) - still
-            failed = any(job.status == JobStatus.FAILED for job in ended.values())
-            if failed and waiting and self.composed.sweep.on_error == "stop":
+            if waiting and self.gives_up():
                 subprocess.run(["scancel", "--state=PENDING", *waiting.values()])
-        return [ended[directory] for directory in directories]
 
     def _returned(self, directory: Path, job: str, last: str) -> JobReturn:
         from submitit.core.utils import JobPaths, pickle_load

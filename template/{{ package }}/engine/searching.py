@@ -43,9 +43,6 @@ def search(
     about = {k: str(o.input_line).partition("=")[2] for k, o in swept(overrides).items()}
     about |= {"all else": " ".join(sorted(meaning(fixed))), "the objective": goal}
     study = open_study(sweep_dir / STUDY, about, settings)
-    for trial in study.get_trials(states=[TrialState.RUNNING]):
-        if trial.params.keys() != space.keys():  # killed while it was being drawn
-            study.tell(trial.number, state=TrialState.FAIL)
     others = [t.params for t in study.get_trials() if t.state != TrialState.FAIL]
     for trial in study.get_trials(states=[TrialState.FAIL]):
         if trial.params.keys() == space.keys() and trial.params not in others:
@@ -58,8 +55,8 @@ def search(
         count = min(settings.parallel, settings.n_trials - complete - len(in_vain))
         if count <= 0 or (settings.on_error == "stop" and has_failed(unfinished)):
             return unfinished
-        # those that an earlier command did not end are first
-        begun = study.get_trials(states=[TrialState.RUNNING])
+        # those that an earlier command did not end are first, unless it had not drawn all of one
+        begun = [t for t in study.get_trials(states=[TrialState.RUNNING]) if len(t.params) == len(space)]
         trials = [trial for trial in begun if trial.number not in in_vain][:count]
         trials += [study.ask(space) for _ in range(count - len(trials))]
         wanted = [[*fixed, *(f"{key}={t.params[key]}" for key in space)] for t in trials]

@@ -25,7 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from . import runs
 from .aliases import split_override
 from .composing import CONF, compose
-from .errors import UserError, told_plainly
+from .errors import told_plainly
 from .launching import IN_USE, PART_OF_A_SWEEP, how_it_ended
 from .manifest import goal_of
 
@@ -43,11 +43,6 @@ class Job:
     directory: Path
     state: str = ""  # failed, timed out, cancelled, lost, or in use by another process
     said: str = ""
-
-    @property
-    def arguments(self) -> list[str]:
-        """Its overrides as Hydra gets them, with its directory."""
-        return [*self.overrides, f"hydra.sweep.subdir='{self.directory.name}'"]
 
 
 class Sweeper(HydraSweeper):
@@ -259,7 +254,8 @@ def run_jobs(launcher: Launcher, jobs: list[Job], checker: Any, stop: bool) -> d
             break
         if in_this_process and PART_OF_A_SWEEP not in os.environ:
             log.info("job %d of %d: %s", number + 1, len(waiting), batch[0].directory.name)
-        returns = launcher.launch([job.arguments for job in batch], initial_job_idx=number)
+        given = [[*job.overrides, f"hydra.sweep.subdir='{job.directory.name}'"] for job in batch]
+        returns = launcher.launch(given, initial_job_idx=number)
         for job, returned in zip(batch, returns, strict=False):
             if returned.status != JobStatus.COMPLETED:
                 ended = how_it_ended(job.directory, returned._return_value)
