@@ -56,8 +56,9 @@ def search(
         if count <= 0 or (settings.on_error == "stop" and has_failed(unfinished)):
             return unfinished
         # those that an earlier command did not end are first, unless it had not drawn all of one
-        begun = [t for t in study.get_trials(states=[TrialState.RUNNING]) if len(t.params) == len(space)]
-        trials = [trial for trial in begun if trial.number not in in_vain][:count]
+        running = study.get_trials(states=[TrialState.RUNNING])
+        begun = [t for t in running if len(t.params) == len(space) and t.number not in in_vain]
+        trials = begun[:count]
         trials += [study.ask(space) for _ in range(count - len(trials))]
         wanted = [[*fixed, *(f"{key}={t.params[key]}" for key in space)] for t in trials]
         jobs = place(wanted, sweep_dir, set(space))
