@@ -8,7 +8,6 @@ from typing import Any
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from omegaconf import DictConfig
 
-from ..config.sweep import Sweep
 from . import runs
 from .aliases import split_override
 from .errors import UserError
@@ -24,10 +23,7 @@ SAMPLERS = {"tpe": "TPE", "random": "Random", "gp": "GP", "cmaes": "CmaEs"}
 
 
 def search(
-    overrides: list[str],
-    config: DictConfig,
-    settings: Sweep,
-    run: Callable[[list[Job]], dict[Path, Job]],
+    overrides: list[str], config: DictConfig, run: Callable[[list[Job]], dict[Path, Job]]
 ) -> dict[Path, Job]:
     """Run trials until the study has n_trials; return those that did not finish, by directory."""
     import optuna
@@ -35,7 +31,7 @@ def search(
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     # two commands on one study would run each other's trials
-    sweep_dir = Path(config.hydra.sweep.dir)
+    sweep_dir, settings = Path(config.hydra.sweep.dir), config.sweep
     runs.lock(sweep_dir, config.training.processes.takeover_seconds)
     space = {key: distribution(o) for key, o in swept(overrides).items()}
     fixed = [o for o in overrides if split_override(o)[1] not in space]
@@ -79,14 +75,14 @@ def search(
                 study.tell(trial.number, state=TrialState.FAIL)
 
 
-def open_study(file: Path, about: dict[str, str], settings: Sweep) -> Any:
+def open_study(file: Path, about: dict[str, str], settings: DictConfig) -> Any:
     """The study in the sweep's directory, a new one or that of the same search."""
     import optuna
     from sqlalchemy.exc import SQLAlchemyError
 
-    place: Any = {"storage": f"sqlite:///{file}", "direction": about["the objective"]}
+    where: Any = {"storage": f"sqlite:///{file}", "direction": about["the objective"]}
     try:
-        study = optuna.create_study(**place, study_name=SPACE, load_if_exists=True)
+        study = optuna.create_study(**where, study_name=SPACE, load_if_exists=True)
         if (then := study.user_attrs.get(SPACE, about)) is about:
             study.set_user_attr(SPACE, about)
     except SQLAlchemyError as error:

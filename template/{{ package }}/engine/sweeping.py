@@ -20,7 +20,7 @@ from hydra.core.utils import JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper as HydraSweeper
 from hydra.types import HydraContext, RunMode, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from . import runs
 from .aliases import split_override
@@ -64,22 +64,20 @@ class Sweeper(HydraSweeper):
     def sweep(self, arguments: list[str]) -> None:
         """Run the jobs. Leaves with status 1 unless all finish."""
         Path(self.composed.hydra.sweep.dir).mkdir(parents=True, exist_ok=True)
-        from ..config.sweep import Sweep
         from .checking import Checker
 
-        settings = Sweep.model_validate(OmegaConf.to_container(self.composed.sweep, resolve=True))
         overrides = [*search_space(self.params, arguments), *arguments]
         checker = Checker(CONF, {})
 
         def run(jobs: list[Job]) -> dict[Path, Job]:
-            return run_jobs(self.launcher, jobs, checker, settings.on_error == "stop")
+            return run_jobs(self.launcher, jobs, checker, self.composed.sweep.on_error == "stop")
 
         if is_grid(self.composed):
             unfinished = run(grid_jobs(overrides, self.composed))
         else:
             from .searching import search
 
-            unfinished = search(overrides, self.composed, settings, run)
+            unfinished = search(overrides, self.composed, run)
         if self.composed.mode == "train" and PART_OF_A_SWEEP not in os.environ:
             tell(self.composed, unfinished)
         if unfinished:
@@ -191,13 +189,11 @@ def choices(overrides: list[str]) -> dict[str, list[str]]:
 
 
 def _values(override: Override) -> list[str]:
-    interval: Any = override.value()
-    if override.is_discrete_sweep():
-        values = list(override.sweep_string_iterator())
-    elif override.is_sweep_override():
-        values = [interval.start, interval.end]
-    else:
+    if not override.is_sweep_override():
         return [override.input_line or ""]
+    value: Any = override.value()
+    is_discrete = override.is_discrete_sweep()
+    values = override.sweep_string_iterator() if is_discrete else (value.start, value.end)
     return [f"{override.get_key_element()}={value}" for value in values]
 
 
