@@ -244,7 +244,8 @@ def run_jobs(launcher: Launcher, jobs: list[Job], checker: Any, stop: bool) -> d
     # one by one where they share this process, so that a failure can keep the others from starting
     in_this_process = type(launcher).__name__ == "BasicLauncher"
     unfinished: dict[Path, Job] = {}
-    for number, batch in enumerate([[job] for job in waiting] if in_this_process else [waiting]):
+    batches = [[job] for job in waiting] if in_this_process else [waiting] * bool(waiting)
+    for number, batch in enumerate(batches):
         if stop and has_failed(unfinished):
             log.info("%d jobs are left out after the failure", len(waiting) - number)
             break
