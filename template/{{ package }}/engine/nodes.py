@@ -103,7 +103,7 @@ def node_names(nodes: int) -> list[str]:
     """What to call them: by their hosts, where Slurm knows them."""
     hosts = []
     if "SLURM_JOB_NODELIST" in os.environ and shutil.which("scontrol"):
-        command = ["scontrol", "show", "hostnames"]
+        command = ["scontrol", "show", "hostnames", os.environ["SLURM_JOB_NODELIST"]]
         hosts = subprocess.run(command, capture_output=True, text=True).stdout.split()
     named = [f"node {node} ({host})" for node, host in enumerate(hosts)]
     return named or [f"node {node}" for node in range(nodes)]
