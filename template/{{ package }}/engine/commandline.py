@@ -140,7 +140,7 @@ def _prepare_sweep(overrides: list[str], checker: "Checker") -> "Config":
     try:
         base = compose(checker.conf, plain, own_section=True)
     except ComposeError as error:
-        refuse(sweeping.sweep_problems(overrides, searches=False))
+        refuse(sweeping.sweep_problems(overrides, is_grid=False))
         _check_all(sweeping.corners(overrides), checker)  # says what is wrong
         # nothing, with what is swept
         refuse(
@@ -156,7 +156,7 @@ def _prepare_sweep(overrides: list[str], checker: "Checker") -> "Config":
     is_grid = sweeping.is_grid(base)
     launcher = base.hydra.runtime.choices["hydra/launcher"]
     refuse(_grammar_problems(overrides))
-    refuse(sweeping.sweep_problems(overrides, searches=not is_grid))
+    refuse(sweeping.sweep_problems(overrides, is_grid))
     refuse(launcher_problems(launcher, base.hydra.launcher))
     if sweeping.is_ours(base) and not is_grid:
         refuse(sweeping.search_problems(str(base.sweep.get("sampler")), sweeping.swept(overrides)))

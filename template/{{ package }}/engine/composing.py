@@ -34,7 +34,7 @@ def register() -> None:
     """Give conf/ its resolvers."""
     add = functools.partial(getattr(OmegaConf, REGISTER), replace=True)
     add("output_dir", runs.output_dir)
-    add("job_name", runs.job_name)
+    add("job_name", runs.readable_name)
 
 
 def name_this_run() -> None:

@@ -5,6 +5,7 @@ with it, and a GPU is its own.
 """
 
 import importlib.util
+import itertools
 import logging
 import math
 import os
@@ -22,16 +23,14 @@ from typing import Any
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from . import runs
 from .composing import PROJECT
 from .errors import JobFailed, Stopped, UserError
-from .stopping import Stop, leave_with, requeue
+from .stopping import leave_with, requeue, signals_stop
 
 log = logging.getLogger(__name__)
-
-Process = subprocess.Popen[bytes]
 
 OUTPUT = "output.log"
 PART_OF_A_SWEEP = "PART_OF_A_SWEEP"  # in the environment of a job: others tell what came of it
@@ -68,16 +67,40 @@ class _Launcher(Launcher):
 
     def directory(self, overrides: Sequence[str]) -> Path:
         """Where a job works: what our sweeper says, else the name of all its overrides."""
-        given = [o for o in overrides if o.startswith("hydra.sweep.subdir=")]
-        name = given[0].partition("=")[2].strip("'") if given else runs.job_name(overrides)
+        given = [o.partition("=")[2] for o in overrides if o.startswith("hydra.sweep.subdir=")]
+        name = given[0].strip("'") if given else runs.readable_name(overrides)
         return Path(self.composed.hydra.sweep.dir, name)
 
-    def command(self, overrides: Sequence[str], directory: Path) -> list[str]:
-        """The arguments of train.py for one job."""
-        subdir = f"hydra.sweep.subdir='{directory.name}'"
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        """Run the jobs and wait for them. Raises Stopped after a signal.
+
+        Returns fewer if one has failed and sweep.on_error is stop.
+        """
         theirs = [o for o in self.composed.hydra.overrides.hydra if not o.startswith(OF_THE_SWEEP)]
-        job = [o for o in overrides if not o.startswith("hydra.sweep.subdir=")]
-        return ["--multirun", *job, *theirs, "hydra/launcher=basic", subdir]
+        more = [*theirs, "hydra/launcher=basic"]
+        jobs = {self.directory(o): ["--multirun", *o, *more] for o in job_overrides}
+        self.count, self.ended = len(jobs), dict[Path, JobReturn]()
+        self.run(jobs)
+        return [self.ended[directory] for directory in jobs if directory in self.ended]
+
+    def run(self, jobs: dict[Path, list[str]]) -> None:
+        """Run train.py with these arguments for each directory, and note how it ends."""
+        raise NotImplementedError
+
+    def note(self, directory: Path, job: JobReturn) -> None:
+        """Keep and say how a job ended."""
+        self.ended[directory] = job
+        error = job._return_value
+        failed = isinstance(error, JobFailed)
+        what = f"{error.state}, {str(error).splitlines()[0]}" if failed else "finished"
+        log.info("%d/%d %s: %s", len(self.ended), self.count, directory.name, what)
+
+    def gives_up(self) -> bool:
+        """Whether no other job is to begin, since one has failed."""
+        failed = any(job.status == JobStatus.FAILED for job in self.ended.values())
+        return failed and self.composed.sweep.on_error == "stop"
 
 
 def returned(directory: Path, status: int | str, output: Path, state: str = "failed") -> JobReturn:
@@ -101,21 +124,33 @@ def how_it_ended(directory: Path, error: object) -> JobFailed:
     return JobFailed(other, IN_USE) if other else ended
 
 
-@dataclass
 class Running:
     """A job's process, what it may use, and since when it runs."""
 
-    directory: Path
-    process: Process
-    share: dict[str, str]
-    began: float
-    state: str = "failed"  # unless it finishes
+    def __init__(self, directory: Path, arguments: list[str], share: dict[str, str]) -> None:
+        self.directory, self.share, self.began = directory, share, time.monotonic()
+        self.state = "failed"  # unless it finishes
+        directory.mkdir(parents=True, exist_ok=True)
+        with (directory / OUTPUT).open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, str(PROJECT / "train.py"), *arguments],
+                env=os.environ | share | {PART_OF_A_SWEEP: "1", ENDS_WITH: str(os.getpid())},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # a Ctrl-C reaches it once, from the sweep
+            )
 
-    def stop_after(self, minutes: float | None, grace: float) -> None:
-        """Once its time is over, ask it to save and stop; kill it after `grace` seconds."""
+    def __str__(self) -> str:
+        from .metrics import duration
+
+        return f"{self.directory.name} ({duration(time.monotonic() - self.began)})"
+
+    def stop_if_due(self, stopping: bool, minutes: float | None, grace: float) -> None:
+        """Ask it once to save and stop; kill it `grace` seconds after its time is over."""
         late = time.monotonic() - self.began - 60 * (minutes or math.inf)
-        if late > 0 and self.state == "failed":
-            self.state = "timed out"
+        if (stopping or late > 0) and self.state == "failed":
+            self.state = "timed out" if late > 0 else "stopped"
             self.process.send_signal(signal.SIGTERM)
         elif late > grace:
             os.killpg(self.process.pid, signal.SIGKILL)
@@ -127,94 +162,61 @@ class Local(_Launcher):
     def __init__(self, at_once: int | str) -> None:
         self.at_once = at_once
 
-    def launch(
-        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
-    ) -> Sequence[JobReturn]:
-        """Run the jobs and wait for them; a signal is passed on to them.
-
-        Raises Stopped after it. Returns fewer if one has failed and sweep.on_error is stop.
-        """
-        free, sweep = self._shares(job_overrides), self.composed.sweep
+    def run(self, jobs: dict[Path, list[str]]) -> None:
+        """Start jobs as there is room; a signal is passed on to them, a second one kills them."""
+        free, sweep = self._shares(jobs.values()), self.composed.sweep
         grace = self.composed.training.processes.shutdown_seconds
-        if len(job_overrides) > 1:
-            log.info("%d jobs, %d at once", len(job_overrides), min(len(free), len(job_overrides)))
-        waiting = list(range(len(job_overrides)))
-        running: dict[int, Running] = {}
-        done: dict[int, JobReturn] = {}
+        if len(jobs) > 1:
+            log.info("%d jobs, %d at once", len(jobs), min(len(free), len(jobs)))
+        waiting, running = list(jobs), dict[Path, Running]()
         told_at = time.monotonic()
-        with Stop() as stop:
-            try:
-                told = False
+        try:
+            with signals_stop() as stop:
                 while running or (waiting and not stop.is_set()):
                     while waiting and free and not stop.is_set():
-                        number = waiting.pop(0)
-                        running[number] = self._start(job_overrides[number], free.pop(0))
+                        directory = waiting.pop(0)
+                        running[directory] = Running(directory, jobs[directory], free.pop(0))
                     time.sleep(LOOK_EVERY)
-                    if stop.is_set() and not told:
-                        told = True
-                        for job in running.values():
-                            job.process.send_signal(signal.SIGTERM)
                     if time.monotonic() - told_at > 60 * sweep.status_minutes:
                         told_at = time.monotonic()
-                        _tell_running(running.values())
-                    for number, job in list(running.items()):
-                        job.stop_after(sweep.job_minutes, grace)
-                        if job.process.poll() is None:
+                        log.info("running: %s", ", ".join(map(str, running.values())))
+                    for directory, job in list(running.items()):
+                        job.stop_if_due(stop.is_set(), sweep.job_minutes, grace)
+                        if (status := job.process.poll()) is None:
                             continue
-                        del running[number]
-                        free.append(job.share)
-                        status, output = job.process.returncode, job.directory / OUTPUT
-                        done[number] = returned(job.directory, status, output, job.state)
+                        free.append(running.pop(directory).share)
                         if not stop.is_set():
-                            _tell(job.directory, done[number], len(done), len(job_overrides))
-                        if done[number].status == JobStatus.FAILED and sweep.on_error == "stop":
-                            waiting.clear()
-            except Stopped as again:
-                again.go_on = runs.go_on_command(self.composed.name)
-                for job in running.values():
-                    os.killpg(job.process.pid, signal.SIGKILL)
-                raise
-        if stop.is_set():
-            stopped = Stopped(stop.signal, runs.go_on_command(self.composed.name))
-            if requeue(stopped, self.composed.requeue):
-                stopped.go_on = ""
-            raise stopped
-        return [done[number] for number in sorted(done)]
+                            ended = returned(directory, status, directory / OUTPUT, job.state)
+                            self.note(directory, ended)
+                    if self.gives_up():
+                        waiting.clear()
+                if stop.is_set():
+                    raise Stopped(stop.signal)
+        except Stopped as stopped:
+            for job in running.values():  # after a second signal
+                os.killpg(job.process.pid, signal.SIGKILL)
+            stopped.go_on = runs.go_on_command(self.composed.name)
+            requeue(stopped, self.composed.requeue)
+            raise
 
-    def _shares(self, job_overrides: Sequence[Sequence[str]]) -> list[dict[str, str]]:
+    def _shares(self, jobs: Iterable[list[str]]) -> list[dict[str, str]]:
         """What the environment of a job says it may use, one for each that runs at once."""
+        from .devices import cores_here
+
         key = "training.run.devices="
-        asked = [o.removeprefix(key) for job in job_overrides for o in job if o.startswith(key)]
+        asked = [o.removeprefix(key) for job in jobs for o in job if o.startswith(key)]
         asked = asked or [str(self.composed.training.run.devices)]
         each = max(int(devices) if devices.isdigit() else 1 for devices in asked)
         gpus = visible_gpus() if self.composed.training.run.device in ("auto", "cuda") else []
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        most = max(1, (len(gpus) or cores or 1) // each)
+        most = max(1, (len(gpus) or cores_here()) // each)
         count = most if self.at_once == "auto" else int(self.at_once)
-        threads = str(max(1, (cores or 1) // count // each))
-        shares = []
-        for number in range(count):
-            share = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)}
-            if gpus:
-                mine = [gpus[(number * each + i) % len(gpus)] for i in range(each)]
-                share["CUDA_VISIBLE_DEVICES"] = ",".join(mine)
-            shares.append(share)
-        return shares
-
-    def _start(self, overrides: Sequence[str], share: dict[str, str]) -> Running:
-        directory = self.directory(overrides)
-        directory.mkdir(parents=True, exist_ok=True)
-        job = {PART_OF_A_SWEEP: "1", "RUN_NAME": self.composed.name} | {ENDS_WITH: str(os.getpid())}
-        with (directory / OUTPUT).open("ab") as output:
-            process = subprocess.Popen(
-                [sys.executable, str(PROJECT / "train.py"), *self.command(overrides, directory)],
-                env=os.environ | share | job,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # a Ctrl-C reaches it once, from here
-            )
-        return Running(directory, process, share, time.monotonic())
+        threads = str(max(1, cores_here() // count // each))
+        share = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)}
+        if not gpus:
+            return [share] * count
+        turns = itertools.cycle(gpus)
+        mine = [",".join(itertools.islice(turns, each)) for _ in range(count)]
+        return [share | {"CUDA_VISIBLE_DEVICES": numbers} for numbers in mine]
 
 
 def _ended(status: Any) -> str:
@@ -231,20 +233,6 @@ def visible_gpus() -> list[str]:
     count = torch.cuda.device_count()
     named = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
     return named[:count] if named != [""] else [str(number) for number in range(count)]
-
-
-def _tell(directory: Path, job: JobReturn, done: int, of: int) -> None:
-    ended = job._return_value
-    failed = isinstance(ended, JobFailed)
-    what = f"{ended.state}, {str(ended).splitlines()[0]}" if failed else "finished"
-    log.info("%d/%d %s: %s", done, of, directory.name, what)
-
-
-def _tell_running(jobs: Iterable[Running]) -> None:
-    from .metrics import duration
-
-    times = {job.directory.name: duration(time.monotonic() - job.began) for job in jobs}
-    log.info("running: %s", ", ".join(f"{name} ({ran})" for name, ran in times.items()))
 
 
 @dataclass
@@ -278,59 +266,39 @@ class Slurm(_Launcher):
     """A Slurm job for each, submitted by submitit as one array; waits for all of them."""
 
     def __init__(self, **asked: Any) -> None:
-        self.asked = {
-            key: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
-            for key, value in asked.items()
-        }
+        self.asked = asked
 
-    def launch(
-        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
-    ) -> Sequence[JobReturn]:
+    def run(self, jobs: dict[Path, list[str]]) -> None:
         """Submit what is not in the queue already, and wait. Ctrl-C leaves the jobs there."""
-        directories = [self.directory(overrides) for overrides in job_overrides]
         active = {job for job, state in queued().items() if state not in ENDED}
-        new = [
-            (Command(self.command(o, d), {PART_OF_A_SWEEP: "1", "RUN_NAME": self.composed.name}), d)
-            for o, d in zip(job_overrides, directories, strict=True)
-            if slurm_id(d) not in active
-        ]
+        environment = {PART_OF_A_SWEEP: "1", "RUN_NAME": self.composed.name}
+        new = {
+            directory: Command(arguments, environment)
+            for directory, arguments in jobs.items()
+            if slurm_id(directory) not in active
+        }
         if new:
             self._submit(new)
-        log.info("%d jobs submitted, %d there before", len(new), len(directories) - len(new))
+        log.info("%d jobs submitted, %d there before", len(new), len(jobs) - len(new))
         try:
-            return self._wait(directories)
+            self._wait({directory: slurm_id(directory) for directory in jobs})
         except KeyboardInterrupt:
             log.info("the jobs stay in the queue: squeue --me, scancel JOB")
             raise Stopped(signal.SIGINT, runs.go_on_command(self.composed.name)) from None
 
-    def _submit(self, new: list[tuple[Command, Path]]) -> None:
+    def _submit(self, new: dict[Path, Command]) -> None:
         import submitit
 
-        asked = self.asked
-        executor = submitit.AutoExecutor(
-            folder=self._folder(), cluster="slurm", slurm_max_num_timeout=asked["max_timeouts"]
-        )
-        executor.update_parameters(
-            name=self.composed.name,
-            timeout_min=asked["minutes"],
-            cpus_per_task=asked["cpus"],
-            slurm_signal_delay_s=asked["warn_seconds"],
-            slurm_array_parallelism=asked["max_jobs"],
-            slurm_setup=asked["setup"],
-            slurm_additional_parameters=asked["more"],
-            **({"gpus_per_node": asked["gpus"]} if asked["gpus"] else {}),
-            **({"mem_gb": asked["memory_gb"]} if asked["memory_gb"] else {}),
-            **({"slurm_partition": asked["partition"]} if asked["partition"] else {}),
-            **({"slurm_account": asked["account"]} if asked["account"] else {}),
-        )
+        timeouts = self.composed.slurm.max_timeouts
+        executor = submitit.AutoExecutor(self._folder(), "slurm", slurm_max_num_timeout=timeouts)
+        executor.update_parameters(**{key: value for key, value in self.asked.items() if value})
         try:
             with executor.batch():
-                jobs = [executor.submit(command) for command, _ in new]
+                jobs = [executor.submit(command) for command in new.values()]
         except submitit.core.utils.FailedJobError as error:
-            raise UserError(
-                f"Slurm refuses the jobs: {str(error).strip().splitlines()[-1]}"
-            ) from None
-        for job, (_, directory) in zip(jobs, new, strict=True):
+            said = str(error).strip().splitlines()[-1]
+            raise UserError(f"Slurm refuses the jobs: {said}") from None
+        for job, directory in zip(jobs, new, strict=True):
             directory.mkdir(parents=True, exist_ok=True)
             (directory / SLURM_ID).write_text(job.job_id)
             log.info("%s: Slurm job %s", directory.name, job.job_id)
@@ -338,10 +306,8 @@ class Slurm(_Launcher):
     def _folder(self) -> Path:
         return Path(self.composed.hydra.sweep.dir, ".submitit", "%j")
 
-    def _wait(self, directories: list[Path]) -> list[JobReturn]:
-        waiting = {directory: slurm_id(directory) for directory in directories}
-        ended: dict[Path, JobReturn] = {}
-        gone: set[str] = set()  # seen to have left the queue, one look before
+    def _wait(self, waiting: dict[Path, str]) -> None:
+        gone: set[str] = set()  # those that had left the queue one look before
         while waiting:
             time.sleep(SLURM_EVERY)
             try:
@@ -349,33 +315,28 @@ class Slurm(_Launcher):
             except UserError as error:  # a busy cluster does not always answer
                 log.warning("%s", error)
                 continue
+            still = {job for job, state in states.items() if state not in ENDED}
             for directory, job in list(waiting.items()):
-                if states.get(job, "COMPLETED") not in ENDED:
-                    gone.discard(job)
-                elif job not in gone:
-                    gone.add(job)
-                else:
+                if job in gone - still:
                     del waiting[directory]
-                    ended[directory] = self._returned(directory, job, states.get(job, ""))
-                    _tell(directory, ended[directory], len(ended), len(directories))
-            failed = any(job.status == JobStatus.FAILED for job in ended.values())
-            if failed and waiting and self.composed.sweep.on_error == "stop":
+                    self.note(directory, self._returned(directory, job, states.get(job, "")))
+            gone = set(waiting.values()) - still
+            if waiting and self.gives_up():
                 subprocess.run(["scancel", "--state=PENDING", *waiting.values()])
-        return [ended[directory] for directory in directories]
 
     def _returned(self, directory: Path, job: str, last: str) -> JobReturn:
         from submitit.core.utils import JobPaths, pickle_load
 
         paths = JobPaths(self._folder(), job_id=job, task_id=0)
+        # Slurm forgets a job after some minutes, and one of an array at once if it never began
+        state = ENDED.get(last, "lost" if paths.stdout.exists() else "cancelled")
+        said = f"ended by Slurm ({last or 'it is no longer in the queue'})"
         if paths.result_pickle.exists():
             outcome, said = pickle_load(paths.result_pickle)
             if outcome == "success":
                 return returned(directory, 0, paths.stdout)
+            state = ENDED.get(last, "failed")
             said = said.splitlines()[-1].removeprefix("RuntimeError: ")
-            return returned(directory, said, paths.stderr, ENDED.get(last, "failed"))
-        # Slurm forgets a job after some minutes, and one of an array at once if it never began
-        state = ENDED.get(last, "lost" if paths.stdout.exists() else "cancelled")
-        said = f"ended by Slurm ({last or 'it is no longer in the queue'})"
         return returned(directory, said, paths.stderr, state)
 
 

@@ -9,7 +9,7 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
-from torch.distributed import DistNetworkError, DistStoreError, TCPStore  # type: ignore[attr-defined]
+from torch.distributed import DistError, TCPStore  # type: ignore[attr-defined]
 
 from ..config import Config
 from .devices import batch_problem
@@ -29,7 +29,7 @@ def meet(cfg: Config, run_dir: Path, count: int) -> tuple[Config, Path, TCPStore
             # longer than node 0 waits: it knows who is missing
             store.set_timeout(timedelta(seconds=2 * processes.join_seconds))
             agreed = json.loads(store.get("agreed"))
-        except (DistNetworkError, DistStoreError):
+        except DistError:
             raise UserError(f"node 0 on {processes.first_node} ended before all had met") from None
         config = agreed["config"]
         config["training"]["processes"]["node"] = processes.node
@@ -43,20 +43,19 @@ def meet(cfg: Config, run_dir: Path, count: int) -> tuple[Config, Path, TCPStore
 
 def _open(cfg: Config) -> TCPStore:
     processes = cfg.training.processes
-    host, port = processes.first_node, processes.port
-    is_first = processes.node == 0
-    if not is_first:
-        _reach(host, port, processes.join_seconds)
+    host, port, seconds = processes.first_node, processes.port, processes.join_seconds
+    if processes.node:
+        _reach(host, port, seconds)
     try:
         return TCPStore(
             host,
             port,
-            is_master=is_first,
-            timeout=timedelta(seconds=processes.join_seconds),
+            is_master=processes.node == 0,
+            timeout=timedelta(seconds=seconds),
             wait_for_workers=False,
             multi_tenant=True,  # the elastic agent opens its own at the same port
         )
-    except (DistNetworkError, DistStoreError) as error:
+    except DistError as error:
         in_use = "EADDRINUSE" in str(error)
         reason = "the port is in use" if in_use else str(error).splitlines()[0]
         raise UserError(
@@ -92,9 +91,8 @@ def _wait_for_all(cfg: Config, store: TCPStore) -> int:
             names = node_names(processes.nodes)
             raise UserError(
                 f"training.processes.nodes = {processes.nodes}: after {processes.join_seconds} s "
-                f"(training.processes.join_seconds) missing: "
-                + ", ".join(names[node] for node in missing)
-                + "\nlook at its output and whether it reaches "
+                f"(training.processes.join_seconds) missing: {', '.join(names[n] for n in missing)}"
+                f"\nlook at its output and whether it reaches "
                 f"{processes.first_node}:{processes.port}"
             )
         time.sleep(0.1)
@@ -103,9 +101,9 @@ def _wait_for_all(cfg: Config, store: TCPStore) -> int:
 
 def node_names(nodes: int) -> list[str]:
     """What to call them: by their hosts, where Slurm knows them."""
-    listed = os.environ.get("SLURM_JOB_NODELIST")
-    if not listed or not shutil.which("scontrol"):
-        return [f"node {node}" for node in range(nodes)]
-    command = ["scontrol", "show", "hostnames", listed]
-    hosts = subprocess.run(command, capture_output=True, text=True).stdout.split()
-    return [f"node {node}" + f" ({h})" * bool(h) for node, h in enumerate(hosts)][:nodes]
+    hosts = []
+    if "SLURM_JOB_NODELIST" in os.environ and shutil.which("scontrol"):
+        command = ["scontrol", "show", "hostnames", os.environ["SLURM_JOB_NODELIST"]]
+        hosts = subprocess.run(command, capture_output=True, text=True).stdout.split()
+    named = [f"node {node} ({host})" for node, host in enumerate(hosts)]
+    return named or [f"node {node}" for node in range(nodes)]

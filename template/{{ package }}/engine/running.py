@@ -11,7 +11,7 @@ from pathlib import Path
 from ..config import Config
 from . import runs
 from .errors import Stopped, refuse
-from .stopping import Stop, requeue
+from .stopping import requeue, signals_stop
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ def run(cfg: Config, run_dir: Path) -> float:
     logging.raiseExceptions = False  # a full disk must not bury the run in tracebacks of its log
     is_first = runs.is_first_node(cfg)
     try:
-        with Stop() as stop:
+        with signals_stop() as stop:
             if is_first:
                 runs.lock(run_dir, cfg.training.processes.takeover_seconds)
             # torch is imported here, so that a signal in its seconds is answered as well
@@ -49,10 +49,9 @@ def run(cfg: Config, run_dir: Path) -> float:
                     tell_the_way_on(cfg, run_dir)
                 return objective
     except Stopped as stopped:
-        stopped.go_on = runs.go_on_command(cfg.name) if is_first else ""
-        if is_first and requeue(stopped, cfg.requeue):
-            stopped.go_on = ""
-            log.info("back in Slurm's queue; the same job goes on in %s", run_dir)
+        if is_first:
+            stopped.go_on = runs.go_on_command(cfg.name)
+            requeue(stopped, cfg.requeue)
         raise
     finally:
         if is_first:
@@ -70,7 +69,7 @@ def tell_the_way_on(cfg: Config, run_dir: Path) -> None:
     log.info("      python train.py mode=recognize %s input=FILE_OR_FOLDER", checkpoint)
     given = shlex.split(os.environ.get(runs.COMMAND, ""))
     elsewhere = [argument for argument in given if argument.startswith("runs_dir=")]
-    log.info("      %s", shlex.join(["python", "train.py", "mode=report", *elsewhere]))
+    log.info("      python train.py %s", shlex.join(["mode=report", *elsewhere]))
     if cfg.tracker.kind == "tensorboard":
         log.info("      tensorboard --logdir %s", shlex.quote(cfg.runs_dir))
     if cfg.tracker.kind == "mlflow" and cfg.tracker.uri.startswith("sqlite:"):

@@ -14,6 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -34,7 +35,6 @@ OVERRIDES = "overrides.yaml"  # .hydra has one too, but of the last command, acc
 RECORD = "record.json"
 LOCK = ".lock"
 OF_A_RUN = (LOCK, ".hydra", OVERRIDES, CHECKPOINTS, "evaluate", "recognize")
-REQUEST = ".lock-request"  # beside it: a requeued Slurm job waits for the lock
 LOOK_EVERY = 0.5  # seconds
 COMMAND = "RUN_COMMAND"  # in the environment: what was typed, for the processes that it starts
 LONGEST_NAME = 120
@@ -63,21 +63,18 @@ def shorter(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
-def job_name(overrides: Sequence[str]) -> str:
-    """A job's directory with another sweeper than ours: all its overrides, never its number."""
-    return readable_name(overrides, short=False)
+def readable_name(overrides: Sequence[str], short: bool = False) -> str:
+    """A job's overrides, whatever their order; long ones end in a checksum.
 
-
-def readable_name(overrides: Sequence[str], short: bool = True) -> str:
-    """`lr=0.0003` for training.optim.lr=3e-4, whatever the order; long ones end in a checksum."""
+    In short `lr=0.0003` for training.optim.lr=3e-4.
+    """
     split = sorted(of_the_job(overrides), key=lambda parts: parts[1])
     last = Counter(key.rpartition(".")[2] for _, key, _ in split)
     parts = []
     for prefix, key, value in split:
         name = key.rpartition(".")[2]
-        if last[name] > 1 or name == "name" or not short:
-            name = key
-        parts.append(prefix.strip("+") + name + canonical(value))
+        is_clear = short and last[name] == 1 and name != "name"
+        parts.append(prefix.strip("+") + (name if is_clear else key) + canonical(value))
     name = ",".join(parts) or "defaults"
     readable = re.sub(r"[^\w.,=+-]", "_", name)
     if readable == name and len(name) <= LONGEST_NAME:
@@ -92,8 +89,7 @@ def of_the_job(overrides: Iterable[str]) -> list[tuple[str, str, str]]:
 
 def is_the_jobs(key: str) -> bool:
     """Whether an override of this key says what a job is, not how a sweep goes."""
-    other = key.startswith(("hydra.", "hydra/", "sweep.", "slurm."))
-    return key not in NOT_IN_A_NAME and not other
+    return key not in NOT_IN_A_NAME and not key.startswith(("hydra.", "hydra/", "sweep.", "slurm."))
 
 
 def canonical(value: str) -> str:
@@ -198,37 +194,37 @@ def lock(run: Path, takeover_seconds: float) -> None:
     if path in _locks:
         return
     run.mkdir(parents=True, exist_ok=True)
-    file, request = path.open("a+"), path.with_name(REQUEST)
+    file = path.open("a+")
     me = f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%X')}"
     if job := os.environ.get("SLURM_JOB_ID"):
         start = os.environ.get("SLURM_RESTART_COUNT", "0")
         me += f", Slurm job {job}, start {start}"
-    until = time.monotonic() + takeover_seconds
     try:
-        while by := _claim(file, fcntl.LOCK_EX):
-            requeued = job and f", Slurm job {job}, " in by and not by.endswith(f" {start}")
-            if not requeued or time.monotonic() > until:
-                raise _in_use(run, by)
-            if not request.exists():
-                print(f"waiting for {by}, to save and leave {run}", file=sys.stderr)
-                request.touch()
-            time.sleep(LOOK_EVERY)
+        by = _claim(file, fcntl.LOCK_EX)
+        if job and f", Slurm job {job}, " in by and not by.endswith(f" {start}"):
+            print(f"waiting for {by}, to save and leave {run}", file=sys.stderr)
+            print(file=file, flush=True)  # which it looks for
+            until = time.monotonic() + takeover_seconds
+            while by and time.monotonic() < until:
+                time.sleep(LOOK_EVERY)
+                by = _claim(file, fcntl.LOCK_EX)
     except OSError as error:  # some cluster file systems have none; not kept, so a log gets it too
         log.warning("%s: no locks here (%s); start no second run of this name", run, error.strerror)
         return
-    request.unlink(missing_ok=True)
+    if by:
+        raise _in_use(run, by)
     file.truncate(0)
-    file.write(me)
-    file.flush()
+    print(me, end="", file=file, flush=True)
     _locks[path] = file
     if job:
-        threading.Thread(target=_make_way, args=(request, path, file), daemon=True).start()
+        threading.Thread(target=_make_way, args=(path, file), daemon=True).start()
 
 
-def _make_way(request: Path, path: Path, file: IO[str]) -> None:
+def _make_way(path: Path, file: IO[str]) -> None:
     """Stop this process, as SIGTERM does, once the same Slurm job waits for its directory."""
+    size = path.stat().st_size
     while _locks.get(path) is file:
-        if request.exists():
+        if path.exists() and path.stat().st_size > size:
             log.warning("this Slurm job was requeued and waits for %s", path.parent)
             os.kill(os.getpid(), signal.SIGTERM)
             return
@@ -250,13 +246,10 @@ def check_unlocked(run: Path) -> None:
 def holder(run: Path) -> str:
     """The other process that trains in this directory, or nothing."""
     path = (run / LOCK).resolve()
-    try:
-        if path in _locks:  # closing the file would release it
-            return ""
-        with path.open() as file:
+    if path not in _locks:  # closing the file would release it
+        with suppress(OSError), path.open() as file:
             return _claim(file, fcntl.LOCK_SH)
-    except OSError:
-        return ""
+    return ""
 
 
 def state(run: Path) -> str:

@@ -1,34 +1,29 @@
 """A search with Optuna. Its study lies in the sweep's directory, so it goes on after a stop."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
-from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 
-from ..config.sweep import Sweep
 from . import runs
 from .aliases import split_override
 from .errors import UserError
-from .manifest import Goal, goal_of
+from .manifest import goal_of
 from .resuming import differences
-from .sweeping import Job, meaning, place, run_jobs, swept
+from .sweeping import Job, has_failed, meaning, place, swept
 
 log = logging.getLogger(__name__)
 
 STUDY = "optuna.db"
 SPACE = "search"  # what the study is of, kept with it
+SAMPLERS = {"tpe": "TPE", "random": "Random", "gp": "GP", "cmaes": "CmaEs"}
 
 
 def search(
-    launcher: Launcher,
-    overrides: list[str],
-    sweep_dir: Path,
-    config: DictConfig,
-    settings: Sweep,
-    checker: Any,
+    overrides: list[str], config: DictConfig, run: Callable[[list[Job]], dict[Path, Job]]
 ) -> dict[Path, Job]:
     """Run trials until the study has n_trials; return those that did not finish, by directory."""
     import optuna
@@ -36,16 +31,14 @@ def search(
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     # two commands on one study would run each other's trials
+    sweep_dir, settings = Path(config.hydra.sweep.dir), config.sweep
     runs.lock(sweep_dir, config.training.processes.takeover_seconds)
-    goal = goal_of(config.training.objective.metric)
     space = {key: distribution(o) for key, o in swept(overrides).items()}
     fixed = [o for o in overrides if split_override(o)[1] not in space]
-    told = {k: str(o.input_line).partition("=")[2] for k, o in swept(overrides).items()}
-    about = told | {"all else": " ".join(sorted(meaning(fixed)))}
-    study = open_study(sweep_dir, space, about, goal, settings)
-    for trial in study.get_trials(states=[TrialState.RUNNING]):
-        if trial.params.keys() != space.keys():  # killed while it was being drawn
-            study.tell(trial.number, state=TrialState.FAIL)
+    goal = goal_of(config.training.objective.metric)
+    about = {k: str(o.input_line).partition("=")[2] for k, o in swept(overrides).items()}
+    about |= {"all else": " ".join(sorted(meaning(fixed))), "the objective": goal}
+    study = open_study(sweep_dir / STUDY, about, settings)
     others = [t.params for t in study.get_trials() if t.state != TrialState.FAIL]
     for trial in study.get_trials(states=[TrialState.FAIL]):
         if trial.params.keys() == space.keys() and trial.params not in others:
@@ -56,18 +49,18 @@ def search(
     while True:
         complete = len(study.get_trials(states=[TrialState.COMPLETE], deepcopy=False))
         count = min(settings.parallel, settings.n_trials - complete - len(in_vain))
-        stop = settings.on_error == "stop"
-        if count <= 0 or (stop and any(job.state == "failed" for job in unfinished.values())):
+        if count <= 0 or (settings.on_error == "stop" and has_failed(unfinished)):
             return unfinished
-        # those that an earlier command did not end are first
-        begun = study.get_trials(states=[TrialState.RUNNING])
-        trials = [trial for trial in begun if trial.number not in in_vain][:count]
+        # those that an earlier command did not end are first, unless it had not drawn all of one
+        running = study.get_trials(states=[TrialState.RUNNING])
+        begun = [t for t in running if len(t.params) == len(space) and t.number not in in_vain]
+        trials = begun[:count]
         trials += [study.ask(space) for _ in range(count - len(trials))]
         wanted = [[*fixed, *(f"{key}={t.params[key]}" for key in space)] for t in trials]
         jobs = place(wanted, sweep_dir, set(space))
         log.info("trials %s of %d", ", ".join(str(t.number + 1) for t in trials), settings.n_trials)
         untried = [job for job in jobs if job.directory not in unfinished]
-        unfinished |= run_jobs(launcher, untried, checker, stop)
+        unfinished |= run(untried)
         for trial, job in zip(trials, jobs, strict=True):
             record = runs.read_record(job.directory)
             if job.directory not in unfinished and record.get("objective") is not None:
@@ -82,56 +75,44 @@ def search(
                 study.tell(trial.number, state=TrialState.FAIL)
 
 
-def open_study(
-    sweep_dir: Path, space: dict[str, Any], about: dict[str, str], goal: Goal, settings: Sweep
-) -> Any:
+def open_study(file: Path, about: dict[str, str], settings: DictConfig) -> Any:
     """The study in the sweep's directory, a new one or that of the same search."""
     import optuna
     from sqlalchemy.exc import SQLAlchemyError
 
-    file = sweep_dir / STUDY
-    now = about | {"the objective": goal}
+    where: Any = {"storage": f"sqlite:///{file}", "direction": about["the objective"]}
     try:
-        study = optuna.create_study(
-            storage=f"sqlite:///{file}", study_name=SPACE, direction=goal, load_if_exists=True
-        )
-        then = study.user_attrs.get(SPACE)
-        if then is None:
-            study.set_user_attr(SPACE, now)
+        study = optuna.create_study(**where, study_name=SPACE, load_if_exists=True)
+        if (then := study.user_attrs.get(SPACE, about)) is about:
+            study.set_user_attr(SPACE, about)
     except SQLAlchemyError as error:
         reason = str(error.__cause__ or error).splitlines()[0]
-        raise UserError(
-            f"{file}: {reason}\nexpected the study of this search, used by nobody else; "
-            "give another name"
-        ) from None
-    if then not in (None, now):
-        listed = "\n".join(differences(then, now))
+        expected = "the study of this search, used by nobody else; give another name"
+        raise UserError(f"{file}: {reason}\nexpected {expected}") from None
+    if then != about:
+        listed = "\n".join(differences(then, about))
         raise UserError(f"{file} is the study of another search:\n{listed}\ngive another name")
-    samplers: Any = optuna.samplers
+    sampler: Any = getattr(optuna.samplers, f"{SAMPLERS[settings.sampler]}Sampler")
+    more = {"constant_liar": settings.parallel > 1} if settings.sampler == "tpe" else {}
     # another seed each time it goes on, or it would draw what it has drawn before
     seed = settings.seed + len(study.trials)
-    study.sampler = {
-        "tpe": lambda: samplers.TPESampler(seed=seed, constant_liar=settings.parallel > 1),
-        "random": lambda: samplers.RandomSampler(seed=seed),
-        "gp": lambda: samplers.GPSampler(seed=seed),
-        "cmaes": lambda: samplers.CmaEsSampler(seed=seed),
-    }[settings.sampler]()
+    study.sampler = sampler(seed=seed, **more)
     return study
 
 
 def distribution(override: Override) -> Any:
-    """An override's range as Optuna has it. Raises UserError where it has none."""
+    """An override's range as Optuna has it."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     value: Any = override.value()
+    ends: list[Any]
     more: dict[str, Any]
     if isinstance(value, IntervalSweep):
-        ends, more = (value.start, value.end), {"log": "log" in value.tags}
+        ends, more = [value.start, value.end], {"log": "log" in value.tags}
     elif isinstance(value, RangeSweep):
-        values: list[Any] = list(override.sweep_iterator())
-        ends, more = (values[0], values[-1]), {"step": value.step}
+        ends, more = list(override.sweep_iterator()), {"step": value.step}
     else:
         return CategoricalDistribution(list(override.sweep_string_iterator()))
     whole = all(isinstance(end, int) for end in ends)
     kind: Any = IntDistribution if whole else FloatDistribution
-    return kind(*ends, **more)
+    return kind(ends[0], ends[-1], **more)

@@ -3,6 +3,7 @@
 A cluster sends SIGUSR1 (to scripts/) or SIGUSR2 (to the jobs of submitit) ahead of its time limit.
 """
 
+import logging
 import os
 import signal
 import subprocess
@@ -12,9 +13,11 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from multiprocessing import get_context, resource_tracker
 from types import FrameType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 from .errors import Stopped, UserError
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -29,7 +32,6 @@ class Stop:
         # shared memory without a lock: a handler may run while the main thread would hold one
         self.shared: Any = get_context("spawn").RawArray("i", [0, 0])
         self.process = os.getpid()
-        self._before: dict[signal.Signals, Any] = {}
 
     @property
     def signal(self) -> int:
@@ -44,21 +46,8 @@ class Stop:
         """Whether a second signal has come."""
         return bool(self.shared[1])
 
-    def __enter__(self) -> Self:
-        for number in SIGNALS:
-            self._before[number] = signal.signal(number, self._handle)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            # once asked to stop, the process is about to end: one more signal just ends it
-            ends = self.is_set() and number != signal.SIGUSR2
-            signal.signal(number, signal.SIG_DFL if ends else handler)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"shared": self.shared, "process": self.process, "_before": {}}
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Note a signal; at the second one raises Stopped."""
         if os.getpid() != self.process:
             return  # a data worker that has just been forked
         if self.is_set():
@@ -73,7 +62,21 @@ class Stop:
         os.write(2, f"\n{name}: finishes the iteration and saves{again}\n".encode())
 
 
-def requeue(stopped: Stopped, after_usr1: bool) -> bool:
+@contextmanager
+def signals_stop() -> Iterator[Stop]:
+    """Meanwhile SIGNALS set what is yielded, as the first line of this file says."""
+    stop = Stop()
+    before = {number: signal.signal(number, stop.handle) for number in SIGNALS}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            # once asked to stop, the process is about to end: one more signal just ends it
+            ends = stop.is_set() and number != signal.SIGUSR2
+            signal.signal(number, signal.SIG_DFL if ends else handler)
+
+
+def requeue(stopped: Stopped, after_usr1: bool) -> None:
     """After a cluster's warning: give the job back to the queue, to go on in its directory later.
 
     SIGUSR2 is for submitit, which then ends this process. Raises UserError if Slurm refuses.
@@ -81,12 +84,12 @@ def requeue(stopped: Stopped, after_usr1: bool) -> bool:
     if stopped.signal == signal.SIGUSR2 and callable(signal.getsignal(signal.SIGUSR2)):
         signal.raise_signal(signal.SIGUSR2)
     job = os.environ.get("SLURM_JOB_ID")
-    if stopped.signal != signal.SIGUSR1 or not after_usr1 or not job:
-        return False
-    done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True)
-    if done.returncode:
-        raise UserError(f"Slurm does not requeue job {job}: {done.stderr.strip()}")
-    return True
+    if stopped.signal == signal.SIGUSR1 and after_usr1 and job:
+        done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True)
+        if done.returncode:
+            raise UserError(f"Slurm does not requeue job {job}: {done.stderr.strip()}")
+        log.info("back in Slurm's queue; the same job goes on later")
+        stopped.go_on = ""
 
 
 def until(stop: Stop, items: Iterable[T]) -> Iterator[T]:
@@ -139,13 +142,13 @@ def ignore_signals() -> None:
 
 def leave_signals_to_the_run(_: int) -> None:
     """In a data worker, which blocks SIGNALS: leave by SIGTERM, if the run itself sends it."""
+
+    def watch() -> None:
+        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+            pass
+        os._exit(0)
+
     if hasattr(signal, "sigwaitinfo"):
-        threading.Thread(target=_leave_when_the_run_says_so, daemon=True).start()
+        threading.Thread(target=watch, daemon=True).start()
     else:  # macOS: a SIGTERM for all takes the workers too
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-
-
-def _leave_when_the_run_says_so() -> None:
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
-        pass
-    os._exit(0)

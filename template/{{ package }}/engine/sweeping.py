@@ -20,12 +20,12 @@ from hydra.core.utils import JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper as HydraSweeper
 from hydra.types import HydraContext, RunMode, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from . import runs
 from .aliases import split_override
 from .composing import CONF, compose
-from .errors import UserError, told_plainly
+from .errors import told_plainly
 from .launching import IN_USE, PART_OF_A_SWEEP, how_it_ended
 from .manifest import goal_of
 
@@ -43,11 +43,6 @@ class Job:
     directory: Path
     state: str = ""  # failed, timed out, cancelled, lost, or in use by another process
     said: str = ""
-
-    @property
-    def arguments(self) -> list[str]:
-        """Its overrides as Hydra gets them, with its directory."""
-        return [*self.overrides, f"hydra.sweep.subdir='{self.directory.name}'"]
 
 
 class Sweeper(HydraSweeper):
@@ -68,25 +63,23 @@ class Sweeper(HydraSweeper):
     @told_plainly()
     def sweep(self, arguments: list[str]) -> None:
         """Run the jobs. Leaves with status 1 unless all finish."""
-        sweep_dir = Path(self.composed.hydra.sweep.dir)
-        sweep_dir.mkdir(parents=True, exist_ok=True)
-        from ..config.sweep import Sweep
+        Path(self.composed.hydra.sweep.dir).mkdir(parents=True, exist_ok=True)
         from .checking import Checker
 
-        settings = Sweep.model_validate(OmegaConf.to_container(self.composed.sweep, resolve=True))
         overrides = [*search_space(self.params, arguments), *arguments]
         checker = Checker(CONF, {})
+
+        def run(jobs: list[Job]) -> dict[Path, Job]:
+            return run_jobs(self.launcher, jobs, checker, self.composed.sweep.on_error == "stop")
+
         if is_grid(self.composed):
-            jobs = grid_jobs(overrides, self.composed)
-            unfinished = run_jobs(self.launcher, jobs, checker, settings.on_error == "stop")
+            unfinished = run(grid_jobs(overrides, self.composed))
         else:
             from .searching import search
 
-            given = (self.launcher, overrides, sweep_dir, self.composed, settings, checker)
-            unfinished = search(*given)
+            unfinished = search(overrides, self.composed, run)
         if self.composed.mode == "train" and PART_OF_A_SWEEP not in os.environ:
-            metric = self.composed.training.objective.metric
-            tell(sweep_dir, metric, goal_of(metric) == "maximize", unfinished)
+            tell(self.composed, unfinished)
         if unfinished:
             raise SystemExit(1)
 
@@ -114,9 +107,9 @@ def is_ours(composed: DictConfig) -> bool:
 
 
 def grid_jobs(overrides: list[str], composed: DictConfig) -> list[Job]:
-    """The jobs of a grid, with their directories. Raises UserError for an interval."""
+    """The jobs of a grid, with their directories."""
     sweep_dir = Path(composed.hydra.sweep.dir)
-    jobs = grid(overrides)
+    jobs = [list(job) for job in itertools.product(*choices(overrides).values())]
     if PART_OF_A_SWEEP in os.environ:
         return [Job(jobs[0], sweep_dir / composed.hydra.sweep.subdir)]
     return place(jobs, sweep_dir, set(swept(overrides)))
@@ -140,17 +133,6 @@ def swept(overrides: list[str]) -> dict[str, Override]:
     return {key: o for key, o in parsed.items() if o.is_sweep_override()}
 
 
-def grid(overrides: list[str]) -> list[list[str]]:
-    """Every combination, each a list of overrides. Raises UserError for an interval."""
-    for key, override in swept(overrides).items():
-        if not override.is_discrete_sweep():
-            raise UserError(
-                f"{override.input_line}: a grid has no intervals; name the values of {key}, "
-                "or search (sweep=optuna, or sweep.sampler=tpe)"
-            )
-    return [list(job) for job in itertools.product(*choices(overrides).values())]
-
-
 def corners(overrides: list[str]) -> list[list[str]]:
     """Of a search: each value of each key, and the ends of its intervals, at least once."""
     values = list(choices(overrides).values())
@@ -162,7 +144,7 @@ def corners(overrides: list[str]) -> list[list[str]]:
     ]
 
 
-def sweep_problems(overrides: list[str], searches: bool) -> Iterator[str]:
+def sweep_problems(overrides: list[str], is_grid: bool) -> Iterator[str]:
     """What is wrong with the values of a sweep, whatever its keys mean."""
     for key, override in swept(overrides).items():
         given, value = override.input_line, override.value()
@@ -171,53 +153,48 @@ def sweep_problems(overrides: list[str], searches: bool) -> Iterator[str]:
         elif override.is_discrete_sweep():
             if not list(override.sweep_iterator()):
                 yield f"{given}: no value in it; expected a range with its end above its start"
+        elif is_grid:
+            search = "search (sweep=optuna, or sweep.sampler=tpe)"
+            yield f"{given}: a grid has no intervals; name the values of {key}, or {search}"
         elif isinstance(value, IntervalSweep) and not (value.start or 0) < (value.end or 0):
             yield f"{given}: expected interval(LOW, HIGH), the lower one first"
-        tags = set(getattr(value, "tags", ()) or ())
-        if searches and tags - {"log"}:
-            yield f"{given}: no such tag as {', '.join(sorted(tags - {'log'}))}; expected log"
 
 
 def search_problems(sampler: str, space: dict[str, Override]) -> Iterator[str]:
     """What keeps a search from beginning, found without importing Optuna."""
-    needed = {"cmaes": "cmaes", "gp": "scipy"}.get(sampler, "optuna")
-    for package in ("optuna", needed):
-        if not importlib.util.find_spec(package):
-            yield (
-                f"sweep.sampler = {sampler}: the package {package} is missing\n"
-                "pip install -e '.[sweep]'"
-            )
-            return
+    needed = ("optuna", {"cmaes": "cmaes", "gp": "scipy"}.get(sampler, "optuna"))
+    if lacking := [package for package in needed if not importlib.util.find_spec(package)]:
+        missing = f"sweep.sampler = {sampler}: the package {lacking[0]} is missing"
+        yield f"{missing}\npip install -e '.[sweep]'"
+        return
+    example = "tag(log, interval(1e-5, 1e-2))"
     for override in space.values():
-        value: Any = override.value()
-        if "log" not in getattr(value, "tags", ()):
-            continue
-        if not isinstance(value, IntervalSweep) or not (value.start or 0) > 0:
-            yield (
-                f"{override.input_line}: a logarithmic scale is for an interval above 0, "
-                "such as tag(log, interval(1e-5, 1e-2))"
-            )
+        given, value = override.input_line, override.value()
+        tags = set(getattr(value, "tags", ()))
+        if others := sorted(tags - {"log"}):
+            yield f"{given}: no such tag as {', '.join(others)}; expected log"
+        elif tags and not (isinstance(value, IntervalSweep) and (value.start or 0) > 0):
+            yield f"{given}: a logarithmic scale is for an interval above 0, such as {example}"
     if not space:
         yield (
             f"sweep.sampler = {sampler}: nothing to search; give a key a range, such as\n"
-            "'training.lr=tag(log, interval(1e-5, 1e-2))', or list them in conf/sweep"
+            f"'training.lr={example}', or list them in conf/sweep"
         )
 
 
 def choices(overrides: list[str]) -> dict[str, list[str]]:
-    """Each key's overrides; of an interval, its two ends."""
-    found: dict[str, list[str]] = {}
-    for override in OverridesParser.create().parse_overrides(overrides):
-        key = override.get_key_element()
-        found.pop(key, None)  # the later one counts, in its place
-        if override.is_discrete_sweep():
-            found[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
-        elif override.is_sweep_override():
-            interval: Any = override.value()
-            found[key] = [f"{key}={interval.start}", f"{key}={interval.end}"]
-        else:
-            found[key] = [override.input_line or ""]
-    return found
+    """Each key's overrides, the later ones where it is given twice; of an interval, its ends."""
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    return {override.get_key_element(): _values(override) for override in parsed}
+
+
+def _values(override: Override) -> list[str]:
+    if not override.is_sweep_override():
+        return [override.input_line or ""]
+    value: Any = override.value()
+    is_discrete = override.is_discrete_sweep()
+    values = override.sweep_string_iterator() if is_discrete else (value.start, value.end)
+    return [f"{override.get_key_element()}={value}" for value in values]
 
 
 def place(jobs: Sequence[list[str]], sweep_dir: Path, swept: set[str]) -> list[Job]:
@@ -225,17 +202,16 @@ def place(jobs: Sequence[list[str]], sweep_dir: Path, swept: set[str]) -> list[J
 
     A job is known by its overrides, so that a longer or reordered grid finds what is there.
     """
-    known = {meaning(_overrides(path)): path for path in _directories(sweep_dir)}
+    known = {meaning(overrides): path for path, overrides in _begun(sweep_dir).items()}
     taken = {path.name: what for what, path in known.items()}
     placed = []
     for overrides in jobs:
         what = meaning(overrides)
         if what not in known:
             named = [o for o in overrides if split_override(o)[1] in swept] or overrides
-            name = runs.readable_name(named)
+            name = runs.readable_name(named, short=True)
             if taken.get(name, what) != what:
-                digest = hashlib.sha256(repr(sorted(what)).encode()).hexdigest()[:8]
-                name = f"{name[: runs.LONGEST_NAME]},{digest}"
+                name += f",{hashlib.sha256(repr(sorted(what)).encode()).hexdigest()[:8]}"
             known[what] = sweep_dir / name
             taken[name] = what
         placed.append(Job(overrides, known[what]))
@@ -248,12 +224,10 @@ def meaning(overrides: Sequence[str]) -> frozenset[str]:
     return frozenset(prefix.strip("+") + key + runs.canonical(value) for prefix, key, value in job)
 
 
-def _directories(sweep_dir: Path) -> list[Path]:
-    return sorted(path.parents[1] for path in sweep_dir.glob(f"*/.hydra/{runs.OVERRIDES}"))
-
-
-def _overrides(directory: Path) -> list[str]:
-    return list(runs.read_yaml(directory / ".hydra" / runs.OVERRIDES) or [])
+def _begun(sweep_dir: Path) -> dict[Path, list[str]]:
+    """The directories of jobs, with the overrides of each."""
+    found = sorted(path.parent for path in sweep_dir.glob(f"*/.hydra/{runs.OVERRIDES}"))
+    return {path.parent: runs.overrides(path) for path in found}
 
 
 def run_jobs(launcher: Launcher, jobs: list[Job], checker: Any, stop: bool) -> dict[Path, Job]:
@@ -269,16 +243,16 @@ def run_jobs(launcher: Launcher, jobs: list[Job], checker: Any, stop: bool) -> d
             waiting.append(job)
     # one by one where they share this process, so that a failure can keep the others from starting
     in_this_process = type(launcher).__name__ == "BasicLauncher"
-    size = 1 if in_this_process else max(1, len(waiting))
     unfinished: dict[Path, Job] = {}
-    for first in range(0, len(waiting), size):
-        batch = waiting[first : first + size]
-        if stop and any(job.state == "failed" for job in unfinished.values()):
-            log.info("%d jobs are left out after the failure", len(waiting) - first)
+    batches = [[job] for job in waiting] if in_this_process else [waiting] * bool(waiting)
+    for number, batch in enumerate(batches):
+        if stop and has_failed(unfinished):
+            log.info("%d jobs are left out after the failure", len(waiting) - number)
             break
         if in_this_process and PART_OF_A_SWEEP not in os.environ:
-            log.info("job %d of %d: %s", first + 1, len(waiting), batch[0].directory.name)
-        returns = launcher.launch([job.arguments for job in batch], initial_job_idx=first)
+            log.info("job %d of %d: %s", number + 1, len(waiting), batch[0].directory.name)
+        given = [[*job.overrides, f"hydra.sweep.subdir='{job.directory.name}'"] for job in batch]
+        returns = launcher.launch(given, initial_job_idx=number)
         for job, returned in zip(batch, returns, strict=False):
             if returned.status != JobStatus.COMPLETED:
                 ended = how_it_ended(job.directory, returned._return_value)
@@ -288,12 +262,18 @@ def run_jobs(launcher: Launcher, jobs: list[Job], checker: Any, stop: bool) -> d
     return {path: job for path, job in unfinished.items() if not is_finished(configs[path], path)}
 
 
-def tell(sweep_dir: Path, metric: str, maximize: bool, unfinished: dict[Path, Job]) -> None:
+def has_failed(unfinished: dict[Path, Job]) -> bool:
+    """Whether one has failed; the others may go on later."""
+    return any(job.state == "failed" for job in unfinished.values())
+
+
+def tell(composed: DictConfig, unfinished: dict[Path, Job]) -> None:
     """Write sweep.csv, the best job first; show it, and the command line of the best."""
+    sweep_dir, metric = Path(composed.hydra.sweep.dir), composed.training.objective.metric
     rows = list(_rows(sweep_dir, metric, unfinished))
     if not rows:
         return
-    sign = -1 if maximize else 1
+    sign = -1 if goal_of(metric) == "maximize" else 1
     rows.sort(key=lambda row: math.inf if row[metric] is None else sign * row[metric])
     runs.write_csv(sweep_dir / TABLE, [list(rows[0]), *(row.values() for row in rows)])
     lines = [[name for name in rows[0] if name != "job"]]
@@ -309,17 +289,16 @@ def tell(sweep_dir: Path, metric: str, maximize: bool, unfinished: dict[Path, Jo
     print(f"table: {runs.shorter(sweep_dir / TABLE)}")
     for directory, job in unfinished.items():
         print(f"{job.state}: {directory.name}: {(job.said.splitlines() or ['no word'])[0]}")
-    best = sweep_dir / str(rows[0]["job"])
     if rows[0][metric] is not None:
-        others = ["".join(parts) for parts in runs.of_the_job(_overrides(best))]
+        best = sweep_dir / str(rows[0]["job"])
+        given = ["".join(parts) for parts in runs.of_the_job(runs.overrides(best / ".hydra"))]
         print(f"best: {runs.shorter(best)}")
-        print(f"  {shlex.join(['python', 'train.py', *others])}")
+        print(f"  {shlex.join(['python', 'train.py', *given])}")
 
 
 def _rows(sweep_dir: Path, metric: str, unfinished: dict[Path, Job]) -> Iterator[dict[str, Any]]:
     """One for each job in the directory, those of earlier commands and those not begun too."""
-    known = {path: job.overrides for path, job in unfinished.items()}
-    known |= {path: _overrides(path) for path in _directories(sweep_dir)}
+    known = {path: job.overrides for path, job in unfinished.items()} | _begun(sweep_dir)
     found = {
         path: {key: value[1:] for _, key, value in runs.of_the_job(overrides)}
         for path, overrides in known.items()
