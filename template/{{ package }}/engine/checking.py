@@ -269,7 +269,7 @@ def _describe(detail: Any, values: dict[str, Any], known: dict[str, str]) -> Pro
 
 def _missing(keys: list[str]) -> Iterator[Problem]:
     """Keys without a value, one problem per group, with the lines to add."""
-    lacking = OmegaConf.create()
+    lacking: Any = OmegaConf.create()
     for key in keys:
         OmegaConf.update(lacking, key, "…")
     for group, missing in lacking.items():

@@ -181,7 +181,7 @@ def _check_files(configs: list["Config"], jobs: list[sweeping.Job], here: bool) 
     from .resuming import resume_problems
 
     # a sweep's jobs mostly read the same files and use the same devices
-    others = {"model": True, "training": {"optim", "loader"}}
+    others: Any = {"model": True, "training": {"optim", "loader"}}
     different = {cfg.model_dump_json(exclude=others): cfg for cfg in configs}.values()
     problems = [problem for cfg in different for problem in file_problems(cfg)]
     first = configs[0]
