@@ -67,7 +67,7 @@ CODE = [
     "hydra.job.env_copy=[PATH]",
     "hydra.sweeper.params={training.seed:{_target_:os.getcwd}}",
     "hydra.launcher._target_=os.getcwd",
-    "hydra/launcher=slurm slurm.more={x:{_target_:os.getcwd}}",
+    "hydra/launcher=slurm +slurm.more={x:{_target_:os.getcwd}}",
 ]
 ELSEWHERE = [
     "hydra.run.dir=/tmp/elsewhere",
