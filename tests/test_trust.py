@@ -113,7 +113,7 @@ def test_a_command_line_runs_no_code_and_writes_nowhere_else(project: Project) -
     for command, found in zip(commands, prepared(project, commands), strict=True):
         assert found.startswith("refused"), f"{command}: {found}"
         key = command[2].lstrip("+").partition("=")[0]
-        named = "runs" if key == "runs_dir" else key.rpartition(".")[0] or "hydra.launcher"
+        named = "run" if key == "runs_dir" else key.rpartition(".")[0] or "hydra.launcher"
         assert named in found, f"{command}: {found}"
         assert len(found.splitlines()) <= 4, found
 
