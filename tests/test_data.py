@@ -266,4 +266,4 @@ def test_values_of_pictures_have_a_range(project: Project) -> None:
     told = project.run(f"python train.py {SMALL} {mean} data.augment=false", status=2).stderr
     assert "model.image.mean" in told
     assert "data.augment" in told
-    assert "null for none" in told
+    assert "did you mean null?" in told

@@ -127,7 +127,7 @@ def test_only_training_waits_for_the_compiler(project: Project) -> None:
             "run.iter_num (4)",
         ),
         ("training.profiler.record=0", "training.profiler.record = 0: expected greater than 0"),
-        ("training.profile=trace", "training.run.profile = trace: expected a valid boolean"),
+        ("training.profile=trace", "training.run.profile = trace: expected true or false"),
         ("training.loader.bucket=0", "training.loader.bucket = 0: expected greater than 0"),
         ("training.run.keep_freed_mb=4096", "less than or equal to 2047"),
         ("training.precision=tf32 training.run.device=cpu", "tf32: the device cpu has none"),

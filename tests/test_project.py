@@ -190,7 +190,7 @@ def test_tensorboard_gets_the_config_and_the_curves(project: Project) -> None:
         events.Tags()["scalars"]
     )
     (text,) = events.Tensors("config/text_summary")
-    assert b"training.optim.lr | 0.0001" in text.tensor_proto.string_val[0]
+    assert b'"training.optim.lr": 0.0001' in text.tensor_proto.string_val[0]
 
 
 @pytest.mark.task("speech")

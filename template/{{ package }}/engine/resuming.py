@@ -84,7 +84,8 @@ def check_resume(cfg: Config, run: Path) -> None:
         why = f" (the {cfg.training.optim.scheduler.name} schedule depends on it)"
         listed = [line + why * line.startswith("training.run.iter_num:") for line in changed]
         way_on = "give another name, or resume=force to continue with the values of now"
-        raise UserError("\n".join([f"{run} was trained with another config:", *listed, way_on]))
+        lines = _at_most(20, [f"{run} was trained with another config:", *listed])
+        raise UserError("\n".join([*lines, way_on]))
 
 
 def resume_problems(cfg: Config, run: Path) -> list[str]:
@@ -125,11 +126,14 @@ def misfit(cfg: Config, checkpoint: Path, given: str) -> list[str]:
     if not moved and (not changed or _same_shapes(cfg, checkpoint)):
         return []
     what = "know these by another order" if moved else "do not fit this model"
-    lines = [f"{given}: the weights in {checkpoint} {what}", *(moved or changed)]
-    if len(lines) > 9:
-        lines[9:] = [f"… and {len(lines) - 9} more keys"]
+    lines = _at_most(9, [f"{given}: the weights in {checkpoint} {what}", *(moved or changed)])
     recorded = " ".join(_describing(about["overrides"])) or "the defaults of model and data"
     return ["\n".join([*lines, f"give what it was trained with: {recorded}"])]
+
+
+def _at_most(count: int, lines: list[str]) -> list[str]:
+    more = len(lines) - count
+    return [*lines[:count], f"… and {more} more keys"] if more > 0 else lines
 
 
 def _compare_places(then: dict[str, Any], cfg: Config) -> list[str]:

@@ -94,4 +94,4 @@ def text_keys(section: type[BaseModel]) -> set[str]:
                 else:
                     items = get_args(kind) if get_origin(kind) is list else (kind,)
                     kinds.setdefault(path + name, set()).update(alternatives(items[0]))
-    return {key for key, found in kinds.items() if found <= {str, type(None)}}
+    return {key for key, found in kinds.items() if str in found <= {str, type(None)}}

@@ -4,7 +4,6 @@ from typing import Annotated, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
     Field,
     NonNegativeInt,
     PositiveInt,
@@ -53,15 +52,6 @@ class Augment(Section):
         return self
 
 
-def _null_for_none(augment: object) -> object:
-    if augment is False:
-        raise ValueError("null for none")
-    return augment
-
-
-Augmented = Annotated[Augment | None, BeforeValidator(_null_for_none)]
-
-
 class Sheet(Section):
     """The contact sheet of mode=recognize."""
 
@@ -87,7 +77,7 @@ class Digits(Section):
     items: Items
     held_out: Harmless[Split]
     classes: Numbered[Classes]
-    augment: Augmented
+    augment: Augment | None
     sheet: Harmless[Sheet]
 
     @model_validator(mode="after")
@@ -108,7 +98,7 @@ class ImageFolder(Section):
     classes: Numbered[Classes]
     check_files: Harmless[PositiveInt | None]
     thorough_files: Harmless[PositiveInt | None]
-    augment: Augmented
+    augment: Augment | None
     sheet: Harmless[Sheet]
 
 
