@@ -25,6 +25,7 @@ LOGGING: dict[str, tuple[str, ...]] = {
     "()": ("colorlog.ColoredFormatter",),
 }
 WHITELIST = [*HANDLERS, *(stream.removeprefix("ext://") for stream in STREAMS), *LOGGING["()"]]
+LOGS = ("job_logging", "hydra_logging")
 PLUGINS = ("hydra_plugins.", "hydra._internal.core_plugins.")
 MUST_BE_EMPTY = ("callbacks", "searchpath", "job.env_set", "job.env_copy")
 JOB_NAME = "train"  # Hydra's name for train.py, and its log's: composing sets it anew
@@ -46,10 +47,26 @@ def searchpath_problems(conf: Path, overrides: list[str]) -> Iterator[str]:
 
 def hydra_problems(composed: DictConfig, conf: Path, overrides: list[str]) -> list[str]:
     """What the composed `hydra` section would run, or write elsewhere, with its place."""
-    return [
+    raw: Any = OmegaConf.to_container(composed.hydra, resolve=False)
+    broken = [
+        f"hydra.{key}: expected what logging.config.dictConfig reads\n"
+        f"from conf/hydra/{key}/{composed.hydra.runtime.choices.get(f'hydra/{key}')}.yaml"
+        for key in LOGS
+        if not _is_logging(raw, key)
+    ]
+    return broken or [
         f"hydra.{key} = {value}: {why}{_place(f'hydra.{key}', conf, overrides)}"
         for key, value, why in _misuses(composed)
     ]
+
+
+def _is_logging(section: Any, key: str) -> bool:
+    try:
+        handlers, root = section[key].get("handlers") or {}, section[key]["root"]
+        known = all(isinstance(handler, dict) for handler in handlers.values())
+        return root is None or (known and set(root.get("handlers") or []) <= set(handlers))
+    except (AttributeError, KeyError, TypeError):
+        return False
 
 
 def _misuses(composed: DictConfig) -> Iterator[tuple[str, Any, str]]:
@@ -57,7 +74,7 @@ def _misuses(composed: DictConfig) -> Iterator[tuple[str, Any, str]]:
     for key in MUST_BE_EMPTY:
         if value := OmegaConf.select(composed.hydra, key):
             yield key, value, NO_CODE
-    for key in ("job_logging", "hydra_logging"):
+    for key in LOGS:
         yield from ((k, v, NO_CODE) for k, v in _leaves(raw[key], key) if _imports(k, v))
     for key in ("launcher", "sweeper"):
         # Hydra also calls a _target_ that an interpolation leads to
