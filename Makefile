@@ -26,16 +26,17 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 # two workers on two cores: more threads would only wait for each other
 test: export OMP_NUM_THREADS ?= 1
-test: install lint ## every test, the slow ones too
-	$(PYTHON) -m pytest -n 2
+test: install lint ## all tests but the long ones
+	$(PYTHON) -m pytest -n 2 -m 'not long'
 
 test-long: export OMP_NUM_THREADS ?= 1
-test-long: install ## what chance finds: 2,000 random inputs and 20 kills, with a new seed
+test-long: install ## what takes minutes, 2,000 random inputs and 20 kills, with a new seed
+	$(PYTHON) -m pytest -m long
 	$(PYTHON) -m tests.fuzz 2000
 	$(PYTHON) -m tests.kills 20
 
 test-quick: install ## without the slow ones
-	$(PYTHON) -m pytest -m 'not slow'
+	$(PYTHON) -m pytest -m 'not slow and not long'
 
 demo: install ## a project in build/demo: rendered, installed, trained, recognizing; or TASK=vision
 	rm -rf $(DEMO)

@@ -172,7 +172,7 @@ def test_a_node_that_stays_away_is_named_by_its_host(sbatch: Sbatch, there: Proj
     assert "missing: node 1 (n2)" in sbatch.wait(job)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_time_limits_lose_nothing(sbatch: Sbatch, there: Project) -> None:
     """One job by script and one by submitit, each longer than its limit lets it run."""
     limit = f"{LITTLE} --time=1 --signal=B:USR1@50"
