@@ -73,6 +73,7 @@ ELSEWHERE = [
     "hydra.run.dir=/tmp/elsewhere",
     "hydra.sweep.dir=/tmp/elsewhere",
     "hydra.sweep.subdir=../elsewhere",
+    "hydra.sweep.subdir='${runs_dir}' runs_dir=../elsewhere",
     "hydra.job.name=../elsewhere",
     "hydra.output_subdir=null",
     "hydra.job.chdir=true",

@@ -28,6 +28,7 @@ WHITELIST = [*HANDLERS, *(stream.removeprefix("ext://") for stream in STREAMS), 
 LOGS = ("job_logging", "hydra_logging")
 PLUGINS = ("hydra_plugins.", "hydra._internal.core_plugins.")
 MUST_BE_EMPTY = ("callbacks", "searchpath", "job.env_set", "job.env_copy")
+SUBDIR = "${job_name:${hydra.overrides.task}}"
 JOB_NAME = "train"  # Hydra's name for train.py, and its log's: composing sets it anew
 
 NO_CODE = "a config holds values, never code: Hydra would run it"
@@ -90,7 +91,7 @@ def _misuses(composed: DictConfig) -> Iterator[tuple[str, Any, str]]:
     if raw["output_subdir"] != ".hydra":
         yield "output_subdir", raw["output_subdir"], "expected .hydra, where a run's files are read"
     subdir = str(raw["sweep"]["subdir"])
-    if "/" in subdir or subdir in ("..", "."):
+    if subdir != SUBDIR and ({"/", "$"} & set(subdir) or subdir in ("..", ".")):
         yield "sweep.subdir", subdir, NO_PLACE
     yield from _elsewhere(composed)
 

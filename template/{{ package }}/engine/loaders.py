@@ -195,6 +195,8 @@ def first_batch(cfg: Config, split: Split) -> Batch:
     signal.alarm(seconds)
     try:
         loader = train_loader(cfg, 0) if split == "train" else eval_loader(cfg, split, 1)
+        at = "files"
+        loader.data.items.files()
         items = []
         for key in next(iter(loader.batch_sampler)):  # type: ignore[arg-type]
             at = f"item {loader.data.items.name(key[1])}"
