@@ -11,7 +11,7 @@ DEMO_PYTHON := .venv/bin/python
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install test test-long test-quick demo bench schema lint clean
+.PHONY: help install test test-long test-quick demo bench lint clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /	/' | expand -t 14
@@ -48,18 +48,6 @@ demo: install ## a project in build/demo: rendered, installed, trained, recogniz
 
 bench: install ## the figures that README.md claims, into benchmarks/RESULTS.md
 	$(PYTHON) -m benchmarks
-
-schema: install ## the schemas in template/, after a change in its types
-	for task in $(TASKS); do \
-		rm -rf build/schema; \
-		$(PYTHON) -m copier copy -q --defaults --vcs-ref HEAD -d package=p -d task=$$task . build/schema || exit; \
-		(cd build/schema && $(CURDIR)/$(PYTHON) -m p.engine.schemas) || exit; \
-		for file in build/schema/.vscode/schemas/*.json; do \
-			name=.vscode/schemas/$$(basename $$file); \
-			if test -e template/$$name; then cp $$file template/$$name; \
-			else cp $$file "template/{{ $$task }}/$$name"; fi; \
-		done; \
-	done
 
 lint: install ## format, lint and types of this repository
 	$(PYTHON) -m ruff format --check .

@@ -208,7 +208,7 @@ def lightning(package: str, run_dir: Path, turns: Turns) -> None:
 
 def ours(package: str, run_dir: Path, turns: Turns) -> None:
     """train.py as a user starts it; only the turns are added."""
-    metrics = importlib.import_module(f"{package}.engine.metrics")
+    metrics = importlib.import_module(f"{package}.engine.train.metrics")
     inner = metrics.ProgressBar.step
 
     def step(bar: Any, iteration: int) -> None:

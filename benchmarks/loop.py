@@ -75,9 +75,9 @@ READ = """\
 import sys, time
 from itertools import islice
 from pathlib import Path
-from {package}.engine.checking import typed
-from {package}.engine.composing import compose
-from {package}.engine.loaders import train_loader
+from {package}.engine.compose.validate import typed
+from {package}.engine.compose.compose import compose
+from {package}.engine.data.loader import train_loader
 
 cfg = typed(compose(Path("conf"), sys.argv[2:]))
 batches = iter(train_loader(cfg, 0))

@@ -17,8 +17,8 @@ import runpy
 import sys
 import time
 
-from {package}.engine.metrics import MetricsFile, ProgressBar
-from {package}.engine.tracking import Tracker
+from {package}.engine.train.metrics import MetricsFile, ProgressBar
+from {package}.engine.trackers.tracking import Tracker
 
 spent = []
 
@@ -59,7 +59,7 @@ runpy.run_path("train.py", run_name="__main__")
 
 def rows(project: Path, python: str) -> list[str]:
     """Lines of the second table of RESULTS.md."""
-    (package,) = [path.parent.parent.name for path in project.glob("*/engine/tracking.py")]
+    (package,) = [path.parent.parent.name for path in project.glob("*/engine/trackers/tracking.py")]
     script = project / "share.py"
     script.write_text(SHARE.format(package=package))
     found = []

@@ -20,8 +20,8 @@ PROBE = """\
 import json, sys, time
 from dataclasses import replace
 from pathlib import Path
-from {package}.engine.checkpoints import Checkpoints
-from {package}.engine.loading import load
+from {package}.engine.checkpoints.store import Checkpoints
+from {package}.engine.load import load
 from {package}.training import build_optimizer
 
 run, far = Path(sys.argv[1]), Path(sys.argv[2])

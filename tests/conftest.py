@@ -21,6 +21,13 @@ ROOT = Path(__file__).parent.parent
 Finished = subprocess.CompletedProcess[str]
 Render = Callable[..., Path]
 
+# the answers that render everything
+FULL: dict[str, Any] = {
+    "trackers": ["tensorboard", "wandb", "mlflow"],
+    "slurm": True,
+    "parts": ["report", "search", "rules", "schemas"],
+}
+
 
 # with two workers, tests of these files go to whichever is free; those of other files stay together
 SPLIT = ("environments", "explain", "processes", "project", "survival", "sweeps")
@@ -132,8 +139,8 @@ def task(request: pytest.FixtureRequest) -> Task:
 
 @pytest.fixture(scope="session")
 def project(render: Render, task: Task) -> Project:
-    """The project that a user gets who answers nothing but the task."""
-    return Project(render(slurm=True, task=task.name), task=task)
+    """A project with everything that the answers offer."""
+    return Project(render(**FULL, task=task.name), task=task)
 
 
 @pytest.fixture(scope="session")

@@ -19,8 +19,8 @@ from omegaconf import OmegaConf
 PACKAGE, COUNT, SEED = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 EMBEDDED, COUNTED = sys.argv[4:6]  # of the task: its dataset and a key of its models
 sys.path.insert(0, ".")
-explaining: Any = importlib.import_module(f"{PACKAGE}.engine.explaining")
-composing: Any = importlib.import_module(f"{PACKAGE}.engine.composing")
+explaining: Any = importlib.import_module(f"{PACKAGE}.engine.compose.explain")
+composing: Any = importlib.import_module(f"{PACKAGE}.engine.compose.compose")
 
 CONF = Path("conf")
 MARK = "perturbed"

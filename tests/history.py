@@ -120,7 +120,7 @@ def new_group(template: Path) -> None:
 
 
 def move_module(template: Path, new: str) -> None:
-    """Move engine/aliases.py; where it was stays a note, as CONTRIBUTING.md wants it."""
+    """Move engine/compose/aliases.py; where it was stays a note, as CONTRIBUTING.md wants it."""
     engine = package(template) / "engine"
     module = new.removesuffix(".py").replace("/", ".")
     text = (engine / "aliases.py").read_text()

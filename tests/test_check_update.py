@@ -91,7 +91,7 @@ def test_it_applies_cleanly_and_lists_what_is_left_out(living: Living) -> None:
     commit(project, "Mine")
     assert check(project, 0) == (
         "From v0.1.0 to v0.2.0: applies cleanly. copier update would change\n\n"
-        "    Makefile\n    conf/training/longrun.yaml\n    my_project/engine/aliases.py\n"
+        "    Makefile\n    conf/training/longrun.yaml\n    my_project/engine/compose/aliases.py\n"
         "\nLeft out, because you deleted or renamed these files, are the changes to\n\n"
         f"    {PRESET}\n"
     )

@@ -26,7 +26,7 @@ MADE = (
 COMMANDS = """
 import contextlib, io, json, sys
 from pathlib import Path
-from my_project.engine.commandline import prepare
+from my_project.engine.cli import prepare
 from my_project.engine.errors import told_plainly
 
 class Said(io.StringIO):
@@ -86,9 +86,9 @@ def made(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
 def test_a_resumed_run_says_what_is_not_as_it_was(made: Project, tmp_path: Path) -> None:
     code = """
 import os, shutil
-from my_project.engine.checking import Checker
-from my_project.engine.composing import CONF
-from my_project.engine.identity import check_identity, identify
+from my_project.engine.compose.validate import Checker
+from my_project.engine.compose.compose import CONF
+from my_project.engine.checkpoints.identity import check_identity, identify
 
 train, given, told = Path("data/train.jsonl"), sys.argv[2:], {}
 newest = max(Path("runs/first/checkpoints").iterdir())
@@ -179,7 +179,7 @@ def test_weights_that_do_not_fit_name_the_code(made: Project) -> None:
     model = made.path / "my_project" / "model.py"
     before = model.read_text()
     load = """
-from my_project.engine.loading import load
+from my_project.engine.load import load
 try:
     load("runs/first", *sys.argv[1:])
 except Exception as error:
@@ -245,7 +245,7 @@ def test_no_file_beside_the_checkpoints_stops_or_joins_a_run(made: Project, tmp_
     rows = [json.loads(row) for row in (run / "metrics.jsonl").read_text().splitlines()]
     assert max(row["step"] for row in rows) == 5
     find = (
-        "from my_project.engine.manifest import find_checkpoint as f; print(f(Path(sys.argv[1])))"
+        "from my_project.engine.checkpoints.files import find_checkpoint as f; print(f(Path(sys.argv[1])))"
     )
     assert python(made, find, checkpoints / "keep-2").strip() == str(checkpoints / "keep-2")
     assert "99" not in python(made, find, run)
@@ -307,12 +307,12 @@ def test_whatever_the_files_of_a_run_hold_is_no_traceback(made: Project, tmp_pat
     (tmp_path / "files.json").write_text(json.dumps(files))
     code = """
 import traceback
-from my_project.engine.checking import Checker
-from my_project.engine.composing import CONF
+from my_project.engine.compose.validate import Checker
+from my_project.engine.compose.compose import CONF
 from my_project.engine.errors import UserError
-from my_project.engine.manifest import find_checkpoint
-from my_project.engine.reporting import read_run, table
-from my_project.engine.resuming import check_resume, misfit, recorded_overrides, unlike_the_run
+from my_project.engine.checkpoints.files import find_checkpoint
+from my_project.engine.report.table import read_run, table
+from my_project.engine.checkpoints.resume import check_resume, misfit, recorded_overrides, unlike_the_run
 
 root, newest, files = map(Path, sys.argv[1:4])
 cfg, others, told = Checker(CONF, {}).check(sys.argv[4:]), read_run(Path("runs/first"), root), []
@@ -468,7 +468,7 @@ def test_the_recorded_difference_applies_under_any_settings(
     (tmp_path / "first/secret.txt").write_text("password\n")
     (tmp_path / "first/secret.py").write_text("password\n")
     code = """
-from my_project.engine.record import git_state
+from my_project.engine.train.record import git_state
 state, diff = git_state()
 Path(sys.argv[1]).write_bytes(diff)
 print(state["commit"], len(state["uncommitted"]))

@@ -149,12 +149,12 @@ def test_an_alias_is_advised_for_what_experiments_set(project: Project, tmp_path
 @pytest.mark.parametrize("slurm", [True, False])
 def test_a_new_project_keeps_its_rules(render: Render, task: Task, slurm: bool) -> None:
     new = Project(render(slurm=slurm, task=task.name, project_name="demo"))
-    done = new.run("python -m demo.engine.rules")
+    done = new.run("python -m demo.engine.rules.rules")
     assert done.stdout == done.stderr == ""
 
 
 def test_the_rules_take_no_torch_and_little_time(project: Project) -> None:
-    command = [sys.executable, "-X", "importtime", "-m", "demo.engine.rules"]
+    command = [sys.executable, "-X", "importtime", "-m", "demo.engine.rules.rules"]
     begun = time.monotonic()
     result = subprocess.run(command, cwd=project.path, capture_output=True, text=True)
     assert (result.returncode, result.stdout) == (0, "")
@@ -165,7 +165,7 @@ def test_the_rules_take_no_torch_and_little_time(project: Project) -> None:
 def test_a_breach_is_told_with_its_place_and_the_way_out(project: Project, tmp_path: Path) -> None:
     root = copied(project, tmp_path / "demo")
     Planted("demo/audio_rate.py", "TARGET_SAMPLE_RATE = 8000\n").plant(root)
-    command = [sys.executable, "-m", "demo.engine.rules"]
+    command = [sys.executable, "-m", "demo.engine.rules.rules"]
     result = subprocess.run(command, cwd=root, capture_output=True, text=True)
     assert result.returncode == 1
     what, way_out = result.stdout.splitlines()
@@ -244,7 +244,7 @@ def test_a_key_that_code_reads_and_no_yaml_has_is_found(project: Project, tmp_pa
     types.write_text(types.read_text("utf-8").replace(typed, f"{typed}    frames: int\n"), "utf-8")
     result = subprocess.run(mypy, cwd=root, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout
-    rules = [sys.executable, "-m", "demo.engine.rules"]
+    rules = [sys.executable, "-m", "demo.engine.rules.rules"]
     result = subprocess.run(rules, cwd=root, capture_output=True, text=True)
     assert result.returncode == 1
     assert "option: model=base: model: no value for some keys" in result.stdout

@@ -244,7 +244,7 @@ def test_every_damage_of_a_checkpoint_is_recognized(
     newest = tmp_path / "checkpoint"
     shutil.copytree(sorted((finished / "checkpoints").iterdir())[-1], newest)
     check = (
-        "import sys; from pathlib import Path; from my_project.engine.manifest import damage_of\n"
+        "import sys; from pathlib import Path; from my_project.engine.checkpoints.files import damage_of\n"
         "folder = Path(sys.argv[1]); missed = tried = 0\n"
         "assert damage_of(folder) is None\n"
         "for file in sorted(folder.iterdir()):\n"
@@ -488,7 +488,7 @@ def test_a_record_says_what_a_run_is_made_of(project: Project, render: Render) -
 
 def test_load_gives_a_trained_model(project: Project, dryrun: str) -> None:
     code = (
-        "from my_project.engine.loading import load\n"
+        "from my_project.engine.load import load\n"
         f"model, cfg = load('runs/{dryrun}')\n"
         f"print(type(model).__name__, model.training, cfg.{project.task.width})\n"
     )

@@ -240,7 +240,7 @@ def _text(file: Path) -> str:
 
 SHARES = """
 from omegaconf import OmegaConf
-import PACKAGE.engine.launching as launching
+import PACKAGE.engine.sweeps.launchers as launching
 
 launching.visible_gpus = lambda: [str(number) for number in range(4, 12)]
 local = launching.Local("auto")
@@ -271,7 +271,7 @@ def test_gpus_are_shared_out(project: Project) -> None:
 WITHOUT_A_RESULT = """
 from pathlib import Path
 from omegaconf import OmegaConf
-from PACKAGE.engine.launching import Slurm
+from PACKAGE.engine.sweeps.launchers import Slurm
 
 slurm = Slurm()
 slurm.composed = OmegaConf.create({"hydra": {"sweep": {"dir": "runs/no-result"}}})

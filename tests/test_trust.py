@@ -17,7 +17,7 @@ SMALL = "model=dryrun training=dryrun"
 PREPARED = """
 import contextlib, io, json, sys
 from pathlib import Path
-from {package}.engine.commandline import prepare
+from {package}.engine.cli import prepare
 from {package}.engine.errors import UserError
 
 def outcome(arguments):
@@ -146,7 +146,7 @@ def test_a_file_of_conf_that_names_code_is_refused_by_its_line(copy: Project) ->
         assert "conf/experiment/evil.yaml:6" in refused
     package = next(path.parent.name for path in copy.path.glob("*/engine"))
     rules = subprocess.run(
-        [copy.python, "-m", f"{package}.engine.rules"],
+        [copy.python, "-m", f"{package}.engine.rules.rules"],
         cwd=copy.path,
         capture_output=True,
         text=True,

@@ -36,7 +36,7 @@ Tree = dict[str, str]
 
 # the change, the edit, the files in conflict, and whether a dryrun proves more than composing
 COMPOSES, RUNS = "composes", "runs"
-LOOP, ALIASES = f"{PACKAGE}/training.py", f"{PACKAGE}/engine/aliases.py"
+LOOP, ALIASES = f"{PACKAGE}/training.py", f"{PACKAGE}/engine/compose/aliases.py"
 DEFAULT, TYPES = "conf/training/default.yaml", f"{PACKAGE}/config/training.py"
 PAIRS: list[tuple[str, str, set[str], str]] = [
     ("new_key", "changed_values", set(), COMPOSES),

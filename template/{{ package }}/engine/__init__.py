@@ -1,1 +1,1 @@
-"""Kept by the template: an update merges what you change here. Your own code is one level up."""
+"""The engine, kept by the template; it imports nothing of the project's own code."""

@@ -14,7 +14,7 @@ import soundfile
 import soxr
 
 from .engine.errors import UserError
-from .engine.files import is_file
+from .engine.parallel import is_file
 
 Audio = npt.NDArray[np.float32]
 

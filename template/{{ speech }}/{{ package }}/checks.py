@@ -7,31 +7,18 @@ from .audio import Recording, audio_files, audio_problem, read_header, read_mani
 from .config import Config
 from .config.data import Manifest
 from .config.model import Encoder
-from .engine.files import for_each, is_file
-from .engine.manifest import Goal
-
-# what evaluation.measure returns, and which way each is better
-METRICS: dict[str, Goal] = {"loss": "minimize", "cer": "minimize"}
+from .engine.config import Split
+from .engine.parallel import for_each, is_file
 
 
-def check_data(cfg: Config) -> list[str]:
-    """Problems of the data that this mode reads."""
+def check_data(cfg: Config, splits: list[Split]) -> list[str]:
+    """Problems of these splits."""
     if not isinstance(cfg.data, Manifest):
         return []
     problems = []
-    for split in splits_read(cfg):
+    for split in splits:
         problems += check_manifest(split, cfg, cfg.data)
     return problems
-
-
-def splits_read(cfg: Config) -> tuple[str, ...]:
-    """The splits that this mode reads, each once."""
-    splits = {
-        "train": ("train", "valid"),
-        "evaluate": (cfg.data.held_out,),
-        "check": ("train", "valid", cfg.data.held_out),
-    }
-    return tuple(dict.fromkeys(splits.get(cfg.mode, ())))
 
 
 def check_manifest(split: str, cfg: Config, data: Manifest) -> list[str]:
@@ -65,12 +52,12 @@ def sample(recordings: list[Recording], cfg: Config, data: Manifest) -> list[Rec
     return recordings[:: -(-len(recordings) // headers) or 1] if headers else recordings
 
 
-def data_notes(cfg: Config) -> Iterator[str]:
+def data_notes(cfg: Config, splits: list[Split]) -> Iterator[str]:
     """What the model does not get of the data, and what a check has left out, a line each."""
     if not isinstance(cfg.data, Manifest):
         return
     rate = cfg.model.encoder.sample_rate
-    for split in splits_read(cfg):
+    for split in splits:
         recordings, _ = read_manifest(Path(getattr(cfg.data, split)), cfg.data.vocabulary)
         sampled = sample(recordings, cfg, cfg.data)
         if len(sampled) < len(recordings):

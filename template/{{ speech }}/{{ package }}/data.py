@@ -4,18 +4,15 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from .audio import Audio, ManifestItems, read_audio
 from .config import Config
-from .config.data import Dialtones, Split
+from .config.data import Dialtones
 from .dialtones import DialtoneItems
-from .engine.batches import Items
-
-PACKAGES = ("numpy", "soundfile", "soxr")  # that items are read with: a resumed run compares them
+from .engine.config import Split
+from .engine.project import Batch, Items
 
 Item = tuple[Audio, str]
-Batch = dict[str, Tensor]
 
 
 def open_items(cfg: Config, split: Split) -> Items[Item]:

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from .config.data import Dialtones, Split
+from .config.data import Dialtones
+from .engine.config import Split
 
 Values = npt.NDArray[np.float64]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")

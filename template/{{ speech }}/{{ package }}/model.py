@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import Config
-from .data import Batch
+from .engine.project import Batch
 
 
 def is_frame(frames: Tensor, x: Tensor) -> Tensor:

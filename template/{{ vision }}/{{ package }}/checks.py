@@ -8,36 +8,19 @@ from pathlib import Path
 from .config import Config
 from .config.data import Digits, ImageFolder
 from .digits import read_digits
-from .engine.files import for_each
-from .engine.manifest import Goal
+from .engine.config import Split
+from .engine.parallel import for_each
 from .pictures import Look, look_at, picture_files, picture_problem
 
-# what evaluation.measure returns, and which way each is better
-METRICS: dict[str, Goal] = {
-    "loss": "minimize",
-    "accuracy": "maximize",
-    "balanced_accuracy": "maximize",
-}
 
-
-def check_data(cfg: Config) -> list[str]:
-    """Problems of the data that this mode reads."""
+def check_data(cfg: Config, splits: list[Split]) -> list[str]:
+    """Problems of these splits."""
     if isinstance(cfg.data, Digits):
-        return check_digits(cfg.data) if splits_read(cfg) else []
+        return check_digits(cfg.data) if splits else []
     problems = []
-    for split in splits_read(cfg):
+    for split in splits:
         problems += check_folder(split, cfg, cfg.data)
     return problems
-
-
-def splits_read(cfg: Config) -> tuple[str, ...]:
-    """The splits that this mode reads, each once."""
-    splits = {
-        "train": ("train", "valid"),
-        "evaluate": (cfg.data.held_out,),
-        "check": ("train", "valid", cfg.data.held_out),
-    }
-    return tuple(dict.fromkeys(splits.get(cfg.mode, ())))
 
 
 def check_digits(data: Digits) -> list[str]:
@@ -81,13 +64,13 @@ def sample(files: list[str], cfg: Config, data: ImageFolder) -> list[Look]:
     return for_each(lambda file: look_at(file, whole), files[::step])
 
 
-def data_notes(cfg: Config) -> Iterator[str]:
+def data_notes(cfg: Config, splits: list[Split]) -> Iterator[str]:
     """What the model does not get of the data, and what a check has left out, a line each."""
     if not isinstance(cfg.data, ImageFolder):
         return
     image = cfg.model.image
     seen = f"{image.size} × {image.size} in {'grey' if image.channels == 1 else 'colour'}"
-    for split in splits_read(cfg):
+    for split in splits:
         folder = Path(getattr(cfg.data, split))
         files = [file for name in cfg.data.classes for file in picture_files(folder / name)]
         looks = sample(files, cfg, cfg.data)

@@ -6,18 +6,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 
 from .config import Config
-from .config.data import Digits, Split
+from .config.data import Digits
 from .digits import DigitItems, like_the_data
-from .engine.batches import Items
+from .engine.config import Split
+from .engine.project import Batch, Items
 from .pictures import FolderItems, Pixels, to_pixels
 
-PACKAGES = ("numpy", "pillow")  # that items are read with: a resumed run compares them
-
 Item = tuple[Pixels, int]
-Batch = dict[str, Tensor]
 
 
 def open_items(cfg: Config, split: Split) -> Items[Item]:

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .config.data import Digits, Split
+from .config.data import Digits
+from .engine.config import Split
 from .pictures import Pixels, Unreadable
 
 SPLITS: tuple[Split, ...] = ("test", "valid", "train")  # a longer train leaves the others alone

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from .config import Config
 from .config.model import Conv
-from .data import Batch
+from .engine.project import Batch
 
 
 class Normalize(nn.Module):

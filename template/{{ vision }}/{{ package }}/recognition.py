@@ -1,77 +1,69 @@
 """mode=recognize: tell the class of pictures."""
 
-import json
 import logging
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from PIL import Image
+from torch import nn
 
 from .config import Config
 from .data import prepare_to_recognize
-from .engine.checkpoints import load_model
-from .engine.devices import autocast, set_up_device
 from .engine.errors import UserError
-from .model import build_model
+from .engine.inference.evaluate import Row
+from .engine.inference.recognize import recognize_files
 from .pictures import Unreadable, oddity, picture_files, read_picture
+from .project import PROJECT
 from .sheet import Cell, draw_sheet, most_doubtful
 
 log = logging.getLogger(__name__)
 
 
-@torch.inference_mode()
-def recognize(cfg: Config, checkpoint: Path, output_dir: Path) -> None:
+def recognize(cfg: Config, output_dir: Path) -> None:
     """Print what the files and folders of cfg.input show; write recognized.jsonl and .png."""
-    device = set_up_device(cfg.training.run)
-    model = load_model(build_model(cfg), checkpoint).to(device).eval()
-    classes, sheet = cfg.data.classes, cfg.data.sheet
-
-    sources = map(Path, cfg.input or [])
-    files = [
-        (Path(file), source)
-        for source in sources
-        for file in (picture_files(source) if source.is_dir() else [source])
-    ]
-    width = max(len(str(path)) for path, _ in files)
-    output = output_dir / "recognized.jsonl"
     cells: list[Cell] = []
     outcomes: list[bool] = []  # of pictures whose label is known
-    with output.open("w", encoding="utf-8") as lines:
-        for path, source in files:
-            # the check before the run has refused a folder with nothing to read in it
-            try:
-                picture = read_picture(path)
-                pixels = torch.from_numpy(prepare_to_recognize(picture, cfg))[None].to(device)
-            except Unreadable as problem:
-                log.warning("skipped: %s: %s", path, problem)
-                continue
-            if note := oddity(path):
-                log.warning("note: %s", note)
-            with autocast(device, cfg.training.run.precision):
-                probabilities = model(pixels)[0].float().softmax(dim=0)
-            best = int(probabilities.argmax())
-            probability = round(float(probabilities[best]), 4)
-            entry: dict[str, Any] = {"path": str(path), "prediction": classes[best]}
-            entry["probability"] = probability
-            label = label_of(path, source, classes)
-            right = classes[best] == label if label else None
-            if label:
-                entry["label"] = label
-            lines.write(json.dumps(entry, ensure_ascii=False) + "\n")
-            mark = {None: "", True: "", False: f"  wrong: {label}"}[right]
-            log.info("%-*s  %s  %.1f %%%s", width, path, classes[best], 100 * probability, mark)
-            picture.thumbnail((sheet.pixels, sheet.pixels), Image.Resampling.BILINEAR)
-            cells.append(Cell(picture, classes[best], probability, label, right))
-            if len(cells) > 2 * sheet.pictures:  # a large folder must not fill the memory
-                cells = most_doubtful(cells, sheet.pictures)
-            outcomes += [] if right is None else [right]
-    if not cells:
-        raise UserError(f"input = {', '.join(map(str, cfg.input or []))}: nothing to recognize")
+    recognize_file = partial(recognize_picture, cfg=cfg, cells=cells, outcomes=outcomes)
+    recognize_files(PROJECT, cfg, output_dir, picture_files, recognize_file)
     if outcomes:
         log.info("right: %d of %d whose folder names their class", sum(outcomes), len(outcomes))
-    draw_sheet(cells, sheet, output_dir / "recognized.png")
-    log.info("written to %s", output_dir)
+    draw_sheet(cells, cfg.data.sheet, output_dir / "recognized.png")
+
+
+def recognize_picture(
+    model: nn.Module,
+    path: Path,
+    source: Path,
+    cfg: Config,
+    cells: list[Cell],
+    outcomes: list[bool],
+) -> tuple[Row, str]:
+    """The class of one picture; adds it to the contact sheet. Raises UserError if unreadable."""
+    classes, sheet = cfg.data.classes, cfg.data.sheet
+    try:
+        picture = read_picture(path)
+        pixels = torch.from_numpy(prepare_to_recognize(picture, cfg))[None]
+    except Unreadable as problem:
+        raise UserError(f"{path}: {problem}") from None
+    if note := oddity(path):
+        log.warning("note: %s", note)
+    device = next(model.parameters()).device
+    probabilities = model(pixels.to(device))[0].float().softmax(dim=0)
+    best = int(probabilities.argmax())
+    probability = round(float(probabilities[best]), 4)
+    row: Row = {"path": str(path), "prediction": classes[best], "probability": probability}
+    label = label_of(path, source, classes)
+    right = classes[best] == label if label else None
+    if label:
+        row["label"] = label
+    mark = {None: "", True: "", False: f"  wrong: {label}"}[right]
+    picture.thumbnail((sheet.pixels, sheet.pixels), Image.Resampling.BILINEAR)
+    cells.append(Cell(picture, classes[best], probability, label, right))
+    if len(cells) > 2 * sheet.pictures:  # a large folder must not fill the memory
+        cells[:] = most_doubtful(cells, sheet.pictures)
+    outcomes += [] if right is None else [right]
+    return row, f"{classes[best]}  {100 * probability:.1f} %{mark}"
 
 
 def label_of(path: Path, source: Path, classes: list[str]) -> str | None:

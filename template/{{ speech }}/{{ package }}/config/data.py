@@ -11,10 +11,9 @@ from pydantic import (
     model_validator,
 )
 
-from ..engine.schema import Harmless, Numbered, Range, Section, Text, conflict
+from ..engine.config import Dataset
+from ..engine.types import FixedOrder, Range, ResumeSafe, Section, Text, conflict
 from .model import Model
-
-Split = Literal["train", "valid", "test"]
 
 
 def _no_symbol_twice(vocabulary: str) -> str:
@@ -34,14 +33,13 @@ class Items(Section):
     test: PositiveInt
 
 
-class Dialtones(Section):
+class Dialtones(Dataset):
     """conf/data/dialtones.yaml: telephone keys, made while training."""
 
     kind: Literal["dialtones"]
     seed: NonNegativeInt
     items: Items
-    held_out: Harmless[Split]
-    vocabulary: Numbered[Vocabulary]
+    vocabulary: FixedOrder[Vocabulary]
     row_hz: Annotated[list[PositiveFloat], Field(min_length=1)]
     column_hz: Annotated[list[PositiveFloat], Field(min_length=1)]
     symbols: Annotated[list[PositiveInt], Field(min_length=2, max_length=2)]
@@ -68,17 +66,16 @@ class Dialtones(Section):
         return self
 
 
-class Manifest(Section):
+class Manifest(Dataset):
     """conf/data/manifest.yaml: the user's own recordings."""
 
     kind: Literal["manifest"]
     train: Text
     valid: Text
     test: Text
-    held_out: Harmless[Split]
-    vocabulary: Numbered[Vocabulary]
-    check_headers: Harmless[PositiveInt | None]
-    thorough_headers: Harmless[PositiveInt | None]
+    vocabulary: FixedOrder[Vocabulary]
+    check_headers: ResumeSafe[PositiveInt | None]
+    thorough_headers: ResumeSafe[PositiveInt | None]
 
 
 Data = Annotated[Dialtones | Manifest, Field(discriminator="kind")]

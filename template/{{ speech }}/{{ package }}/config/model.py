@@ -4,7 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from ..engine.schema import Section, conflict
+from ..engine.types import Section, conflict
 
 
 class Encoder(Section):

@@ -10,10 +10,10 @@ from pydantic import (
     model_validator,
 )
 
-from ..engine.schema import Harmless, Numbered, Range, Section, Text, conflict
+from ..engine.config import Dataset
+from ..engine.types import FixedOrder, Range, ResumeSafe, Section, Text, conflict
 from .model import Model
 
-Split = Literal["train", "valid", "test"]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -69,16 +69,15 @@ class Items(Section):
     test: PositiveInt
 
 
-class Digits(Section):
+class Digits(Dataset):
     """conf/data/digits.yaml: scikit-learn's handwritten digits."""
 
     kind: Literal["digits"]
     seed: NonNegativeInt
     items: Items
-    held_out: Harmless[Split]
-    classes: Numbered[Classes]
+    classes: FixedOrder[Classes]
     augment: Augment | None
-    sheet: Harmless[Sheet]
+    sheet: ResumeSafe[Sheet]
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -87,19 +86,18 @@ class Digits(Section):
         return self
 
 
-class ImageFolder(Section):
+class ImageFolder(Dataset):
     """conf/data/image_folder.yaml: the user's own pictures."""
 
     kind: Literal["image_folder"]
     train: Text
     valid: Text
     test: Text
-    held_out: Harmless[Split]
-    classes: Numbered[Classes]
-    check_files: Harmless[PositiveInt | None]
-    thorough_files: Harmless[PositiveInt | None]
+    classes: FixedOrder[Classes]
+    check_files: ResumeSafe[PositiveInt | None]
+    thorough_files: ResumeSafe[PositiveInt | None]
     augment: Augment | None
-    sheet: Harmless[Sheet]
+    sheet: ResumeSafe[Sheet]
 
 
 Data = Annotated[Digits | ImageFolder, Field(discriminator="kind")]

@@ -1,0 +1,1 @@
+"""Tools of the project, outside its package."""

@@ -1,0 +1,1 @@
+"""Checkpoints: files, writing, resuming."""

@@ -1,0 +1,182 @@
+"""Whether a run may resume, and whether weights fit. Configs are only compared."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ..compose.compose import is_group
+from ..config import Config, Split
+from ..errors import UserError, refuse
+from ..overrides import split_override
+from ..project import Project
+from ..runs.paths import OVERRIDES, read_config, read_overrides, read_record
+from ..types import FIXED_ORDER, RESUME_SAFE, groups, leaves, marked_keys
+from .files import WEIGHTS, list_checkpoints, list_damages, newest_checkpoint, read_about
+
+TRAINED_ON: tuple[Split, ...] = ("train", "valid")  # the splits that training reads
+MOST_KEYS = 20
+
+
+def described_groups(config: type[Config]) -> list[str]:
+    """The groups that say what is learned and from which data; training says how."""
+    return [name for name in groups(config, but=RESUME_SAFE) if name != "training"]
+
+
+def recorded_overrides(project: Project, run: Path, given: list[str]) -> list[str]:
+    """The choices of model, data and the like that a run recorded, unless given anew.
+
+    They are untrusted: options must be names of files in conf/, values keys of these groups.
+    Raises UserError for others.
+    """
+    keys = {split_override(override)[1] for override in given}
+    recorded = [
+        override
+        for override in _describing(project.config, read_overrides(run))
+        if split_override(override)[1] not in keys and _group(override) not in keys
+    ]
+    refuse(
+        f"{run / OVERRIDES}: it recorded {override}, which conf/ does not have\n"
+        f"give another {_group(override)}=OPTION, or the keys that it set"
+        for override in recorded
+        if not _is_known(override, project.conf)
+    )
+    return recorded
+
+
+def _is_known(override: str, conf: Path) -> bool:
+    _, key, value = split_override(override)
+    if not re.fullmatch(r"\w+([./]\w+)*", key):
+        return False
+    if not is_group(conf, key):
+        return True
+    group = conf / key.replace(".", "/")
+    options = {file.relative_to(group).with_suffix("").as_posix() for file in group.rglob("*.yaml")}
+    return value[1:].strip("'\"").removesuffix(".yaml") in {"null", *options}
+
+
+def _describing(config: type[Config], overrides: list[str]) -> list[str]:
+    return [o for o in overrides if _group(o) in (*described_groups(config), "experiment")]
+
+
+def _group(override: str) -> str:
+    return re.split(r"[./@]", split_override(override)[1])[0]
+
+
+def check_resume(project: Project, cfg: Config, run: Path) -> None:
+    """Check that this config may resume in this directory. Raises UserError if it may not."""
+    found = list_checkpoints(run)
+    if found and cfg.resume == "never":
+        raise UserError(
+            f"{run} has checkpoints, and resume=never\n"
+            "give another name, or resume=auto to continue from them"
+        )
+    newest = newest_checkpoint(run)
+    if found and not newest and cfg.resume == "auto":
+        way_out = "give another name, or resume=force to start again and replace them"
+        none = f"{run}: none of its checkpoints is intact"
+        raise UserError("\n".join([none, *list_damages(run), way_out]))
+    if not newest:
+        return
+    refuse(incompatibilities(project, cfg, newest, f"name = {cfg.name}"))
+    changed = changed_training_keys(cfg, read_about(newest)["config"], project.resume_safe(cfg))
+    if cfg.resume == "auto" and changed:
+        way_out = "give another name, or resume=force to continue with the new values"
+        lines = _at_most(MOST_KEYS, [f"{run} was trained with another config:", *changed])
+        raise UserError("\n".join([*lines, way_out]))
+
+
+def resume_problems(project: Project, cfg: Config, run: Path) -> list[str]:
+    """Why a job of a sweep cannot resume in its directory; none if it has finished."""
+    if (run.parent / OVERRIDES).is_file():
+        return [f"name = {cfg.name}: {run.parent} is a single run; give the sweep another name"]
+    if not list_checkpoints(run) or (cfg.resume != "never" and is_finished(cfg, run)):
+        return []
+    try:
+        check_resume(project, cfg, run)
+    except UserError as error:
+        return list(error.problems)
+    return []
+
+
+def changed_training_keys(
+    cfg: Config, then: dict[str, Any], except_for: Iterable[str] = ()
+) -> list[str]:
+    """Lines `key: then …, now …` for keys that a resumed run may not change unless forced."""
+    safe = tuple(k + end for k in (*marked_keys(cfg, RESUME_SAFE), *except_for) for end in ":.")
+    return [line for line in differences(then, cfg.model_dump()) if not line.startswith(safe)]
+
+
+def is_finished(cfg: Config, run: Path) -> bool:
+    """Whether a run of this directory has finished, with a config that trains the same."""
+    finished = read_record(run).get("state") == "finished"
+    return finished and not changed_training_keys(cfg, read_config(run))
+
+
+def incompatibilities(project: Project, cfg: Config, checkpoint: Path, given: str) -> list[str]:
+    """Why a checkpoint's weights do not fit the config's model, with the keys to change.
+
+    Imports torch only where the model or the data differ from those of the checkpoint.
+    """
+    about = read_about(checkpoint)
+    changed = _describing_changes(cfg, about["config"])
+    reordered = _reordered(about["config"], cfg) if changed else []
+    if not reordered and (not changed or _same_shapes(project, cfg, checkpoint)):
+        return []
+    what = "know these in another order" if reordered else "do not fit this model"
+    lines = [f"{given}: the weights in {checkpoint} {what}", *(reordered or changed)]
+    recorded = _describing(project.config, about["overrides"])
+    trained_with = " ".join(recorded) or "the defaults of model and data"
+    return ["\n".join([*_at_most(9, lines), f"give what it was trained with: {trained_with}"])]
+
+
+def _at_most(count: int, lines: list[str]) -> list[str]:
+    more = len(lines) - count
+    return [*lines[:count], f"… and {more} more keys"] if more > 0 else lines
+
+
+def _reordered(then: dict[str, Any], cfg: Config) -> list[str]:
+    """The differences in keys marked FixedOrder where some entry has moved."""
+    lines = []
+    for key in sorted(marked_keys(cfg, FIXED_ORDER)):
+        old, new = (dict(leaves(values)).get(key, []) for values in (then, cfg.model_dump()))
+        entries = enumerate(old if isinstance(old, type(new)) else [])
+        if any(entry in new and new[i : i + 1] != old[i : i + 1] for i, entry in entries):
+            lines.append(f"{key}: then {old}, now {new}")
+    return lines
+
+
+def meta_state(project: Project, cfg: Config) -> dict[str, Any]:
+    """The tensors of the config's model, on the meta device: shapes alone. Imports torch."""
+    import torch
+
+    with torch.device("meta"):
+        return project.build_model(cfg).state_dict()
+
+
+def _same_shapes(project: Project, cfg: Config, checkpoint: Path) -> bool:
+    from safetensors import safe_open
+
+    expected = {name: list(value.shape) for name, value in meta_state(project, cfg).items()}
+    with safe_open(checkpoint / WEIGHTS, framework="pt") as file:
+        found = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+    # of tensors that share memory, a file holds one
+    return all(expected.get(name) == shape for name, shape in found.items())
+
+
+def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Lines `key: then …, now …` for all that differs between two configs."""
+    old, new = dict(leaves(then)), dict(leaves(now))
+    pairs = {key: [values.get(key, "(not there)") for values in (old, new)] for key in old | new}
+    return sorted(f"{key}: then {a}, now {b}" for key, (a, b) in pairs.items() if a != b)
+
+
+def unlike_the_run(cfg: Config, run: Path | None) -> list[str]:
+    """Lines for keys of the model, the data and other such groups that differ from the run's."""
+    then = read_config(run) if run else {}
+    return _describing_changes(cfg, then) if then else []
+
+
+def _describing_changes(cfg: Config, then: dict[str, Any]) -> list[str]:
+    now = cfg.model_dump(include=set(described_groups(type(cfg))))
+    return differences({key: value for key, value in then.items() if key in now}, now)

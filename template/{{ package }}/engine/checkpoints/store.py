@@ -1,0 +1,233 @@
+"""Writing and restoring checkpoints: directories written beside their place, then renamed into it.
+
+weights.safetensors holds the model, state.pt everything else that the run restores.
+"""
+
+import logging
+import math
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_model as load_weights
+from safetensors.torch import save_model as save_weights
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ..config import Config
+from ..distributed.collectives import is_main
+from ..errors import UserError
+from ..project import Project
+from ..runs.paths import CHECKPOINTS, read_overrides
+from .files import (
+    FORMAT,
+    STATE,
+    WEIGHTS,
+    Progress,
+    best_first,
+    complete_checkpoints,
+    fingerprint,
+    newest_checkpoint,
+    read_about,
+    sync,
+    write_about,
+)
+from .identity import check_identity, code_digest, identify
+
+log = logging.getLogger(__name__)
+
+
+class Stateful(Protocol):
+    """What a checkpoint can hold: leaves of its state are tensors or JSON values."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state as it is now."""
+
+    def load_state_dict(self, state: dict[str, Any], /) -> Any:
+        """Take the state that a checkpoint held."""
+
+
+class Checkpoints:
+    """The checkpoints of one run; the main process writes them, all read them."""
+
+    def __init__(self, project: Project, cfg: Config, run_dir: Path) -> None:
+        self.run_dir, self.cfg = run_dir, cfg
+        self.settings = cfg.training.checkpoint
+        self.made_of = identify(project, cfg) if is_main() else {}
+        self.metric = cfg.training.objective.metric
+        self.goal = project.goal(self.metric)
+        self.at = 0  # the iteration that was saved or restored last
+        self.since = time.monotonic()
+        self.model: nn.Module
+        self.others: dict[str, Stateful] = {}
+
+    def is_due(self, iteration: int) -> bool:
+        """Whether a checkpoint is due by iterations or by minutes."""
+        minutes = self.settings.every_minutes
+        late = minutes is not None and time.monotonic() - self.since >= 60 * minutes
+        return iteration > self.at and (iteration % self.settings.every == 0 or late)
+
+    def save(self, progress: Progress, value: float | None, required: bool = False) -> None:
+        """Write a checkpoint, then delete those that are neither among the last nor the best.
+
+        `value` is the objective, if measured. Without room warns, or raises UserError if the
+        checkpoint is `required`.
+        """
+        self.since = time.monotonic()
+        known = progress.iteration == self.at
+        if (known and value is None) or not is_main():
+            self.at = progress.iteration
+            return
+        path = self.run_dir / CHECKPOINTS / f"iteration-{progress.iteration:09d}"
+        about: dict[str, Any] = {
+            "format": FORMAT,
+            "progress": asdict(progress),
+            "metric": self.metric,
+            "goal": self.goal,
+            "objective": value if value is not None and math.isfinite(value) else None,
+            "overrides": read_overrides(self.run_dir),
+            "config": self.cfg.model_dump(),
+            **self.made_of,
+        }
+        try:
+            if known:  # the weights are there, only the evaluation is new
+                write_about(path, read_about(path) | about)
+            else:
+                self._write(path, about)
+        except (OSError, SafetensorError, RuntimeError) as error:  # what a full disk makes of each
+            self._report_failure(path, error, required)
+            return
+        self.at = progress.iteration
+        self._prune()
+
+    def _write(self, path: Path, about: dict[str, Any]) -> None:
+        beside = path.with_name(f".{path.name}")
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir(parents=True)
+        save_weights(self.model, str(beside / WEIGHTS))
+        torch.save({name: _state(name, each) for name, each in self.others.items()}, beside / STATE)
+        shutil.copymode(beside / STATE, beside / WEIGHTS)  # safetensors lets its owner alone read
+        for name in (WEIGHTS, STATE):
+            sync(beside / name)
+        files = {name: fingerprint(beside / name) for name in (WEIGHTS, STATE)}
+        write_about(beside, about | {"files": files})
+        _delete(path)  # a damaged one, if any
+        beside.rename(path)
+        sync(path.parent)
+
+    def _report_failure(self, path: Path, error: Exception, required: bool) -> None:
+        shutil.rmtree(path.with_name(f".{path.name}"), ignore_errors=True)
+        reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
+        free = shutil.disk_usage(self.run_dir).free / 1e6
+        kept = newest_checkpoint(self.run_dir) or "no checkpoint yet"
+        text = f"{path} could not be saved: {reason} ({free:.1f} MB are free on its disk)"
+        text += f"\nwhat is there stays: {kept}"
+        if required:
+            raise UserError(f"{text}\nmake room, then give the same command with its name= again")
+        log.warning("%s; training continues", text)
+
+    def _prune(self) -> None:
+        complete = complete_checkpoints(self.run_dir)
+        best = best_first(complete)[:1]
+        for old in {*complete[: -self.settings.keep_last]} - {*best}:
+            _delete(old)
+
+    def restore(self, model: nn.Module, others: Mapping[str, Stateful]) -> Progress:
+        """Load the newest intact checkpoint, if there is one; optimizers keep today's settings.
+
+        Raises UserError where something does not fit or has no state in the checkpoint, unless
+        resume=force, with which it starts fresh.
+        """
+        self.model, self.others = model, dict(others)
+        for name, each in others.items():
+            _check_leaves(name, _state(name, each))
+        if is_main():  # what was being written or deleted when the run was killed
+            for left in (self.run_dir / CHECKPOINTS).glob(".*iteration-*/"):
+                shutil.rmtree(left, ignore_errors=True)
+        found = newest_checkpoint(self.run_dir, warn=is_main())
+        if not found:
+            return Progress()
+        for line in check_identity(self.cfg, found, self.made_of) if is_main() else []:
+            log.warning("%s", line)
+        load_model(model, found)
+        try:
+            state = torch.load(found / STATE, weights_only=True, map_location="cpu")
+            lacking = [name for name in others if name not in state]
+            for name in others.keys() & state.keys():
+                _load(others[name], state[name])
+        except Exception as error:  # whichever torch or the object happens to raise
+            reason = str(error).partition("\n")[0] or type(error).__name__
+            raise UserError(f"{found / STATE}: {reason}") from None
+        if lacking and self.cfg.resume != "force":
+            raise UserError(
+                f"{found} has no state of {', '.join(lacking)}, which session.restore names\n"
+                "give another name, or resume=force to continue with a fresh one"
+            )
+        about = read_about(found)
+        progress = Progress(**about["progress"])
+        if (about["metric"], about["goal"]) != (self.metric, self.goal):
+            progress.best, progress.evals_since_best = None, 0  # of another objective
+        self.at = progress.iteration
+        return progress
+
+
+def _state(name: str, each: Stateful) -> dict[str, Any]:
+    state = each.state_dict()
+    if isinstance(each, Optimizer):
+        # with its groups, torch would bring back the learning rate and weight decay of then
+        return {"state": state["state"], "type": type(each).__name__}
+    return state
+
+
+def _load(each: Stateful, state: dict[str, Any]) -> None:
+    if not isinstance(each, Optimizer):
+        each.load_state_dict(state)
+    elif state["type"] == type(each).__name__:
+        groups = each.state_dict()["param_groups"]
+        each.load_state_dict({"state": state["state"], "param_groups": groups})
+
+
+def _check_leaves(name: str, node: Any) -> None:
+    """Raises UserError for a leaf that is neither a tensor nor a JSON value."""
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            _check_leaves(f"{name}.{key}", value)
+    elif isinstance(node, list | tuple):
+        for i, value in enumerate(node):
+            _check_leaves(f"{name}[{i}]", value)
+    elif not isinstance(node, Tensor | str | int | float | None):
+        raise UserError(
+            f"session.restore: {name} is a {type(node).__name__}, which a checkpoint cannot hold\n"
+            "expected tensors, numbers, texts, and lists or mappings of them in its state_dict()"
+        )
+
+
+def load_model(model: nn.Module, checkpoint: Path) -> nn.Module:
+    """Load a checkpoint's weights into the model. Raises UserError where they do not fit."""
+    log.info("weights of %s", checkpoint)
+    try:
+        load_weights(model, checkpoint / WEIGHTS)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{checkpoint / WEIGHTS}: {error}") from None
+    except RuntimeError as error:
+        first = str(error).splitlines()[:2][-1].strip()
+        same = read_about(checkpoint)["identity"].get("code") == code_digest()
+        what = "has not changed since, so the config has" if same else "has changed since"
+        raise UserError(
+            f"{checkpoint}: its weights do not fit the model that build_model makes\n"
+            f"the package's code {what}\n{first}"
+        ) from None
+    return model
+
+
+def _delete(checkpoint: Path) -> None:
+    """Rename, then delete: a kill in between leaves nothing that looks like a checkpoint."""
+    if checkpoint.exists():
+        hidden = checkpoint.with_name(f".deleted-{checkpoint.name}")
+        checkpoint.rename(hidden)
+        shutil.rmtree(hidden, ignore_errors=True)

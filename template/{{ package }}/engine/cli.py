@@ -1,0 +1,380 @@
+"""The command line, checked before Hydra starts: aliases, grammar, config, files. No torch here."""
+
+import logging
+import os
+import re
+import shlex
+import string
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import RangeSweep
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+
+from .compose.aliases import Aliases
+from .compose.compose import ComposeError, compose, name_this_run, register_resolvers
+from .compose.credentials import credential_problems
+from .errors import UserError, refuse
+from .overrides import split_override
+from .parts import find_part
+from .runs.lock import lock
+from .runs.paths import COMMAND, JOB_DIR, OF_A_RUN, OVERRIDES, find_run, output_dir, relative
+
+if TYPE_CHECKING:
+    from .compose.validate import Checker
+    from .config import Config
+    from .project import Project
+    from .sweeps.grid import Job
+
+ROOM = 2**18  # bytes: for what is written before the run itself can report a full disk
+MOST_VALUES = 10_000  # of one key in a sweep
+EXPLAIN = re.compile(r"\+*mode=(['\"]?)explain\1")
+
+
+def prepare(argv: list[str], conf: Path, load_project: Callable[[], "Project"]) -> list[str]:
+    """Check a command line against conf/ and return it as Hydra is to see it. Raises UserError.
+
+    Exits after --help, --cfg job and the modes check, explain and report, which Hydra never sees.
+    """
+    for stream in (sys.stdout, sys.stderr):  # a terminal or locale without Unicode
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    register_resolvers()
+    _refuse_torchrun()
+    name_this_run()
+    os.environ[COMMAND] = shlex.join(["python", "train.py", *argv])
+    # until Hydra sets up logging, what matters is reported as an error or again by the run itself
+    logging.getLogger().addHandler(logging.NullHandler())
+    # intermixed: Hydra itself takes flags before or after the overrides, not among them
+    parser = get_args_parser()
+    parser.error = _refuse_flags  # type: ignore[method-assign]
+    argv = [argument for argument in argv if argument != "--"]  # after which Hydra reads no flags
+    args = parser.parse_intermixed_args(argv)
+    if args.help:
+        # Hydra's own page composes the config and reads every group first: three times as slow
+        print(help_page(conf))
+        raise SystemExit(0)
+    refuse(_flag_problems(args))
+    if args.shell_completion:
+        return argv
+    # no shell puts the home directory into checkpoint=~/x
+    given = [re.sub(r"^([\w./@+]+=[\"']?)~(?=/)", rf"\1{Path.home()}", o) for o in args.overrides]
+    flags = [arg for arg in argv if arg not in args.overrides]
+    refuse([*_grammar_problems(given), *credential_problems(given)])
+    aliases = Aliases(conf)
+    overrides = aliases.expand(given)
+    refuse(aliases.problems)
+    if args.cfg == "job" and not (overrides or args.package or args.resolve):
+        # what Hydra prints; without the types, which take as long to import as all of this
+        print(OmegaConf.to_yaml(compose(conf, [])), end="", flush=True)
+        raise SystemExit(0)
+    from .compose.validate import Checker, quote_text
+
+    project = load_project()
+    overrides = quote_text(project, overrides)
+    checker = Checker(project, dict(zip(overrides, given, strict=True)))
+    if args.cfg or args.info or args.hydra_help:
+        composed = checker.compose(overrides)
+        if args.cfg == "job" and not (args.package or args.resolve):
+            print(OmegaConf.to_yaml(composed), end="", flush=True)
+            checker.validate(composed, overrides)
+            raise SystemExit(0)
+        return flags + overrides
+    if any(map(EXPLAIN.fullmatch, overrides)):
+        if args.multirun:
+            raise UserError("mode=explain explains one config: leave out --multirun")
+        _explain(overrides, aliases, checker)
+        raise SystemExit(0)
+    recorded = _recorded_overrides(project, overrides)
+    overrides = recorded + overrides
+    if args.multirun or _asks_for_multirun(conf, overrides):
+        from .sweeps.grid import last_of_each
+
+        flags += [] if args.multirun else ["--multirun"]  # Hydra 1.4 reads no hydra.mode of a group
+        overrides = last_of_each(overrides)
+        cfg = _prepare_sweep(overrides, checker)
+    else:
+        cfg = _prepare_run(overrides, checker)
+    if not cfg.engine.is_first_node:
+        # the first node writes the run's files and prints
+        return [*flags, *overrides, "hydra.output_subdir=null", "hydra/job_logging=stdout"]
+    _announce(cfg, recorded)
+    return flags + overrides
+
+
+def _refuse_torchrun() -> None:
+    if "TORCHELASTIC_RUN_ID" in os.environ or {"LOCAL_RANK", "WORLD_SIZE"} <= os.environ.keys():
+        count = os.environ.get("LOCAL_WORLD_SIZE", "N")
+        raise UserError(
+            "each process of torchrun would be a run of its own; train.py starts them itself:\n"
+            f"python train.py training.devices={count}"
+        )
+
+
+def _refuse_flags(message: str) -> NoReturn:
+    raise UserError(f"{message}\nflags are -- and a word, as python train.py --help lists them")
+
+
+def _flag_problems(args: Any) -> Iterator[str]:
+    if args.config_name or args.config_path or args.config_dir or args.experimental_rerun:
+        yield (
+            "--config-name, --config-path, --config-dir, --experimental-rerun: values come from\n"
+            "conf/ alone; what differs belongs in a file of conf/experiment: experiment=NAME"
+        )
+    if args.resolve and not args.cfg:
+        yield "--resolve is for --cfg: --cfg job --resolve"
+    if sum(map(bool, (args.run, args.multirun, args.cfg, args.info, args.shell_completion))) > 1:
+        yield "give one of --run, --multirun, --cfg, --info and --shell-completion"
+
+
+def _grammar_problems(overrides: list[str]) -> Iterator[str]:
+    parser = OverridesParser.create()
+    for override in overrides:
+        prefix, key, value = split_override(override)
+        try:
+            parsed = parser.parse_override(override).value()
+            if not re.match(r"\w", key):
+                raise HydraException
+            if isinstance(parsed, RangeSweep):
+                span = abs(float(parsed.stop or 0) - float(parsed.start or 0))
+                if span > MOST_VALUES * abs(float(parsed.step)):
+                    yield f"{override}: expected a range of at most {MOST_VALUES} values"
+        except Exception:  # also RecursionError, and ValueError of a number 5,000 characters long
+            if not value or not re.fullmatch(r"\w[\w./@]*", key):
+                yield f"{override}: expected KEY=VALUE, as in training.lr=3e-4"
+            else:
+                text = re.sub(r'(\\*)"', r'\1\1\\"', value[1:])
+                quoted = ", as in\n" + shlex.quote(f'{prefix}{key}="{text}"')
+                if value[1:2] in ("[", "{"):
+                    quoted = ""  # each text in it needs quotes of its own
+                yield f"{override}: Hydra reads such a text only in quotes{quoted}"
+
+
+def _asks_for_multirun(conf: Path, overrides: list[str]) -> bool:
+    """Whether hydra.mode=MULTIRUN, in a file or an override, stands for --multirun."""
+    texts = [*map(str.encode, overrides), *(file.read_bytes() for file in conf.rglob("*.yaml"))]
+    if not any(b"MULTIRUN" in text for text in texts):
+        return False
+    from .sweeps.grid import probe_jobs
+
+    try:
+        composed = compose(conf, probe_jobs(overrides)[0], own_section=True)
+    except Exception:  # reported as that of a single run
+        return False
+    return bool(composed.hydra.mode == RunMode.MULTIRUN)
+
+
+def _recorded_overrides(project: "Project", overrides: list[str]) -> list[str]:
+    """The model and data choices that evaluate and recognize take from the run's own command."""
+    values = {key: value[1:] for _, key, value in map(split_override, overrides)}
+    if values.get("mode", "train") == "train" or not values.get("checkpoint"):
+        return []
+    parsed = OverridesParser.create().parse_override(f"checkpoint={values['checkpoint']}")
+    if parsed.is_sweep_override():
+        raise UserError(
+            f"checkpoint={values['checkpoint']}: one checkpoint at a time\n"
+            "a path with a comma in it needs quotes: 'checkpoint=\"…\"'"
+        )
+    from .checkpoints.files import find_checkpoint
+    from .checkpoints.resume import recorded_overrides
+
+    try:
+        run = find_run(find_checkpoint(Path(str(parsed.value()))))
+    except UserError:
+        return []  # reported with everything else that is wrong
+    return recorded_overrides(project, run, overrides) if run else []
+
+
+def _prepare_run(overrides: list[str], checker: "Checker") -> "Config":
+    cfg, project = checker.check(overrides), checker.project
+    if launcher := [o for o in overrides if re.match("hydra/launcher=(?!serial$)", o)]:
+        raise UserError(
+            f"{launcher[0]}: this starts the jobs of --multirun; add it, for one job too"
+        )
+    if cfg.mode == "report":
+        if not (report := find_part("report.table")):
+            raise UserError(
+                "mode=report: this project was rendered without the report\n"
+                "copier update --data parts=[report,…] adds it"
+            )
+        report.compare_runs(project, cfg)
+        raise SystemExit(0)
+    _check_files(project, [cfg], [], here=True)
+    if cfg.mode == "train" and cfg.engine.is_first_node:
+        _claim_run(project, cfg)
+    return cfg
+
+
+def _claim_run(project: "Project", cfg: "Config") -> None:
+    """Before Hydra writes to it, check and lock the run's directory."""
+    from .checkpoints.resume import check_resume
+
+    run = Path(output_dir(cfg.mode, cfg.runs_dir, cfg.name, None))
+    if run.exists() and not run.is_dir():
+        raise UserError(f"name = {cfg.name}: {run} is a file; give another name")
+    if any(run.glob(f"*/.hydra/{OVERRIDES}")):
+        raise UserError(f"name = {cfg.name}: {run} holds the jobs of a sweep; give another name")
+    if run.is_dir() and any(run.iterdir()) and not any((run / it).exists() for it in OF_A_RUN):
+        raise UserError(f"name = {cfg.name}: {run} holds no run but files; give another name")
+    _check_writable(run, f"name = {cfg.name}")
+    lock(run, cfg.engine.takeover_seconds)
+    check_resume(project, cfg, run)
+
+
+def _prepare_sweep(overrides: list[str], checker: "Checker") -> "Config":
+    from .sweeps.grid import grid_jobs, probe_jobs, search_space, sweep_problems, swept
+    from .sweeps.sweeper import is_grid, is_ours
+
+    given = swept(overrides)
+    plain = [o for o in overrides if split_override(o)[1] not in given]
+    try:
+        base = compose(checker.conf, plain, own_section=True)
+    except ComposeError as error:
+        refuse(sweep_problems(overrides, is_grid=False))
+        _check_all(probe_jobs(overrides), checker)  # finds what is wrong
+        # nothing, with what is swept
+        refuse(
+            f"{override}: only the options that are swept have this key, and Hydra composes the "
+            f"config without them too\ntype ++{override}"
+            for override in plain
+            if f"'{split_override(override)[1]}'" in str(error)
+        )
+        raise
+    in_yaml = search_space(base.hydra.sweeper.get("params") or {}, overrides)
+    checker.space = [split_override(override)[1] for override in in_yaml]
+    overrides = [*in_yaml, *overrides]
+    all_known = is_grid(base)
+    launcher = base.hydra.runtime.choices["hydra/launcher"]
+    refuse(_grammar_problems(overrides))
+    refuse(sweep_problems(overrides, all_known))
+    kind = find_part(f"sweeps.{'slurm' if launcher == 'slurm' else 'local'}")
+    refuse(kind.find_problems(base.hydra.launcher))
+    if is_ours(base) and not all_known:
+        if not (search := find_part("sweeps.search")):
+            raise UserError(
+                f"sweep.sampler = {base.sweep.sampler}: the project was rendered without searches\n"
+                "copier update --data parts=[search,…] adds them"
+            )
+        refuse(search.find_problems(str(base.sweep.get("sampler")), swept(overrides)))
+    jobs = grid_jobs(overrides, Path(base.hydra.sweep.dir)) if all_known else []
+    configs = _check_all([job.overrides for job in jobs] or probe_jobs(overrides), checker)
+    first = configs[0]
+    if first.mode == "report":
+        raise UserError("mode=report compares existing runs: leave out --multirun")
+    if first.mode == "train" and first.engine.nodes > 1:
+        raise UserError(
+            f"engine.nodes = {first.engine.nodes}: a sweep's jobs use one machine each\n"
+            "expected 1, which RUN_NODES sets, or no --multirun"
+        )
+    _check_files(checker.project, configs, jobs, here=launcher != "slurm")
+    return first
+
+
+def _check_all(jobs: list[list[str]], checker: "Checker") -> list["Config"]:
+    configs: list[Config] = []
+    problems: list[str] = []
+    for overrides in jobs:
+        try:
+            configs.append(checker.check(overrides, one_of_many=True))
+        except UserError as error:
+            problems += error.problems
+    refuse(problems)
+    return configs
+
+
+def _check_files(
+    project: "Project", configs: list["Config"], jobs: list["Job"], here: bool
+) -> None:
+    """Check what the configs read, and the machine if they run `here`; mode=check ends here."""
+    from .check import file_problems, report
+    from .checkpoints.resume import resume_problems
+
+    # a sweep's jobs mostly read the same files and use the same devices
+    others: Any = {"model": True, "training": {"optim", "loader"}}
+    different = {cfg.model_dump_json(exclude=others): cfg for cfg in configs}.values()
+    problems = [problem for cfg in different for problem in file_problems(project, cfg)]
+    first = configs[0]
+    folder = Path(first.runs_dir, first.name)
+    if first.mode == "check":
+        report(project, first, problems)
+        raise SystemExit(0)
+    if first.mode == "train":
+        for cfg, job in zip(configs, jobs, strict=False):
+            problems += resume_problems(project, cfg, job.directory)
+        # torch is needed for this: other runs check it once they have imported torch
+        for cfg in different if here else ():
+            run = cfg.training.run
+            if run.device not in ("auto", "cpu") or run.devices != 1:
+                from .train.preflight import machine_problems
+
+                problems += machine_problems(project, cfg, Path(cfg.runs_dir, cfg.name))
+    refuse(problems)
+    for source in (project.conf, Path(__file__).parents[1]):
+        if folder.resolve().is_relative_to(source.resolve()):
+            raise UserError(
+                f"runs_dir = {first.runs_dir}: expected a folder outside {relative(source)}"
+            )
+    _check_writable(Path(first.runs_dir), f"runs_dir = {first.runs_dir}")
+
+
+def _check_writable(folder: Path, given: str) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:  # without a name, which a kill would leave
+            file.write(bytes(ROOM))
+    except OSError as error:
+        broken = [p for p in (folder, *folder.parents) if p.is_symlink() and not p.exists()]
+        why = f"{broken[0]} is a link to nothing" if broken else error.strerror
+        raise UserError(
+            f"{given}: cannot write in {folder} ({why})\n"
+            "expected a folder that you may write to; choose one with runs_dir=FOLDER"
+        ) from None
+
+
+def _explain(overrides: list[str], aliases: Aliases, checker: "Checker") -> None:
+    """Print every value and where it comes from, of a config that is refused as well."""
+    from .compose.explain import explain
+
+    forced = [checker.forced(override) for override in overrides]
+    composed = checker.compose(forced)
+    key = composed.get("key")
+    target = aliases.targets.get(str(key), key)
+    explain(composed, checker.conf, forced, checker.spelling, target)
+    checker.validate(composed, forced)
+
+
+def _announce(cfg: "Config", recorded: list[str]) -> None:
+    """Print the name, and what of an evaluation is and is not as in the checkpoint's run."""
+    if JOB_DIR not in os.environ:
+        print(f"name={cfg.name}", flush=True)
+    if recorded:
+        print(f"with {' '.join(recorded)}, as the run recorded", flush=True)
+    if cfg.mode != "train" and cfg.checkpoint:
+        from .checkpoints.files import find_checkpoint
+        from .checkpoints.resume import unlike_the_run
+
+        for line in unlike_the_run(cfg, find_run(find_checkpoint(Path(cfg.checkpoint)))):
+            print(f"unlike the run: {line}", flush=True)
+
+
+def help_page(conf: Path) -> str:
+    """conf/help.txt with the groups and aliases that conf/ has now."""
+    groups = {
+        folder.name: ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
+        for folder in sorted(conf.iterdir())
+        if folder.is_dir() and folder.name not in ("engine", "hydra", "local")
+    }
+    page = string.Template((conf / "help.txt").read_text("utf-8"))
+    aliases = _two_columns(Aliases(conf).targets)
+    return page.safe_substitute(groups=_two_columns(groups), aliases=aliases)
+
+
+def _two_columns(rows: dict[str, str]) -> str:
+    width = max(map(len, rows), default=0)
+    return "\n".join(f"  {left:{width}}  {right}" for left, right in rows.items())

@@ -1,0 +1,79 @@
+"""Composing the config as Hydra will, ahead of it."""
+
+import functools
+import os
+import secrets
+import time
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from ..errors import UserError, refuse
+from ..overrides import job_name, split_override
+from ..runs.paths import output_dir
+from .hydra_errors import composing_problem
+from .hydra_section import JOB_NAME, WHITELIST, hydra_problems, searchpath_problems
+
+# Hydra 1.3 warns where version_base is missing, Hydra 1.4 where it is given; OmegaConf 2.4, which
+# comes with 1.4, renamed what registers a resolver
+HYDRA_1_3 = hydra.__version__.startswith("1.3.")
+VERSION_BASE: dict[str, Any] = {"version_base": "1.3"} if HYDRA_1_3 else {}
+HYDRA_MAIN = VERSION_BASE if HYDRA_1_3 else {"execution_whitelist": WHITELIST}
+REGISTER = "register_new_resolver" if HYDRA_1_3 else "register_resolver"
+
+
+def register_resolvers() -> None:
+    """Register the resolvers that conf/ uses."""
+    add = functools.partial(getattr(OmegaConf, REGISTER), replace=True)
+    add("output_dir", output_dir)
+    add("job_name", job_name)
+
+
+def name_this_run() -> None:
+    """Set RUN_NAME in the environment, so that child processes mean the same run."""
+    letters = "".join(secrets.choice("abcdefghijkmnpqrstuvwxyz") for _ in range(4))
+    os.environ.setdefault("RUN_NAME", f"{time.strftime('%Y%m%d-%H%M%S')}-{letters}")
+
+
+class ComposeError(UserError):
+    """Hydra cannot compose a config. It stops at the first problem; a Checker finds the others."""
+
+
+def compose(conf: Path, overrides: list[str], own_section: bool = False) -> DictConfig:
+    """The config that Hydra would compose, with its `hydra` section if `own_section`.
+
+    Raises ComposeError, and UserError where Hydra would run what a config names.
+    """
+    register_resolvers()
+    refuse(searchpath_problems(conf, overrides))
+    running = GlobalHydra.instance().hydra  # inside a sweep: Hydra allows one at a time
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(conf.resolve()), job_name=JOB_NAME, **VERSION_BASE):
+            composed = hydra.compose("config", overrides, return_hydra_config=True)
+        problems = hydra_problems(composed, conf, overrides)
+    except Exception as error:  # TypeError, AssertionError, RecursionError …
+        raise ComposeError(composing_problem(error, conf)) from None
+    finally:
+        GlobalHydra.instance().hydra = running
+    refuse(problems)
+    if not own_section:
+        with open_dict(composed):
+            del composed["hydra"]
+    return composed
+
+
+def is_group(conf: Path, key: str) -> bool:
+    """Whether an override of this key chooses a file: model=tiny does, training.optim.lr=1 not."""
+    return (conf / key.split("@")[0].replace(".", "/")).is_dir()
+
+
+def sets_value(conf: Path, override: str) -> bool:
+    """Whether an override sets a key of ours, rather than choose a file, delete, or set Hydra's."""
+    prefix, key, value = split_override(override)
+    is_ours = not key.startswith(("hydra.", "hydra/")) and not is_group(conf, key)
+    return is_ours and prefix != "~" and bool(value)

@@ -1,0 +1,138 @@
+"""What a config may set of Hydra's own section: values, never code, and no other output directory.
+
+Hydra imports and calls what `_target_`, a logging `class` or `ext://` name, and writes where its
+directories say. On 1.4 its execution_whitelist refuses the former once more.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ..overrides import split_override
+from ..runs.paths import output_dir
+from ..yaml_loader import Loader
+from .files import read_files
+
+HANDLERS = ("logging.StreamHandler", "logging.FileHandler", "logging.NullHandler")
+STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
+# the keys whose values logging imports or opens, with those that Hydra and the template give them
+LOGGING: dict[str, tuple[str, ...]] = {
+    "class": HANDLERS,
+    "stream": STREAMS,
+    "filename": ("${hydra.runtime.output_dir}/${hydra.job.name}.log",),
+    "()": ("colorlog.ColoredFormatter",),
+}
+WHITELIST = [*HANDLERS, *(stream.removeprefix("ext://") for stream in STREAMS), *LOGGING["()"]]
+LOGS = ("job_logging", "hydra_logging")
+PLUGINS = ("hydra_plugins.", "hydra._internal.core_plugins.")
+MUST_BE_EMPTY = ("callbacks", "searchpath", "job.env_set", "job.env_copy")
+SUBDIR = "${job_name:${hydra.overrides.task}}"
+JOB_NAME = "train"  # Hydra's name for train.py, and its log's: composing sets it anew
+
+NO_CODE = "a config holds values, never code: Hydra would run it"
+NO_PLACE = "runs_dir and name say where a run writes"
+
+
+def searchpath_problems(conf: Path, overrides: list[str]) -> Iterator[str]:
+    """Whether Hydra would import packages to search for files, which it does as it composes."""
+    given = [o for o in overrides if split_override(o)[1].startswith("hydra.searchpath")]
+    primary: Any = yaml.load((conf / "config.yaml").read_text("utf-8"), Loader)
+    section = primary.get("hydra") if isinstance(primary, dict) else None
+    if isinstance(section, dict) and section.get("searchpath"):
+        given.append(f"hydra.searchpath = {section['searchpath']}")
+    for problem in given:
+        yield f"{problem}: values come from conf/ alone; take it out"
+
+
+def hydra_problems(composed: DictConfig, conf: Path, overrides: list[str]) -> list[str]:
+    """What the composed `hydra` section would run, or write elsewhere, with its place."""
+    raw: Any = OmegaConf.to_container(composed.hydra, resolve=False)
+    broken = [
+        f"hydra.{key}: expected what logging.config.dictConfig reads\n"
+        f"from conf/hydra/{key}/{composed.hydra.runtime.choices.get(f'hydra/{key}')}.yaml"
+        for key in LOGS
+        if not _is_logging(raw, key)
+    ]
+    return broken or [
+        f"hydra.{key} = {value}: {why}{_place(f'hydra.{key}', conf, overrides)}"
+        for key, value, why in _misuses(composed)
+    ]
+
+
+def _is_logging(section: Any, key: str) -> bool:
+    try:
+        handlers, root = section[key].get("handlers") or {}, section[key]["root"]
+        known = all(isinstance(handler, dict) for handler in handlers.values())
+        return root is None or (known and set(root.get("handlers") or []) <= set(handlers))
+    except (AttributeError, KeyError, TypeError):
+        return False
+
+
+def _misuses(composed: DictConfig) -> Iterator[tuple[str, Any, str]]:
+    raw: Any = OmegaConf.to_container(composed.hydra, resolve=False)
+    for key in MUST_BE_EMPTY:
+        if value := OmegaConf.select(composed.hydra, key):
+            yield key, value, NO_CODE
+    for key in LOGS:
+        yield from ((k, v, NO_CODE) for k, v in _leaves(raw[key], key) if _imports(k, v))
+    for key in ("launcher", "sweeper"):
+        # Hydra also calls a _target_ that an interpolation leads to
+        resolved = OmegaConf.to_container(composed.hydra[key], resolve=True)
+        for inner, value in _leaves(resolved, key):
+            is_plugin = inner == f"{key}._target_" and str(value).startswith(PLUGINS)
+            if inner.endswith("._target_") and not is_plugin:
+                yield inner, value, NO_CODE
+    if raw["job"]["name"] != JOB_NAME:
+        yield "job.name", raw["job"]["name"], NO_PLACE
+    if raw["job"]["chdir"]:
+        yield "job.chdir", raw["job"]["chdir"], "paths are read from where train.py is started"
+    if raw["output_subdir"] != ".hydra":
+        yield "output_subdir", raw["output_subdir"], "expected .hydra, where a run's files are read"
+    subdir = str(raw["sweep"]["subdir"])
+    if subdir != SUBDIR and ({"/", "$"} & set(subdir) or subdir in ("..", ".")):
+        yield "sweep.subdir", subdir, NO_PLACE
+    yield from _elsewhere(composed)
+
+
+def _elsewhere(composed: DictConfig) -> Iterator[tuple[str, Any, str]]:
+    try:
+        place = composed.mode, str(composed.runs_dir), composed.name, composed.checkpoint
+        expected = {"run": output_dir(*place), "sweep": str(Path(place[1], str(place[2])))}
+        for key, directory in expected.items():
+            if Path(composed.hydra[key].dir) != Path(directory):
+                yield f"{key}.dir", composed.hydra[key].dir, NO_PLACE
+    except OmegaConfBaseException:
+        return  # a value that is not there is reported with its key
+
+
+def _imports(key: str, value: Any) -> bool:
+    """Whether logging would import what a value names, or open a file of that name."""
+    name = key.rpartition(".")[2]
+    if name in LOGGING:
+        return value not in LOGGING[name] and value is not None
+    return isinstance(value, str) and ("://" in value or "${" in value)
+
+
+def _leaves(node: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Each value with its key, those inside lists too."""
+    if isinstance(node, dict | list):
+        for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+            yield from _leaves(value, f"{path}.{key}")
+    else:
+        yield path, node
+
+
+def _place(key: str, conf: Path, overrides: list[str]) -> str:
+    """Where it is set: the override, or the first line of conf/, of this key or one inside it."""
+    for override in reversed(overrides):
+        name = split_override(override)[1]
+        if f"{key}.".startswith(f"{name}.") or name.startswith(f"{key}."):
+            return f"\nfrom the command line: {override}"
+    for it in (it for file in read_files(conf) for it in file.settings):
+        if f"{'.'.join(it.key)}.".startswith(f"{key}."):
+            return f"\nfrom {it.place}"
+    return ""

@@ -1,0 +1,328 @@
+"""From a composed config to a typed one, with every problem reported at once."""
+
+import contextlib
+import copy
+import difflib
+import os
+import re
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import OverrideType
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import ValidationError
+
+from ..config import Config
+from ..errors import UserError
+from ..overrides import split_override
+from ..project import Project
+from ..types import as_yaml, leaves, text_keys
+from . import credentials
+from .aliases import ALIAS
+from .compose import ComposeError, compose, is_group, sets_value
+from .hydra_errors import HEADER, NEED_A_HEADER, options
+from .origins import origin, origins
+
+BUILT_IN_MODES = ("check", "explain", "report")
+PLAIN = {"bool_type": "true or false", "model_type": "a section, with keys of its own"}
+NUMBER = re.compile(r"[+-]?(\d[\d_]*\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(nan|inf)|true|false", re.I)
+SYNONYMS = {"on": "true", "yes": "true", "off": "false", "no": "false", "none": "null"}
+LONGEST_VALUE = 80
+
+Problem = tuple[str, str]  # key, what is wrong with it
+
+_validated: list[tuple[dict[str, Any], Config]] = []  # by the checks before Hydra starts a run
+
+
+def validate(project: Project, composed: DictConfig) -> Config:
+    """The typed config. Raises UserError with what is wrong, without places."""
+    for values, known in _validated:
+        if values == OmegaConf.to_container(composed, resolve=False):
+            return known
+    config, problems = _validate(project, composed)
+    if config is None:
+        raise UserError(*(f"{key}: {text}" for key, text in problems))
+    return config
+
+
+def quote_text(project: Project, overrides: list[str]) -> list[str]:
+    """The same overrides, quoted so that a key whose type is text keeps `name=1e5` as typed."""
+    texts = text_keys(project.config)
+    return [_quote_numbers(o) if split_override(o)[1] in texts else o for o in overrides]
+
+
+def _quote_numbers(override: str) -> str:
+    given, equals, value = override.partition("=")
+    parts = value.split(",") if re.fullmatch(r"[\w.,+-]+", value) else [value]
+    quoted = [f"'{part}'" if NUMBER.fullmatch(part) else part for part in parts]
+    return f"{given}{equals}{','.join(quoted)}"
+
+
+class Checker:
+    """Checks the jobs of one command line against conf/."""
+
+    def __init__(self, project: Project, spelling: dict[str, str] | None = None) -> None:
+        """`spelling` gives an expanded override as the user typed it."""
+        self.project, self.conf = project, project.conf
+        self.spelling = spelling or {}
+        self.space: list[str] = []  # the keys of a search that conf/ has
+        self.bases: dict[tuple[str, ...], DictConfig] = {}
+
+    def check(self, overrides: list[str], one_of_many: bool = False) -> Config:
+        """Compose and validate one job. Raises UserError with every problem and its place."""
+        composed = self._compose_cached(overrides) if one_of_many else self.compose(overrides)
+        return self.validate(composed, overrides)
+
+    def validate(self, composed: DictConfig, overrides: list[str]) -> Config:
+        """The typed config of these overrides. Raises UserError like `check`."""
+        config, problems = _validate(self.project, composed)
+        if config is None:
+            raise UserError(*self._locate(problems, overrides))
+        return config
+
+    def compose(self, overrides: list[str]) -> DictConfig:
+        """The config that Hydra would compose. Raises UserError like `check`."""
+        try:
+            return compose(self.conf, overrides)
+        except ComposeError as error:
+            self._find_all(error, overrides)
+
+    def _compose_cached(self, overrides: list[str]) -> DictConfig:
+        """The same config, but files are composed once for each combination of groups.
+
+        Composing takes some 50 ms, setting values hardly any.
+        """
+        with contextlib.suppress(Exception):  # which composing names
+            parsed = OverridesParser.create().parse_overrides(overrides)
+            plain = [o for o in parsed if o.type == OverrideType.CHANGE]
+            values = [o for o in plain if sets_value(self.conf, o.input_line or "")]
+            rest = tuple(o.input_line or "" for o in parsed if o not in values)
+            if rest not in self.bases:
+                self.bases[rest] = compose(self.conf, list(rest))
+            composed = copy.deepcopy(self.bases[rest])
+            for override in values:
+                OmegaConf.update(composed, override.key_or_group, override.value(), merge=True)
+            return composed
+        return self.compose(overrides)
+
+    def _find_all(self, error: ComposeError, overrides: list[str]) -> NoReturn:
+        """Hydra stops at the first problem; find the others. Raises UserError."""
+        wrong = {o: problem for o in overrides if (problem := self._group_problem(o))}
+        kept = [self.forced(o) for o in overrides if o not in wrong]
+        problems = list(wrong.values())
+        with contextlib.suppress(UserError):
+            found = _validate(self.project, compose(self.conf, kept))[1]
+            problems += self._locate(found, kept)
+        raise UserError(*(problems or [f"{self._blame(overrides)}{error}"]))
+
+    def _blame(self, overrides: list[str]) -> str:
+        """The override without which the others compose."""
+        for i, override in enumerate(overrides):
+            with contextlib.suppress(UserError):
+                compose(self.conf, overrides[:i] + overrides[i + 1 :])
+                return f"{self.spelling.get(override, override)}: "
+        return ""
+
+    def _group_problem(self, override: str) -> str | None:
+        prefix, key, value = split_override(override)
+        if prefix == "~" or not is_group(self.conf, key):
+            return None
+        if prefix:
+            with contextlib.suppress(UserError):
+                compose(self.conf, [key + value])
+                return f"{override}: {key} has a default, which + cannot replace; type {key}{value}"
+        group = key.split("@")[0].replace(".", "/")
+        chosen = value[1:].strip("'\"").removesuffix(".yaml")
+        if (self.conf / group / f"{chosen}.yaml").is_file() or value[1:2] in ("[", "{"):
+            return None
+        expected = options(self.conf, group, chosen)
+        return f"{override}: no such option of the group {key}\n{expected}"
+
+    def forced(self, override: str) -> str:
+        """The override with which Hydra accepts a key that is not there."""
+        _, key, value = split_override(override)
+        if not sets_value(self.conf, override):
+            return override
+        self.spelling.setdefault("++" + key + value, self.spelling.get(override, override))
+        return "++" + key + value
+
+    def _locate(self, problems: list[Problem], overrides: list[str]) -> Iterator[str]:
+        """The problems with the places of their values."""
+        # an override of the key itself has the last word; anything else takes a second composing
+        given = {
+            split_override(o)[1]: f"the command line: {self.spelling.get(o, o)}" for o in overrides
+        }
+        given |= dict.fromkeys(self.space, "the search space, hydra.sweeper.params")
+        places: dict[str, str] = {}
+        if any(key not in given for key, _ in problems):
+            with contextlib.suppress(Exception):  # a place is no reason to hide the problem
+                places = origins(self.conf, overrides, self.spelling)
+        for key, text in problems:
+            place = given.get(key) or origin(key, places)
+            yield f"{key}{text}" + (f"\nfrom {place}{self._variables(place)}" if place else "")
+
+    def _variables(self, place: str) -> str:
+        """The environment variables that a line of conf/ reads, with their values."""
+        file, _, line = place.rpartition(":")
+        if not line.isdigit():
+            return ""
+        text = (self.conf.parent / file).read_text("utf-8").splitlines()[int(line) - 1]
+        return "".join(
+            f", the environment's {name}={value}"
+            for name in re.findall(r"oc\.env:(\w+)", text)
+            if (value := os.environ.get(name)) and not credentials.is_credential(name, value)
+        )
+
+
+def _validate(project: Project, composed: DictConfig) -> tuple[Config | None, list[Problem]]:
+    problems: list[Problem] = []
+    values = resolve(composed, "", problems)
+    written = list(leaves(OmegaConf.to_container(composed, resolve=False)))
+    plain = list(leaves(values))
+    both = (*written, *plain)
+    if secret := dict.fromkeys(key for key, value in both if credentials.is_credential(key, value)):
+        return None, [(key, credentials.REFUSED) for key in secret]
+    problems += [
+        (key, f" = {value}: write ${{oc.env:HOME}}{value[1:]}")
+        for key, value in plain
+        if isinstance(value, str) and value.startswith("~/")
+    ]
+    problems += _mode_problems(project, values)
+    try:
+        config = project.config.model_validate(values)
+    except ValidationError as error:
+        details = error.errors()
+    else:
+        _validated[:] = [(OmegaConf.to_container(composed, resolve=False), config)]  # type: ignore[list-item]
+        return (None if problems else config), problems
+    broken = {key for key, _ in problems}
+    located = [(detail["type"], _keys(detail["loc"], values)) for detail in details]
+    extra = tuple(".".join([*keys, ""]) for kind, keys in located if kind == "extra_forbidden")
+    found = [(name, ALIAS.fullmatch(str(text))) for name, text in written]
+    aliases = {f"{name.split('.')[0]}.{match[1]}": name for name, match in found if match}
+    # the keys that are right, each with its flat alias, else with itself
+    known = {key: aliases.get(key, key) for key, _ in plain if not f"{key}.".startswith(extra)}
+    missing = [".".join(keys) for kind, keys in located if kind == "missing"]
+    problems += _missing([key for key in missing if key not in broken])
+    others = [_describe(detail, values, known) for detail in details if detail["type"] != "missing"]
+    return None, [*problems, *(problem for problem in others if problem[0] not in broken)]
+
+
+def _mode_problems(project: Project, values: dict[str, Any]) -> Iterator[Problem]:
+    """Whether the mode is known, and the keys that it needs have values."""
+    mode = values.get("mode")
+    if isinstance(mode, str) and mode not in (*project.modes, *BUILT_IN_MODES):
+        modes = ", ".join([*project.modes, *BUILT_IN_MODES])
+        yield "mode", f" = {mode}: expected one of {modes}"
+    expected = {"checkpoint": "runs/NAME", "input": "a file or a folder"}
+    for key in project.needs(str(mode)):
+        if values.get(key) is None:
+            yield key, f" = null: expected {expected.get(key, 'a value')}, which mode={mode} needs"
+
+
+def resolve(node: DictConfig, path: str, problems: list[Problem]) -> dict[str, Any]:
+    """Plain values, without the aliases; interpolations that lead nowhere become problems."""
+    values = {}
+    unresolved: Any = OmegaConf.to_container(node, resolve=False)
+    for key, raw in unresolved.items():
+        here = f"{path}{key}"
+        is_alias = path.count(".") == 1 and isinstance(raw, str) and ALIAS.fullmatch(raw)
+        if is_alias or OmegaConf.is_missing(node, key):
+            continue
+        try:
+            value = node[key]
+            if isinstance(value, ListConfig):
+                value = OmegaConf.to_container(value, resolve=True)
+        except OmegaConfBaseException as error:
+            problems.append((here, f" = {raw}: {str(error).splitlines()[0]}"))
+            continue
+        if isinstance(value, DictConfig):
+            value = resolve(value, here + ".", problems)
+        values[str(key)] = value
+    return values
+
+
+def _keys(location: tuple[int | str, ...], values: dict[str, Any]) -> list[str]:
+    """The keys that lead to where pydantic found an error."""
+    keys: list[str] = []
+    node: Any = values
+    for part in location:
+        section = node if isinstance(node, dict) else {}
+        if isinstance(part, int):
+            keys[-1] += f"[{part}]"
+        elif part != section.get("kind") or part in section:  # a schema's name is no key
+            keys.append(part)
+            node = section.get(part)
+    return keys
+
+
+def _describe(detail: Any, values: dict[str, Any], known: dict[str, str]) -> Problem:
+    """A pydantic error as the key and what is wrong with it."""
+    keys, value = _keys(detail["loc"], values), detail["input"]
+    kind, context = detail["type"], detail.get("ctx", {})
+    change = ""
+    if kind == "conflict":
+        expected = re.findall(r"([\w.]+) \(", context["expected"])
+        named = [".".join([*keys, name]) for name in (context["key"], *expected)]
+        if len(both := [known[key] for key in named if key in known]) > 1:
+            change = f"\nchange one: {both[0]}=… or {both[1]}=…"
+        keys += context["key"].split(".")
+        value = OmegaConf.select(OmegaConf.create(values), ".".join(keys))
+    key = ".".join(keys)
+    if key in NEED_A_HEADER:
+        return key, f" = {_show(value)}: {HEADER}"
+    if kind == "extra_forbidden":
+        while isinstance(value, dict) and len(value) == 1:  # nix.lr=1 makes a section nix
+            ((last, value),) = value.items()
+            keys.append(str(last))
+        return ".".join(keys), f" = {_show(value)}: no such key{_suggest(keys, known)}"
+    if kind.startswith("union_tag"):
+        tag = value.get("kind") if isinstance(value, dict) else None
+        expected = context.get("expected_tags", "the name of one of its schemas")
+        return f"{key}.kind", f" = {_show(tag)}: expected {expected}"
+    message = re.sub("^(Input should be|Value error,|Assertion failed,) ", "", detail["msg"])
+    message = PLAIN.get(kind, message)
+    word = "none" if value is False and kind == "model_type" else str(value).lower()
+    if word in SYNONYMS and (word == "none") == (kind != "bool_type"):
+        message += f"; did you mean {SYNONYMS[word]}?"
+    return key, f" = {_show(value)}: expected {message}{change}"
+
+
+def _missing(keys: list[str]) -> Iterator[Problem]:
+    """Keys without a value, one problem per group, with the lines to add."""
+    lacking: Any = OmegaConf.create()
+    for key in keys:
+        OmegaConf.update(lacking, key, "…")
+    for group, missing in lacking.items():
+        if isinstance(missing, str):
+            yield str(group), f": no value; conf/config.yaml needs\n{group}: …"
+        else:
+            add = OmegaConf.to_yaml(missing).rstrip()
+            wrong = ": no value for some keys; extend a file that has them, or add"
+            yield str(group), f"{wrong}\n{add}"
+
+
+def _suggest(keys: list[str], known: dict[str, str]) -> str:
+    """The keys that may be meant; else those that the section has."""
+    *parents, last = keys
+    section, given = "".join(f"{key}." for key in parents), ".".join(keys)
+    inside = [key.removeprefix(section) for key in known if key.startswith(section)]
+    siblings = list(dict.fromkeys(key.split(".")[0] for key in inside))
+    meant = (
+        [key for key in known if key.endswith(f".{given}")]
+        or [key for key in known if key.rpartition(".")[2] == last]
+        or [section + key for key in difflib.get_close_matches(last, siblings, 1)]
+        or difflib.get_close_matches(given, known, 1, 0.8)
+    )
+    if not meant:
+        return f"; {'.'.join(parents) or 'the config'} has: {', '.join(siblings)}"
+    alias = known.get(meant[0], meant[0])
+    short = f" ({alias} for short)" if alias != meant[0] else ""
+    return f"; did you mean {' or '.join(meant[:3])}?{short}"
+
+
+def _show(value: Any) -> str:
+    text = as_yaml(value)
+    return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 3] + "…"

@@ -1,0 +1,226 @@
+"""Batches of the project's items: shuffled for training, in order for evaluation."""
+
+import signal
+import traceback
+from collections.abc import Iterable, Iterator
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.utils.data import DataLoader, Dataset, get_worker_info
+
+from ..config import Config, Split
+from ..distributed.collectives import rank, world_size
+from ..distributed.devices import cores_here
+from ..errors import Stopped, UserError
+from ..project import Batch, Items, Project
+from ..signals import Stop, block_signals_in_children, leave_signals_to_the_run
+from .order import BatchOrder, Key, sequential_batches
+from .seeds import seed_all
+
+PACKAGE = Path(__file__).parents[2]
+SHARED_MEMORY = """\
+batches of data workers go through /dev/shm: make it larger (docker run --shm-size=8g), or choose
+fewer training.num_workers (0 needs none) or a smaller training.batch_size"""
+
+
+def train_loader(project: Project, cfg: Config, start: int, stop: Stop | None = None) -> "Loader":
+    """Micro-batches from iteration `start` on, `accumulate` of them for each iteration."""
+    items = open_split(project, cfg, "train")
+    return Loader(project, cfg, items, batch_order(cfg, items, start), stop)
+
+
+def eval_loader(
+    project: Project, cfg: Config, split: Split, batches: int | None, stop: Stop | None = None
+) -> "Loader":
+    """The first `batches` batches of a split, or all of it; every world_size-th of them."""
+    items = open_split(project, cfg, split)
+    size = cfg.training.loader.batch_size
+    order = sequential_batches(len(items), size, batches, rank(), world_size())
+    return Loader(project, cfg, items, order, stop)
+
+
+def open_split(project: Project, cfg: Config, split: Split) -> Items[Any]:
+    """The items of a split. Raises UserError if it is empty."""
+    items = project.open_items(cfg, split)
+    if not len(items):
+        raise UserError(f"data = {cfg.data.kind}: its split {split} is empty; expected items")
+    return items
+
+
+def batch_order(cfg: Config, items: Items[Any], start: int) -> BatchOrder:
+    """Which items each iteration after `start` holds, this rank's slice of them."""
+    run, loader = cfg.training.run, cfg.training.loader
+    return BatchOrder(
+        num_items=min(len(items), loader.limit or len(items)),
+        batch_size=loader.batch_size,
+        accumulate=run.accumulate,
+        seed=run.seed,
+        start=start,
+        stop=run.iter_num,
+        rank=rank(),
+        world_size=world_size(),
+        bucket=loader.bucket,
+        length=items.length,
+    )
+
+
+def items_of_batch(project: Project, cfg: Config, iteration: int) -> list[str]:
+    """Names of the items that an iteration holds, for messages."""
+    items = project.open_items(cfg, "train")
+    order = batch_order(cfg, items, start=iteration)
+    return [items.name(index) for _, index in order.batch(iteration)]
+
+
+class SeededDataset(Dataset[Any]):
+    """Items whose own randomness, if they have any, is a function of (seed, position) alone.
+
+    So it depends neither on workers nor on where a run was resumed. Each worker notes which item
+    it reads, so that one that hangs can be named.
+    """
+
+    def __init__(self, items: Items[Any], seed: int, workers: int) -> None:
+        self.items = items
+        self.seed = seed
+        self.read_by = get_context().RawArray("q", [-1] * workers)
+
+    def __getitem__(self, key: Key) -> Any:
+        position, index = key
+        seed_all(self.seed, position)
+        worker = get_worker_info()
+        if not worker:
+            return self.items[index]
+        self.read_by[worker.id] = index
+        item = self.items[index]
+        self.read_by[worker.id] = -1
+        return item
+
+
+class Loader(DataLoader[Batch]):
+    """A DataLoader whose workers leave the signals of a terminal or a cluster to the run.
+
+    Raises UserError where a batch takes longer than engine.loader_seconds; once `stop` is set,
+    Stopped where one takes longer than engine.stop_seconds.
+    """
+
+    def __init__(
+        self,
+        project: Project,
+        cfg: Config,
+        items: Items[Any],
+        order: Iterable[list[Key]],
+        stop: Stop | None,
+    ) -> None:
+        self.settings, seed = cfg.engine, cfg.training.run.seed
+        workers = min(cfg.training.loader.num_workers, cores_here())
+        self.data, self.stop = SeededDataset(items, seed, workers), stop
+        super().__init__(
+            self.data,
+            batch_sampler=order,
+            num_workers=workers,
+            collate_fn=partial(_collate, project=project, cfg=cfg),
+            pin_memory=torch.cuda.is_available(),
+            timeout=1 if workers else 0,  # after which torch raises, and may be asked again
+            worker_init_fn=leave_signals_to_the_run,
+            # without one of its own, a loader draws from the global random state when it starts
+            generator=torch.Generator().manual_seed(seed),
+        )
+
+    def __iter__(self) -> Any:
+        """Start the workers, if there are any."""
+        if not self.num_workers:
+            return super().__iter__()
+        with block_signals_in_children():
+            return self._wait_for(super().__iter__())
+
+    def _wait_for(self, batches: Any) -> Iterator[Batch]:
+        waited = 0  # seconds
+        while True:
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            except (ConnectionError, EOFError) as error:
+                if "in DataLoader worker process" in str(error):
+                    raise  # the dataset's own
+                # it was killed while it handed over a batch, and torch has not noticed yet
+                raise RuntimeError("DataLoader worker (pid unknown) exited unexpectedly") from error
+            except RuntimeError as error:
+                if not str(error).startswith("DataLoader timed out"):
+                    raise
+                waited += 1
+                self._check_timeout(waited, batches._workers)
+            else:
+                waited = 0
+                yield batch
+
+    def _check_timeout(self, waited: int, workers: list[Any]) -> None:
+        stopped = self.stop.signal if self.stop else 0
+        if waited < (self.settings.stop_seconds if stopped else self.settings.loader_seconds):
+            return
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's own raises for each that is killed
+        for worker in workers:
+            worker.kill()  # the end of this process would wait for it
+        if stopped:
+            # of several processes, the others have to end as well
+            without = RuntimeError("stopped without a batch")
+            raise without if dist.is_initialized() else Stopped(stopped)
+        read = [(i, self.data.items.name(n)) for i, n in enumerate(self.data.read_by) if n >= 0]
+        raise UserError(
+            f"no batch for {waited} s (engine.loader_seconds)\n"
+            + "".join(f"data worker {i} reads {name}\n" for i, name in read)
+            + "training.num_workers=0 reads in the run itself; the same command with name= resumes"
+        )
+
+
+def _collate(items: list[Any], project: Project, cfg: Config) -> Batch:
+    batch = project.collate(items, cfg)
+    for tensor in batch.values() if get_worker_info() else ():
+        try:
+            tensor.share_memory_()  # type: ignore[no-untyped-call]
+        except RuntimeError as error:  # in torch's own thread nobody would hear of it
+            raise UserError(f"{error}\n{SHARED_MEMORY}") from None
+    return batch
+
+
+class Expired(BaseException):
+    """A dataset has taken too long; it catches perhaps every Exception."""
+
+
+def first_batch(project: Project, cfg: Config, split: Split) -> Batch:
+    """The first batch that a run would read, read in this process.
+
+    Raises UserError with the item and the line of the project where the dataset fails or hangs.
+    """
+    at, seconds = "open_items", cfg.engine.loader_seconds
+
+    def expire(*_: object) -> None:
+        raise Expired(f"nothing for {seconds} s (engine.loader_seconds)")
+
+    signal.signal(signal.SIGALRM, expire)
+    signal.alarm(seconds)
+    try:
+        is_train = split == "train"
+        loader = train_loader(project, cfg, 0) if is_train else eval_loader(project, cfg, split, 1)
+        at = "files"
+        loader.data.items.files()
+        items = []
+        for key in next(iter(loader.batch_sampler)):  # type: ignore[arg-type]
+            at = f"item {loader.data.items.name(key[1])}"
+            items.append(loader.data[key])
+        at = "collate"
+        return _collate(items, project, cfg)
+    except UserError:
+        raise
+    except (Exception, Expired) as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        where = ([f for f in frames if Path(f.filename).parent == PACKAGE] or frames)[-1]
+        raise UserError(
+            f"data = {cfg.data.kind}, split {split}, {at}: {type(error).__name__}: {error}\n"
+            f"{where.filename}:{where.lineno}: {where.line}"
+        ) from None
+    finally:
+        signal.alarm(0)

@@ -1,0 +1,106 @@
+"""Devices, precision and determinism: thin names for what torch does."""
+
+import ctypes
+import os
+import resource
+import sys
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor
+
+from ..config import Config, Run, Training
+from ..errors import UserError
+
+
+def pick_device(name: str) -> torch.device:
+    """The device that training.run.device means. Raises UserError where it is not there."""
+    there = [kind for kind in ("cuda", "mps") if getattr(torch, kind).is_available()] + ["cpu"]
+    if name not in (*there, "auto"):
+        raise UserError(
+            f"training.run.device = {name}: this torch ({torch.__version__}) sees no such device\n"
+            f"expected one of {', '.join(there)}, auto"
+        )
+    return torch.device(there[0] if name == "auto" else name)
+
+
+def set_up_device(cfg: Config) -> torch.device:
+    """The device of this process, set up as training.run says. Raises UserError as above."""
+    run, freed_mb = cfg.training.run, cfg.engine.keep_freed_mb
+    device = pick_device(run.device)
+    libc = ctypes.CDLL(None)
+    if freed_mb is not None and hasattr(libc, "mallopt"):  # glibc's
+        # returning memory that the next step takes again costs a CPU 5 % or more
+        libc.mallopt(-3, 2**25)  # M_MMAP_THRESHOLD, the highest that it takes
+        libc.mallopt(-1, freed_mb * 2**20)  # M_TRIM_THRESHOLD
+    if device.type == "cuda":
+        torch.cuda.init()  # type: ignore[no-untyped-call]  # so that seeds reach it
+    if run.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(mode=True)  # imports the compiler: 1 s
+    torch.set_float32_matmul_precision("high" if run.precision == "tf32" else "highest")
+    return device
+
+
+def peak_memory(device: torch.device) -> dict[str, float]:
+    """The most that this process has held so far: of the GPU's memory, else of the machine's."""
+    if device.type == "cuda":
+        return {"gpu_memory_gb": torch.cuda.max_memory_allocated(device) / 1e9}
+    unit = 1 if sys.platform == "darwin" else 1024
+    return {"memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9}
+
+
+def cores_here() -> int:
+    """How many cores this process may use: a cluster allots some of the machine's."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def device_count(run: Run) -> int:
+    """How many processes training.run.devices means. Raises UserError where there are too few."""
+    kind = pick_device(run.device).type
+    # a second process on a CPU is for trying things out: `auto` does not mean that
+    there = {"cuda": torch.cuda.device_count(), "cpu": cores_here()}.get(kind, 1)
+    if run.devices == "auto":
+        return there if kind == "cuda" else 1
+    if run.devices > there:
+        of_what = {"cuda": "GPUs", "cpu": "cores"}.get(kind, f"{kind} devices")
+        raise UserError(
+            f"training.run.devices = {run.devices}: expected at most {there}, the {of_what} here"
+        )
+    return run.devices
+
+
+def batch_problem(training: Training, count: int) -> str | None:
+    """Whether so many processes can share training.loader.batch_size evenly."""
+    batch_size, accumulate = training.loader.batch_size, training.run.accumulate
+    if batch_size % (accumulate * count) == 0:
+        return None
+    return (
+        f"training.loader.batch_size = {batch_size}: expected a multiple of {accumulate * count}, "
+        f"run.accumulate ({accumulate}) times {count} processes"
+    )
+
+
+def precision_problem(run: Run) -> str | None:
+    """Whether the device computes in training.run.precision."""
+    kind = pick_device(run.device).type
+    if kind == "cuda":
+        there = torch.cuda.is_bf16_supported(including_emulation=False)  # as old as tf32
+    else:
+        there = run.precision == "bf16"
+    if there or run.precision == "fp32":
+        return None
+    name = torch.cuda.get_device_name() if kind == "cuda" else f"the device {kind}"
+    return f"training.run.precision = {run.precision}: {name} has none; expected fp32"
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """With precision bf16, the operations that torch lists as safe run in it."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+def move(batch: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """The batch on the device; from pinned memory the copy does not wait."""
+    return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}

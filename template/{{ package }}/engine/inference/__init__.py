@@ -1,0 +1,1 @@
+"""Evaluating and recognizing with a trained model."""

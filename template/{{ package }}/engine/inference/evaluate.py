@@ -1,0 +1,79 @@
+"""Measuring a model on a split; the project says what is measured of a batch and of all items."""
+
+import json
+import logging
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from ..checkpoints.files import find_checkpoint
+from ..checkpoints.identity import changed_split
+from ..checkpoints.store import load_model
+from ..config import Config
+from ..data.loader import eval_loader
+from ..distributed.collectives import gather
+from ..distributed.devices import autocast, move, set_up_device
+from ..project import Batch, Project
+
+log = logging.getLogger(__name__)
+
+Row = dict[str, Any]
+MeasureBatch = Callable[[nn.Module, Batch, Any], list[Row]]
+"""A row for each item of a batch, on the model's device."""
+ComputeMetrics = Callable[[list[Row], Any], dict[str, float]]
+"""The metrics of all rows by name."""
+
+
+@torch.inference_mode()
+def measure(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    cfg: Config,
+    measure_batch: MeasureBatch,
+    compute_metrics: ComputeMetrics,
+) -> tuple[dict[str, float], list[Row]]:
+    """The metrics, and each item's row. Each process measures its batches, all get the whole."""
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    rows: list[Row] = []
+    for batch in tqdm(batches, desc="evaluate", leave=False, disable=None):
+        with autocast(device, cfg.training.run.precision):
+            rows += measure_batch(model, move(batch, device), cfg)
+    model.train(was_training)
+    rows = gather(rows)
+    return compute_metrics(rows, cfg), rows
+
+
+def evaluate_split(
+    project: Project,
+    cfg: Config,
+    output_dir: Path,
+    measure_batch: MeasureBatch,
+    compute_metrics: ComputeMetrics,
+) -> tuple[dict[str, float], list[Row]]:
+    """Measure cfg.checkpoint on the held-out split; write metrics.json and items.jsonl."""
+    split, checkpoint = cfg.data.held_out, find_checkpoint(Path(cfg.checkpoint or ""))
+    for line in changed_split(project, cfg, split, checkpoint):
+        log.warning("unlike the run: %s", line)
+    model = load_model(project.build_model(cfg), checkpoint).to(set_up_device(cfg))
+    loader = eval_loader(project, cfg, split, cfg.training.run.eval_batches)
+    metrics, rows = measure(model, loader, cfg, measure_batch, compute_metrics)
+    result = {"checkpoint": str(checkpoint), "split": split, **metrics}
+    (output_dir / "metrics.json").write_text(json.dumps(result, indent=2) + "\n")
+    names = [{"item": loader.data.items.name(i)} for i in range(len(rows))]
+    write_rows(output_dir / "items.jsonl", [a | b for a, b in zip(names, rows, strict=True)])
+    text = " · ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+    log.info("%s split, %d items: %s", split, len(rows), text)
+    log.info("written to %s", output_dir)
+    return metrics, rows
+
+
+def write_rows(file: Path, rows: Iterable[Row]) -> None:
+    """Write JSON Lines, a row each."""
+    with file.open("w", encoding="utf-8") as opened:
+        opened.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

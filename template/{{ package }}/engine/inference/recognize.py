@@ -1,0 +1,63 @@
+"""Recognizing files; the project says which files a folder holds, and what one file shows."""
+
+import json
+import logging
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..checkpoints.files import find_checkpoint
+from ..checkpoints.store import load_model
+from ..config import Config
+from ..distributed.devices import autocast, set_up_device
+from ..errors import UserError
+from ..project import Project
+
+log = logging.getLogger(__name__)
+
+FindFiles = Callable[[Path], Iterable[str | Path]]
+RecognizeFile = Callable[[nn.Module, Path, Path], tuple[dict[str, Any], str]]
+"""Called with the model, a file and the entry of cfg.input that it belongs to.
+
+Returns the file's row and what the terminal shows of it. Raises UserError for a damaged file.
+"""
+
+
+@torch.inference_mode()
+def recognize_files(
+    project: Project,
+    cfg: Config,
+    output_dir: Path,
+    find_files: FindFiles,
+    recognize_file: RecognizeFile,
+) -> None:
+    """Print what the files and folders of cfg.input show; write it to recognized.jsonl.
+
+    Raises UserError if no file can be read.
+    """
+    checkpoint, device = find_checkpoint(Path(cfg.checkpoint or "")), set_up_device(cfg)
+    model = load_model(project.build_model(cfg), checkpoint).to(device).eval()
+    sources = [Path(source) for source in cfg.input or []]
+    files = [
+        (Path(file), source)
+        for source in sources
+        for file in (find_files(source) if source.is_dir() else [source])
+    ]
+    width, count = max(len(str(path)) for path, _ in files), 0
+    with (output_dir / "recognized.jsonl").open("w", encoding="utf-8") as lines:
+        for path, source in files:
+            try:
+                with autocast(device, cfg.training.run.precision):
+                    row, text = recognize_file(model, path, source)
+            except UserError as error:
+                log.warning("skipped: %s", error)
+                continue
+            count += 1
+            lines.write(json.dumps(row, ensure_ascii=False) + "\n")
+            log.info("%-*s  %s", width, path, text)
+    if not count:
+        raise UserError(f"input = {', '.join(map(str, sources))}: nothing to recognize")
+    log.info("written to %s", output_dir)

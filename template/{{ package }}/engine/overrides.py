@@ -1,0 +1,60 @@
+"""Overrides of a command line, and what identifies a job by them."""
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+LONGEST_NAME = 120
+NOT_IDENTIFYING = ("name", "runs_dir", "resume")
+OF_A_SWEEP = ("hydra.", "hydra/", "sweep.", "slurm.", "engine.")
+
+
+def split_override(override: str) -> tuple[str, str, str]:
+    """`+training.lr=1` to ("+", "training.lr", "=1")."""
+    match = re.fullmatch(r"(\+\+|\+|~)?([^=]*)(=.*)?", override, re.DOTALL)
+    assert match
+    return match[1] or "", match[2], match[3] or ""
+
+
+def is_identifying(key: str) -> bool:
+    """Whether an override of this key identifies a job, rather than say how a sweep runs."""
+    return key not in NOT_IDENTIFYING and not key.startswith(OF_A_SWEEP)
+
+
+def identifying_overrides(overrides: Iterable[str]) -> list[tuple[str, str, str]]:
+    """The overrides that identify a job, as (prefix, key, value)."""
+    return [split for split in map(split_override, overrides) if is_identifying(split[1])]
+
+
+def canonical(value: str) -> str:
+    """One spelling of a number: `=3e-4` and `=0.0003` are the same job."""
+    try:
+        return f"={float(value[1:])}" if re.search(r"[.eE]", value) else value
+    except ValueError:
+        return value
+
+
+def job_key(overrides: Sequence[str]) -> frozenset[str]:
+    """What tells one job from another, whatever the order and the spelling of numbers."""
+    job = identifying_overrides(overrides)
+    return frozenset(prefix.strip("+") + key + canonical(value) for prefix, key, value in job)
+
+
+def job_name(overrides: Sequence[str], short: bool = False) -> str:
+    """A directory's name made from a job's overrides, in any order; long ones end in a checksum.
+
+    With `short`, `lr=0.0003` for training.optim.lr=3e-4.
+    """
+    split = sorted(identifying_overrides(overrides), key=lambda parts: parts[1])
+    last = Counter(key.rpartition(".")[2] for _, key, _ in split)
+    parts = []
+    for prefix, key, value in split:
+        name = key.rpartition(".")[2]
+        is_clear = short and last[name] == 1 and name != "name"
+        parts.append(prefix.strip("+") + (name if is_clear else key) + canonical(value))
+    name = ",".join(parts) or "defaults"
+    readable = re.sub(r"[^\w.,=+-]", "_", name)
+    if readable == name and len(name) <= LONGEST_NAME:
+        return name
+    return f"{readable[:LONGEST_NAME]},{hashlib.sha256(name.encode()).hexdigest()[:8]}"

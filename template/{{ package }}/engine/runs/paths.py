@@ -1,0 +1,135 @@
+"""A run's directory: where it is, and reading what the run wrote there. No torch here."""
+
+import csv
+import os
+import re
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..errors import UserError
+from ..yaml_loader import Loader
+
+CONFIG = "config.yaml"
+OVERRIDES = "overrides.yaml"  # .hydra has one too, but of the last command, accepted or not
+RECORD = "record.json"
+METRICS = "metrics.jsonl"
+CHECKPOINTS = "checkpoints"
+LOCK = ".lock"
+JOB_OUTPUT = "output.log"
+SLURM_ID = "slurm.id"
+OF_A_RUN = (
+    *(LOCK, ".hydra", OVERRIDES, CHECKPOINTS, "evaluate", "recognize"),
+    *(JOB_OUTPUT, SLURM_ID),
+)
+COMMAND = "RUN_COMMAND"  # environment variable: the user's command line, for child processes
+JOB_DIR = "SWEEP_JOB_DIR"  # environment variable: where a job of a sweep works
+DEEPEST = 50  # levels of YAML
+FORMULA = re.compile(r"[=+@\t\r\n]|-(?!\.?\d[\d.eE+-]*$)")  # but no negative number
+
+
+def output_dir(mode: str, runs_dir: str, name: object, checkpoint: str | None) -> str:
+    """runs/NAME to train in; runs/NAME/evaluate/… for results of other modes on the run NAME.
+
+    Nothing is written to a run outside of runs_dir or to a read-only one: their results go to
+    runs/evaluate/… instead.
+    """
+    if job := os.environ.get(JOB_DIR):
+        return job
+    if mode == "train":
+        return str(Path(runs_dir, str(name)))
+    run = find_run(Path(checkpoint)) if checkpoint else None
+    is_ours = run and run.resolve().is_relative_to(Path(runs_dir).resolve())
+    parent = run if run and is_ours and os.access(run, os.W_OK) else Path(runs_dir)
+    return str(Path(parent, mode, str(name)))
+
+
+def relative(path: Path) -> Path:
+    """The path relative to the working directory, if it lies below it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def find_run(path: Path) -> Path | None:
+    """The run directory of a path: the path itself, or the run that holds this checkpoint."""
+    for run in (path, path.parent, path.parent.parent):
+        if (run / OVERRIDES).is_file() and (run / CHECKPOINTS).is_dir():
+            return run
+    return None
+
+
+def resume_command(name: str) -> str:
+    """What to type to resume the run of this name."""
+    command = os.environ.get(COMMAND, "python train.py")
+    return command if re.search(r"(^| )'?name=", command) else f"{command} name={shlex.quote(name)}"
+
+
+def read_overrides(run: Path) -> list[str]:
+    """The run's command line, as it was accepted."""
+    return list(_read_yaml(run / OVERRIDES, list[str]) or [])
+
+
+def read_config(run: Path) -> dict[str, Any]:
+    """The resolved config that the run started with; only ever compared, never used as a config."""
+    return _read_yaml(run / CONFIG, dict[str, Any]) or {}
+
+
+def _read_yaml(file: Path, kind: Any) -> Any:
+    """A file that a run wrote; None if it is missing. Raises UserError if it is damaged."""
+    from pydantic import TypeAdapter
+
+    if not file.is_file():
+        return None
+    depth = 0
+    try:
+        text = file.read_text("utf-8")
+        for event in yaml.parse(text, Loader):  # anyone may have written it
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEEPEST or isinstance(event, yaml.AliasEvent):  # aliases: short, yet endless
+                raise ValueError
+        return TypeAdapter(kind).validate_python(yaml.load(text, Loader), strict=True)
+    except OSError as error:
+        raise UserError(f"{file}: {error.strerror}") from None
+    except Exception:  # whichever its reader happens to raise
+        raise UserError(f"{file}: damaged, no longer the YAML that the run wrote") from None
+
+
+def parse_json(text: str, kind: Any) -> Any:
+    """The value of a text that anyone may have written. Raises ValueError for another kind."""
+    from pydantic import TypeAdapter
+    from pydantic_core import from_json
+
+    TypeAdapter(kind).validate_json(text, strict=True)
+    return from_json(text)  # unlike Python's own it limits how deep brackets nest
+
+
+@dataclass
+class _Record:
+    state: str = ""
+    objective: float | None = None
+    began: str = ""
+    ended: str = ""
+    changed: list[str] = field(default_factory=list)
+    git: dict[str, str | list[str]] = field(default_factory=dict)
+    data: dict[str, list[str] | None] = field(default_factory=dict)
+    earlier: list["_Record"] = field(default_factory=list)
+
+
+def read_record(run: Path) -> dict[str, Any]:
+    """A run's record.json; empty if it is missing or damaged."""
+    try:
+        return dict(parse_json((run / RECORD).read_text("utf-8"), _Record))
+    except (OSError, ValueError):  # a damaged record is never a reason to stop a run
+        return {}
+
+
+def write_csv(file: Path, rows: Iterable[Iterable[object]]) -> None:
+    """Write a table. An apostrophe keeps a spreadsheet from running text as a formula."""
+    with file.open("w", newline="", encoding="utf-8") as opened:
+        for row in rows:
+            cells = [f"'{v}" if isinstance(v, str) and FORMULA.match(v) else v for v in row]
+            csv.writer(opened).writerow(cells)

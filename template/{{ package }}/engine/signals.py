@@ -1,0 +1,154 @@
+"""Ctrl-C, SIGTERM and SIGUSR1: the first lets the iteration end and be saved, a second does not.
+
+A cluster sends SIGUSR1 (to scripts/) or SIGUSR2 (to the jobs of submitit) ahead of its time limit.
+"""
+
+import logging
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from multiprocessing import get_context, resource_tracker
+from types import FrameType
+from typing import Any, TypeVar
+
+from .errors import Stopped, UserError
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)  # a cluster may send one twice, to the job and its step
+SIGNALS = (signal.SIGINT, signal.SIGTERM, *WARNINGS)
+
+
+class Stop:
+    """Whether a signal has asked this run to stop; shared with its child processes."""
+
+    def __init__(self) -> None:
+        # shared memory without a lock: a handler may run while the main thread would hold one
+        self.shared: Any = get_context("spawn").RawArray("i", [0, 0])
+        self.process = os.getpid()
+
+    @property
+    def signal(self) -> int:
+        """The signal that asked, or 0."""
+        return int(self.shared[0])
+
+    def is_set(self) -> bool:
+        """Whether to stop after this iteration."""
+        return bool(self.shared[0])
+
+    def is_immediate(self) -> bool:
+        """Whether a second signal has come."""
+        return bool(self.shared[1])
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Record a signal; raises Stopped at the second one."""
+        if os.getpid() != self.process:
+            return  # a data worker that has just been forked
+        if self.is_set():
+            if number not in WARNINGS:
+                self.shared[1] = number
+                raise Stopped(number)
+            return
+        self.shared[0] = number
+        name = signal.Signals(number).name
+        again = "" if number in WARNINGS else "; again: stops at once"
+        # not print: the signal may have come in the middle of one
+        os.write(2, f"\n{name}: finishes the iteration and saves{again}\n".encode())
+
+
+@contextmanager
+def handle_signals() -> Iterator[Stop]:
+    """Within this context, SIGNALS set the Stop that it yields."""
+    stop = Stop()
+    before = {number: signal.signal(number, stop.handle) for number in SIGNALS}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            # once asked to stop, the process is about to end: one more signal just ends it
+            ends = stop.is_set() and number != signal.SIGUSR2
+            signal.signal(number, signal.SIG_DFL if ends else handler)
+
+
+def requeue(stopped: Stopped, after_usr1: bool) -> None:
+    """After a cluster's warning, give the job back to the queue, to resume in its directory.
+
+    SIGUSR2 is for submitit, which then ends this process. Raises UserError if Slurm refuses.
+    """
+    if stopped.signal == signal.SIGUSR2 and callable(signal.getsignal(signal.SIGUSR2)):
+        signal.raise_signal(signal.SIGUSR2)
+    job = os.environ.get("SLURM_JOB_ID")
+    if stopped.signal == signal.SIGUSR1 and after_usr1 and job:
+        done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True)
+        if done.returncode:
+            raise UserError(f"Slurm does not requeue job {job}: {done.stderr.strip()}")
+        log.info("back in Slurm's queue; the same job resumes later")
+        stopped.resume_command = ""
+
+
+def until_stopped(stop: Stop, items: Iterable[T]) -> Iterator[T]:
+    """Yield items until a stop is requested; always at least one."""
+    for item in items:
+        yield item
+        if stop.is_set():
+            return
+
+
+@contextmanager
+def block_signals_in_children() -> Iterator[None]:
+    """Processes started within this context get none of SIGNALS, from their first instruction.
+
+    They inherit what the main thread blocks. Here another thread receives the signals, and Python
+    handles them in the main thread all the same.
+    """
+    ended = threading.Event()
+    threading.Thread(target=ended.wait, daemon=True).start()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, WARNINGS)
+    # a process of multiprocessing's own: it ignores the others, and starting it unblocks them
+    resource_tracker.ensure_running()
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        ended.set()
+
+
+def exit_with_parent(parent: int, or_when: Callable[[], bool] = bool) -> None:
+    """Exit once the parent process is gone, or `or_when` returns true: it would train on.
+
+    Another thread watches, since the main one may wait for others in a call to C.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent and not or_when():
+            time.sleep(0.1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def ignore_signals() -> None:
+    """Ignore SIGNALS: the process that started this one decides, and passes them on."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def leave_signals_to_the_run(_: int) -> None:
+    """In a data worker, which blocks SIGNALS: exit at a SIGTERM that the run itself sends."""
+
+    def watch() -> None:
+        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+            pass
+        os._exit(0)
+
+    if hasattr(signal, "sigwaitinfo"):
+        threading.Thread(target=watch, daemon=True).start()
+    else:  # macOS: a SIGTERM for all takes the workers too
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})

@@ -1,0 +1,119 @@
+"""The jobs of --multirun: the values of each key, and a directory for each job. No torch here."""
+
+import hashlib
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override
+
+from ..overrides import is_identifying, job_key, job_name, split_override
+from ..runs.paths import OVERRIDES, read_overrides
+
+
+@dataclass
+class Job:
+    """One job of a sweep: its overrides, where it works, and how it ended."""
+
+    overrides: list[str]
+    directory: Path
+    state: str = ""
+    """finished, failed, timed out, cancelled, lost or in use; empty before it has ended."""
+    message: str = ""
+    """Why it did not finish."""
+
+
+def search_space(params: Mapping[Any, Any], overrides: list[str]) -> list[str]:
+    """The values that YAML gives to keys, except where the command line gives others."""
+    given = {split_override(override)[1] for override in overrides}
+    return [f"{key}={value}" for key, value in params.items() if str(key) not in given]
+
+
+def last_of_each(overrides: list[str]) -> list[str]:
+    """Without those whose key is given again later: Hydra reads both, or refuses them."""
+    last = {split_override(override)[1]: override for override in overrides}
+    return [o for o in overrides if o.startswith("~") or last[split_override(o)[1]] is o]
+
+
+def swept(overrides: list[str]) -> dict[str, Override]:
+    """The keys that have several values, each with its override; the last one counts."""
+    parsed = {o.key_or_group: o for o in OverridesParser.create().parse_overrides(overrides)}
+    return {key: o for key, o in parsed.items() if o.is_sweep_override()}
+
+
+def choices(overrides: list[str]) -> dict[str, list[str]]:
+    """Each key's overrides, the later ones where it is given twice; of an interval, its ends."""
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    return {override.get_key_element(): _values(override) for override in parsed}
+
+
+def _values(override: Override) -> list[str]:
+    if not override.is_sweep_override():
+        return [override.input_line or ""]
+    value: Any = override.value()
+    is_discrete = override.is_discrete_sweep()
+    values = override.sweep_string_iterator() if is_discrete else (value.start, value.end)
+    return [f"{override.get_key_element()}={value}" for value in values]
+
+
+def grid_jobs(overrides: list[str], sweep_dir: Path) -> list[Job]:
+    """The jobs of a grid: every combination."""
+    jobs = [list(job) for job in itertools.product(*choices(overrides).values())]
+    return assign_directories(jobs, sweep_dir, set(swept(overrides)))
+
+
+def probe_jobs(overrides: list[str]) -> list[list[str]]:
+    """Jobs that show each value of each key, and the ends of its intervals, at least once."""
+    values = list(choices(overrides).values())
+    first = [of_key[0] for of_key in values]
+    return [first] + [
+        [*first[:i], value, *first[i + 1 :]]
+        for i, of_key in enumerate(values)
+        for value in of_key[1:]
+    ]
+
+
+def assign_directories(jobs: Sequence[list[str]], sweep_dir: Path, swept: set[str]) -> list[Job]:
+    """Each job with its directory: the one it had, else one named by what is swept.
+
+    A job is known by its overrides, so that a longer or reordered grid finds what is there.
+    """
+    known = {job_key(overrides): path for path, overrides in started_jobs(sweep_dir).items()}
+    taken = {path.name: key for key, path in known.items()}
+    assigned = []
+    for overrides in jobs:
+        key = job_key(overrides)
+        if key not in known:
+            named = [o for o in overrides if split_override(o)[1] in swept] or overrides
+            name = job_name(named, short=True)
+            if taken.get(name, key) != key:
+                name += f",{hashlib.sha256(repr(sorted(key)).encode()).hexdigest()[:8]}"
+            known[key] = sweep_dir / name
+            taken[name] = key
+        assigned.append(Job(overrides, known[key]))
+    return assigned
+
+
+def started_jobs(sweep_dir: Path) -> dict[Path, list[str]]:
+    """The directories of jobs that have started, with the overrides of each."""
+    found = sorted(path.parent for path in sweep_dir.glob(f"*/.hydra/{OVERRIDES}"))
+    return {path.parent: read_overrides(path) for path in found}
+
+
+def sweep_problems(overrides: list[str], is_grid: bool) -> Iterator[str]:
+    """What is wrong with the values of a sweep, whatever its keys mean."""
+    for key, override in swept(overrides).items():
+        given, value = override.input_line, override.value()
+        if not is_identifying(key):
+            yield f"{given}: all jobs of a sweep share it; expected one value of {key}"
+        elif override.is_discrete_sweep():
+            if not list(override.sweep_iterator()):
+                yield f"{given}: no value in it; expected a range with its end above its start"
+        elif is_grid:
+            search = "search (sweep=optuna, or sweep.sampler=tpe)"
+            yield f"{given}: a grid has no intervals; name the values of {key}, or {search}"
+        elif isinstance(value, IntervalSweep) and not (value.start or 0) < (value.end or 0):
+            yield f"{given}: expected interval(LOW, HIGH), the lower one first"

@@ -1,0 +1,198 @@
+"""hydra/launcher=serial and local: jobs on this machine, one after another or side by side."""
+
+import importlib.util
+import itertools
+import logging
+import math
+import multiprocessing
+import os
+import runpy
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from ..errors import Stopped
+from ..overrides import split_override
+from ..runs.paths import JOB_DIR, JOB_OUTPUT, resume_command
+from ..signals import SIGNALS, block_signals_in_children, handle_signals, requeue
+from .grid import Job
+from .sweeper import Launcher
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.1
+# a job is forked with these imported already: 1.5 s each instead of 7 s
+PRELOAD = ("hydra.main", "torch._dynamo", "matplotlib.figure", "jiwer", "sklearn.datasets")
+
+
+class Local(Launcher):
+    """Runs jobs in processes of their own, each with its part of the cores and GPUs."""
+
+    def __init__(self, at_once: int | str) -> None:
+        self.at_once = at_once
+
+    def run(self, jobs: list[Job]) -> None:
+        """Start jobs while there is room; pass a signal on to them; a second one kills them."""
+        free, sweep = self._resources(jobs), self.composed.sweep
+        log.info("%d jobs, %d at once", len(jobs), min(len(free), len(jobs)))
+        waiting, running = list(jobs), list[Process]()
+        printed_at = time.monotonic()
+        self.ended = []
+        try:
+            with handle_signals() as stop:
+                while running or (waiting and not stop.is_set()):
+                    while waiting and free and not stop.is_set():
+                        running.append(Process(self, waiting.pop(0), free.pop(0)))
+                    wait([it.process.sentinel for it in running], POLL_SECONDS)
+                    if time.monotonic() - printed_at > 60 * sweep.status_minutes:
+                        printed_at = time.monotonic()
+                        log.info("running: %s", ", ".join(map(str, running)))
+                    for it in list(running):
+                        it.stop_if_due(stop.is_set(), self.composed)
+                        if it.process.exitcode is None:
+                            continue
+                        running.remove(it)
+                        free.append(it.resources)
+                        if not stop.is_set():
+                            self.report_end(it.job, len(jobs), *it.outcome(), it.output)
+                    if self.gives_up():
+                        waiting.clear()
+                if stop.is_set():
+                    raise Stopped(stop.signal)
+        except Stopped as stopped:
+            for it in running:  # after a second signal
+                it.kill()
+            stopped.resume_command = resume_command(self.composed.name)
+            requeue(stopped, self.composed.engine.requeue)
+            raise
+
+    def _resources(self, jobs: list[Job]) -> list[dict[str, str]]:
+        """What the environment of a job says it may use, for each job that runs at once."""
+        from ..distributed.devices import cores_here
+
+        run = self.composed.training.run
+        overrides = (split_override(o) for job in jobs for o in job.overrides)
+        asked = [value[1:] for _, key, value in overrides if key == "training.run.devices"]
+        numbers = [int(n) if n.isdigit() else 1 for n in asked or [str(run.devices)]]
+        each = max(numbers)
+        gpus = visible_gpus() if run.device in ("auto", "cuda") else []
+        most = max(1, (len(gpus) or cores_here()) // each)
+        count = most if self.at_once == "auto" else int(self.at_once)
+        threads = os.environ.get("OMP_NUM_THREADS", str(max(1, cores_here() // count // each)))
+        # one job at a time has the machine, as a run of its own
+        resources = {"OMP_NUM_THREADS": threads} if count > 1 else {}
+        if not gpus or count == 1:
+            return [resources] * count
+        turns = itertools.cycle(gpus)
+        mine = [",".join(itertools.islice(turns, each)) for _ in range(count)]
+        return [resources | {"CUDA_VISIBLE_DEVICES": numbers} for numbers in mine]
+
+
+class Process:
+    """A job's process, what it may use, and since when it runs."""
+
+    def __init__(self, launcher: Local, job: Job, resources: dict[str, str]) -> None:
+        self.job, self.resources, self.began = job, resources, time.monotonic()
+        self.asked_to_stop = ""  # timed out or stopped
+        job.directory.mkdir(parents=True, exist_ok=True)
+        self.output = job.directory / JOB_OUTPUT
+        project, name = launcher.project, launcher.composed.name
+        environment = resources | {JOB_DIR: str(job.directory), "RUN_NAME": str(name)}
+        context: Any = multiprocessing.get_context("spawn")  # macOS: forking after imports crashes
+        if sys.platform != "darwin":
+            context = multiprocessing.get_context("forkserver")
+            engine = __name__.rpartition(".sweeps")[0]
+            ours = (project.build_model.__module__, f"{engine}.train.session")
+            there = [m for m in PRELOAD if importlib.util.find_spec(m.partition(".")[0])]
+            context.set_forkserver_preload([*there, *ours])
+        arguments = (project.root / "train.py", job.overrides, environment, self.output)
+        self.process = context.Process(target=run_train, args=arguments, name=job.directory.name)
+        with block_signals_in_children():  # a signal to the group must not end the fork server
+            self.process.start()
+
+    def __str__(self) -> str:
+        from ..train.progress_bar import format_duration
+
+        return f"{self.job.directory.name} ({format_duration(time.monotonic() - self.began)})"
+
+    def stop_if_due(self, stopping: bool, composed: DictConfig) -> None:
+        """Ask the job once to save and stop; kill it some seconds after its time is over."""
+        minutes = composed.sweep.job_minutes or math.inf
+        late = time.monotonic() - self.began - 60 * minutes
+        if (stopping or late > 0) and not self.asked_to_stop:
+            self.asked_to_stop = "timed out" if late > 0 else "stopped"
+            with suppress(ProcessLookupError):
+                os.kill(self.process.pid, signal.SIGTERM)
+        elif late > composed.engine.shutdown_seconds:
+            self.kill()
+
+    def kill(self) -> None:
+        """Kill the job and its child processes."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+    def outcome(self) -> tuple[str, str]:
+        """The state of a job that has ended, and a message."""
+        status = self.process.exitcode
+        return (
+            ("finished", "") if status == 0 else (self.asked_to_stop or "failed", describe(status))
+        )
+
+
+def run_train(train: Path, overrides: list[str], environment: dict[str, str], output: Path) -> None:
+    """A job: run train.py in this process; its output goes to a file."""
+    os.setsid()  # a Ctrl-C reaches it once, from the sweep
+    with output.open("ab") as file, Path(os.devnull).open("rb") as nothing:
+        os.dup2(nothing.fileno(), 0)
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    if (torch := sys.modules.get("torch")) and (threads := environment.get("OMP_NUM_THREADS")):
+        torch.set_num_threads(int(threads))  # a preloaded torch has read the variable already
+    if parent := multiprocessing.parent_process():
+        threading.Thread(target=_exit_with, args=(parent.sentinel,), daemon=True).start()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    run_here(train, overrides, environment)
+
+
+def run_here(train: Path, overrides: list[str], environment: dict[str, str]) -> None:
+    """Run train.py in this process. Raises SystemExit as it does."""
+    os.environ.update(environment)
+    sys.argv = [str(train), *overrides]
+    sys.path.insert(0, str(train.parent))
+    runpy.run_path(str(train), run_name="__main__")
+
+
+def _exit_with(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(1)
+
+
+def describe(status: Any) -> str:
+    """`ended by SIGKILL`, as a shell or Python gives a signal, or `status 1`."""
+    if not isinstance(status, int) or 0 <= status <= 128:
+        return f"status {status}"
+    return f"ended by {signal.Signals(status - 128 if status > 0 else -status).name}"
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs here, as CUDA_VISIBLE_DEVICES names them."""
+    import torch
+
+    count = torch.cuda.device_count()
+    named = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    return named[:count] if named != [""] else [str(number) for number in range(count)]
+
+
+def find_problems(settings: DictConfig) -> Iterator[str]:
+    """What is wrong with the launcher's settings."""
+    at_once = settings.get("at_once", "auto")
+    if at_once != "auto" and not (isinstance(at_once, int) and at_once > 0):
+        yield f"hydra.launcher.at_once = {at_once}: expected a number of jobs, 1 or more, or auto"

@@ -1,0 +1,147 @@
+"""The sweeper behind --multirun: starts the jobs that have not finished, and compares them."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher as HydraLauncher
+from hydra.plugins.sweeper import Sweeper as HydraSweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+from ..checkpoints.resume import is_finished
+from ..compose.validate import Checker
+from ..errors import exit_on_user_error
+from ..overrides import job_name
+from ..parts import find_part
+from ..project import Project
+from ..runs.lock import holder
+from ..runs.paths import read_record, relative
+from .grid import Job, grid_jobs, search_space
+from .table import print_table
+
+log = logging.getLogger(__name__)
+
+
+class Launcher(HydraLauncher):
+    """Starts jobs, each python train.py in a process of its own: one that dies takes no other."""
+
+    project: ClassVar[Project]
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Called by Hydra."""
+        self.composed = config
+        self.ended: list[Job] = []
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        """Run jobs for a sweeper of another package."""
+        sweep_dir = Path(self.composed.hydra.sweep.dir)
+        jobs = [Job(list(given), sweep_dir / job_name(given)) for given in job_overrides]
+        self.run(jobs)
+        return [
+            JobReturn(
+                status=JobStatus.COMPLETED if job.state == "finished" else JobStatus.FAILED,
+                _return_value=read_record(job.directory).get("objective")
+                if job.state == "finished"
+                else RuntimeError(job.message),
+            )
+            for job in jobs
+        ]
+
+    def run(self, jobs: list[Job]) -> None:
+        """Run the jobs, wait for them, and set their states. Raises Stopped after a signal."""
+        raise NotImplementedError
+
+    def report_end(self, job: Job, total: int, state: str, message: str, output: Path) -> None:
+        """Set the state of a job that has ended, and log it."""
+        job.state, job.message = state, message
+        if state == "failed":
+            record = read_record(job.directory)
+            job.message = record.get("error", message) if record.get("state") == state else message
+            if other := holder(job.directory):  # it failed because another process trains there
+                job.state, job.message = "in use", other
+        self.ended.append(job)
+        text = job.state
+        if job.state != "finished":
+            text += f", {job.message.splitlines()[0]}"
+            text += f"; see {relative(output.absolute())}" if output.exists() else ""
+        log.info("%d/%d %s: %s", len(self.ended), total, job.directory.name, text)
+
+    def gives_up(self) -> bool:
+        """Whether no other job may start, since one has failed."""
+        failed = any(job.state == "failed" for job in self.ended)
+        return failed and self.composed.sweep.on_error == "stop"
+
+
+class Sweeper(HydraSweeper):
+    """Runs a grid or a search."""
+
+    project: ClassVar[Project]
+
+    def __init__(self, params: DictConfig) -> None:
+        self.params = params
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Called by Hydra."""
+        self.composed = config
+        launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+        assert isinstance(launcher, Launcher)
+        self.jobs_launcher = launcher
+
+    @exit_on_user_error()
+    def sweep(self, arguments: list[str]) -> None:
+        """Run the jobs. Exits with status 1 unless all finish."""
+        sweep_dir = Path(self.composed.hydra.sweep.dir)
+        sweep_dir.mkdir(parents=True, exist_ok=True)
+        overrides = [*search_space(self.params, arguments), *arguments]
+        if is_grid(self.composed):
+            unfinished = self.run_jobs(grid_jobs(overrides, sweep_dir))
+        else:
+            search = find_part("sweeps.search").search
+            unfinished = search(self.project, overrides, self.composed, self.run_jobs)
+        if self.composed.mode == "train":
+            print_table(self.project, self.composed, unfinished)
+        if unfinished:
+            raise SystemExit(1)
+
+    def run_jobs(self, jobs: list[Job]) -> dict[Path, Job]:
+        """Run the jobs that have not finished; return those that still have not, by directory."""
+        checker = Checker(self.project)
+        waiting, configs = [], {}
+        for job in {job.directory: job for job in jobs}.values():  # a search may draw one twice
+            cfg = configs[job.directory] = checker.check(job.overrides, one_of_many=True)
+            if cfg.mode == "train" and is_finished(cfg, job.directory):
+                log.info("finished before: %s", job.directory.name)
+            else:
+                waiting.append(job)
+        if waiting:
+            self.jobs_launcher.run(waiting)
+        ended = [job for job in waiting if job.state not in ("", "finished")]
+        if skipped := [job for job in waiting if not job.state]:
+            log.info("%d jobs are left out after the failure", len(skipped))
+        # another command may have finished one that was in use
+        left = [job for job in ended if not is_finished(configs[job.directory], job.directory)]
+        return {job.directory: job for job in left}
+
+
+def is_grid(composed: DictConfig) -> bool:
+    """Whether the jobs are known from the start; those of a search are not."""
+    if composed.mode not in ("train", "check"):
+        return True
+    return is_ours(composed) and composed.sweep.get("sampler") == "grid"
+
+
+def is_ours(composed: DictConfig) -> bool:
+    """Whether the sweeper is the one of this file, not one of another package."""
+    return str(composed.hydra.sweeper._target_).endswith("_sweeps.Sweeper")

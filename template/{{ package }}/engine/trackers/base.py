@@ -1,0 +1,98 @@
+"""What a run reports to. Each tracker is a module of its kind's name, with its own client.
+
+Such a module has open_run(cfg, run_dir, start) -> Tracker, find_problem(settings), found without
+importing the client, and next_steps(cfg), commands that show the run.
+"""
+
+import importlib.util
+import logging
+import os
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+from ..config import Config
+from ..distributed.collectives import is_main
+from ..errors import Stopped, UserError
+from ..parts import find_part
+from ..runs.paths import read_record
+
+log = logging.getLogger(__name__)
+
+
+class Tracker:
+    """Reports to nothing; a subclass to its client. A failure is logged once, and that is all."""
+
+    def __init__(self, cfg: Config, run_dir: Path) -> None:
+        self.settings: Any = cfg.tracker
+        self.config = cfg.model_dump()
+        self.record = read_record(run_dir)
+        self.name = os.path.relpath(run_dir, cfg.runs_dir)  # NAME, or NAME/JOB in a sweep
+        self.sweep = self.name.rpartition("/")[0] or None
+        self.failed = False
+
+    def send(self, step: int, values: dict[str, float]) -> None:
+        """Send values named as valid/loss; raises whatever the client raises."""
+
+    def end(self, state: str) -> None:
+        """End the run: finished, preempted (it will resume) or failed; raises as `send` does."""
+
+    def log(self, step: int, split: str, values: dict[str, float]) -> None:
+        """Send the values of a split by name."""
+        try:
+            self.send(step, {f"{split}/{name}": value for name, value in values.items()})
+        except Exception as error:
+            if not self.failed:
+                text = "%s takes no values now: %s; training continues, metrics.jsonl has them all"
+                log.warning(text, self.settings.kind, error)
+            self.failed = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        stopped = kind is not None and issubclass(kind, Stopped | KeyboardInterrupt)
+        state = "preempted" if stopped else "failed" if kind else "finished"
+        try:
+            self.end(state)
+        except Exception as error:
+            text = "%s does not have the end of this run (%s): %s; metrics.jsonl has it all"
+            log.warning(text, self.settings.kind, state, error)
+
+
+def open_tracker(cfg: Config, run_dir: Path, start: int) -> Tracker:
+    """The tracker that the config names, with the config and the record in it already.
+
+    Raises UserError where its client refuses: no credential, no server, no account.
+    """
+    kind = cfg.tracker.kind
+    if kind == "none" or not is_main():
+        return Tracker(cfg, run_dir)
+    try:
+        opened: Tracker = find_part(f"trackers.{kind}").open_run(cfg, run_dir, start)
+    except Exception as error:
+        problem = f"tracker = {kind}: {str(error).strip()}\nfix it, or train with tracker=none"
+        known = run_dir / f"{kind}.id"
+        if start and known.exists():
+            problem += f"; as a new run there: rm {shlex.quote(str(known))}"
+        raise UserError(problem) from error
+    return opened
+
+
+def tracker_problem(settings: Any) -> str | None:
+    """Why the tracker cannot work here, found without importing its client."""
+    kind = settings.kind
+    if kind == "none":
+        return None
+    if not importlib.util.find_spec(kind):
+        return f"tracker = {kind}: the package {kind} is missing\npip install -e '.[{kind}]'"
+    problem: str | None = find_part(f"trackers.{kind}").find_problem(settings)
+    return problem
+
+
+def remember_id(file: Path, start: int, new_id: Callable[[], str]) -> str:
+    """The tracker's id of this run: the one it had before, if it resumes from a checkpoint."""
+    if start == 0 or not file.exists():
+        file.write_text(new_id())
+    return file.read_text()

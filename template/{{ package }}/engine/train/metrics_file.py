@@ -1,0 +1,56 @@
+"""metrics.jsonl: one JSON object a line with step, split and values, whatever the tracker."""
+
+import json
+import logging
+import math
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from pydantic_core import from_json
+
+from ..distributed.collectives import is_main
+from ..runs.paths import METRICS
+
+log = logging.getLogger(__name__)
+
+
+class MetricsFile:
+    """Appends to metrics.jsonl."""
+
+    def __init__(self, run_dir: Path, start: int, last_eval: int) -> None:
+        """Drop the lines that the run repeats: after iteration `start`, or after `last_eval`."""
+        self.path = run_dir / METRICS
+        self.waiting = ""  # lines that a full disk did not take
+        if is_main() and self.path.exists():
+            lines = self.path.read_bytes().splitlines(keepends=True)
+            beside = self.path.with_suffix(".tmp")
+            beside.write_bytes(b"".join(x for x in lines if _is_before(x, start, last_eval)))
+            beside.replace(self.path)
+
+    def write(self, step: int, split: str, values: dict[str, float]) -> None:
+        """Append one line; where the disk is full, together with a later one."""
+        if not is_main():
+            return
+        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        line = json.dumps({"step": step, "split": split, **finite}) + "\n"
+        size = self.path.stat().st_size if self.path.exists() else 0
+        try:
+            with self.path.open("a") as file:
+                file.write(self.waiting + line)
+        except OSError as error:
+            if not self.waiting:
+                log.warning("%s: %s; training continues", self.path, error.strerror)
+            self.waiting += line
+            with suppress(OSError):
+                os.truncate(self.path, size)  # no half line
+        else:
+            self.waiting = ""
+
+
+def _is_before(line: bytes, start: int, last_eval: int) -> bool:
+    try:
+        row = from_json(line)
+        return bool(row["step"] <= (last_eval if row["split"] == "valid" else start))
+    except (ValueError, KeyError, TypeError):
+        return False  # half a line, from a run that was killed

@@ -1,0 +1,102 @@
+"""What must hold on the machine that will train: device, precision, disk, limits, splits."""
+
+import math
+import resource
+import shutil
+import sys
+from collections.abc import Iterator
+from itertools import combinations
+from pathlib import Path
+
+from ..checkpoints.resume import meta_state
+from ..config import Config
+from ..data.loader import SHARED_MEMORY, first_batch, open_split
+from ..distributed.devices import batch_problem, cores_here, device_count, precision_problem
+from ..errors import UserError
+from ..parallel import resolve
+from ..project import Project
+from ..runs.paths import CHECKPOINTS
+
+
+def machine_problems(project: Project, cfg: Config, run: Path) -> list[str]:
+    """Problems of the device, its precision, the disk, and the limits on data workers."""
+    training = cfg.training
+    try:
+        count = device_count(training.run)
+    except UserError as error:
+        return list(error.problems)
+    nodes = cfg.engine.nodes
+    known = nodes == 1 or training.run.devices != "auto"  # else when the nodes have met
+    problems = [
+        precision_problem(training.run),
+        batch_problem(training, count * nodes) if known else None,
+        disk_problem(project, cfg, run),
+        worker_problem(min(training.loader.num_workers, cores_here())),
+    ]
+    return [problem for problem in problems if problem]
+
+
+def disk_problem(project: Project, cfg: Config, run: Path) -> str | None:
+    """Whether the checkpoints that are kept fit on the disk, beside one being written."""
+    size = checkpoint_bytes(project, cfg)
+    there = sum(f.stat().st_size for f in (run / CHECKPOINTS).rglob("*") if f.is_file())
+    kept = cfg.training.checkpoint.keep_last + 2  # the best one, and the one being written
+    place = next(path for path in (run, *run.absolute().parents) if path.exists())
+    free = shutil.disk_usage(place).free
+    if free + there >= kept * size:
+        return None
+    return (
+        f"runs_dir = {cfg.runs_dir}: {free / 1e9:.3g} GB free, but {kept} checkpoints of "
+        f"{size / 1e9:.3g} GB each need {kept * size / 1e9:.3g}\n"
+        "make room, choose another runs_dir, or a smaller training.checkpoint.keep_last"
+    )
+
+
+def checkpoint_bytes(project: Project, cfg: Config) -> int:
+    """About how large a checkpoint of this model is: weights and AdamW's two moments."""
+    tensors = meta_state(project, cfg).values()
+    return int(3 * sum(tensor.numel() * tensor.element_size() for tensor in tensors))
+
+
+def worker_problem(workers: int, batch: int = 0) -> str | None:
+    """Whether the limits here suffice for data workers, and batches of so many bytes each."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    key = f"training.loader.num_workers = {workers}: "
+    if files < (needed := 64 + 24 * workers):  # pipes, and each tensor of its two batches
+        return f"{key}about {needed} open files, {files} are allowed\nulimit -n 4096 allows more"
+    memory = Path("/dev/shm")
+    free = shutil.disk_usage(memory).free if memory.is_dir() else math.inf
+    if free >= (needed := 2 * workers * batch):
+        return None
+    return f"{key}/dev/shm has {free / 1e6:.3g} MB free, {needed / 1e6:.3g} needed\n{SHARED_MEMORY}"
+
+
+def split_problems(project: Project, cfg: Config) -> Iterator[str]:
+    """Splits that are empty, or that share files with the training split."""
+    files = {}
+    for split in project.splits(cfg):
+        items = open_split(project, cfg, split)
+        paths = list(map(str, items.files()))
+        # files of many items each may serve several splits
+        files[split] = resolve(paths) if len(paths) >= len(items) else set()
+    for one, other in combinations(files, 2):
+        if shared := files[one] & files[other]:
+            text = f"data: {one} and {other} share {len(shared)} files, as {min(shared)}"
+            if one == "train":
+                yield f"{text}; expected splits without common items"
+            else:
+                print(f"warning: {text}", file=sys.stderr)
+
+
+def batch_problems(project: Project, cfg: Config) -> Iterator[str]:
+    """Splits of which no batch can be read, and batches too large for data workers."""
+    largest = 0
+    for split in project.splits(cfg):
+        try:
+            batch = first_batch(project, cfg, split)
+            largest = max(largest, sum(tensor.nbytes for tensor in batch.values()))
+        except UserError as error:
+            yield from error.problems
+    workers = min(cfg.training.loader.num_workers, cores_here()) * device_count(cfg.training.run)
+    if problem := worker_problem(workers, largest):
+        yield problem

@@ -1,0 +1,153 @@
+"""record.json: what is needed to understand and repeat a run."""
+
+import json
+import logging
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from ..checkpoints.files import newest_checkpoint, read_about
+from ..checkpoints.resume import differences
+from ..config import Config
+from ..distributed.collectives import is_main
+from ..errors import Stopped, UserError
+from ..overrides import NOT_IDENTIFYING
+from ..project import Project
+from ..runs.paths import COMMAND, CONFIG, OVERRIDES, RECORD, read_overrides, read_record
+from ..types import leaves
+
+log = logging.getLogger(__name__)
+
+DIFF = "uncommitted.diff"
+TIME = "%Y-%m-%dT%H:%M:%S%z"
+NEW_FILES = ("conf", "*.py", ":(exclude)*/site-packages/*")
+
+
+def begin_record(project: Project, cfg: Config, run_dir: Path, made_of: dict[str, Any]) -> None:
+    """Record what an accepted run is made of; a resumed run adds what has changed since."""
+    if not is_main():
+        return
+    values = cfg.model_dump()
+    newest = newest_checkpoint(run_dir)
+    about = read_about(newest) if newest else None
+    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    (run_dir / CONFIG).write_text(text, "utf-8")
+    shutil.copy(run_dir / ".hydra" / OVERRIDES, run_dir / OVERRIDES)
+    overrides = read_overrides(run_dir)
+    now = values | made_of["identity"]
+    git, diff = git_state(project.root)
+    steps = [f"git checkout {git['commit']}"] if git.get("commit") else []
+    if diff:
+        (run_dir / DIFF).write_bytes(diff)
+        steps.append(f"git apply --whitespace=nowarn {shlex.quote(str(run_dir / DIFF))}")
+    others = [o for o in overrides if o.partition("=")[0] not in NOT_IDENTIFYING]
+    steps.append(shlex.join(["python", "train.py", *others]))
+    entry = {
+        "began": time.strftime(TIME),
+        "state": "running",
+        "from_iteration": about["progress"]["iteration"] if about else 0,
+        "changed": differences(about["config"] | about["identity"], now) if about else [],
+        "command": os.environ.get(COMMAND, shlex.join(sys.orig_argv)),
+        "reproduce": " && ".join(steps),
+        "overrides": overrides,
+        "seeds": {k: v for k, v in leaves(values) if "seed" in k and k[:6] != "sweep."},
+        "git": git,
+        **made_of,
+        "hardware": _hardware(),
+        "packages": dict(sorted((str(d.name), str(d.version)) for d in distributions())),
+    }
+    before = read_record(run_dir)
+    if before.get("packages") == entry["packages"]:
+        del before["packages"]  # as later
+    earlier = [*before.pop("earlier", []), before] if before else []
+    _write(run_dir, entry | {"earlier": earlier})
+
+
+@contextmanager
+def recorded(run_dir: Path) -> Iterator[Callable[..., None]]:
+    """Record how the run ends, unless it is killed; yields a function that adds values."""
+    noted: dict[str, Any] = {"state": "failed"}
+    try:
+        yield noted.update
+        noted["state"] = "finished"
+    except Stopped:
+        noted["state"] = "stopped"
+        raise
+    except UserError as error:
+        noted["error"] = str(error)
+        raise
+    finally:
+        record = read_record(run_dir)
+        if record.get("state") == "running" or (record and noted["state"] == "finished"):
+            _write(run_dir, record | {"ended": time.strftime(TIME)} | noted)
+
+
+def git_state(root: Path) -> tuple[dict[str, Any], bytes]:
+    """Commit, branch and changed files of the project's folder, and the difference to the commit.
+
+    New files in conf/ and of Python, unless git ignores them, are part of the difference.
+    """
+    if not (commit := _git(root, "rev-parse", "HEAD").decode().strip()):
+        return {}, b""
+    branch, changed = (
+        _git(root, "branch", "--show-current"),
+        _git(root, "status", "--porcelain", "--", "."),
+    )
+    state = {
+        "commit": commit,
+        "branch": branch.decode(errors="replace").strip(),
+        "uncommitted": changed.decode(errors="replace").splitlines(),
+    }
+    index = root / os.fsdecode(_git(root, "rev-parse", "--git-path", "index").strip())
+    with tempfile.TemporaryDirectory() as folder:
+        copied = f"{folder}/index"  # that of the user's lists no new file
+        with suppress(OSError):
+            shutil.copy(index, copied)
+        _git(root, "add", "--intent-to-add", "--", *NEW_FILES, GIT_INDEX_FILE=copied)
+        _git(root, "update-index", "--refresh", GIT_INDEX_FILE=copied)
+        # unlike `git diff` it heeds no setting of the user's: colours, prefixes, programs
+        plain = ("diff-index", "--patch", "--binary", "--no-ext-diff")
+        diff = _git(root, *plain, "HEAD", "--", ".", GIT_INDEX_FILE=copied)
+    return state | ({"diff": DIFF} if diff else {}), diff
+
+
+def _git(root: Path, *arguments: str, **more: str) -> bytes:
+    command = ["git", "-c", "core.safecrlf=false", *arguments]
+    try:
+        done = subprocess.run(command, cwd=root, capture_output=True, env=os.environ | more)
+    except OSError:
+        return b""  # no git
+    return done.stdout if done.returncode == 0 else b""
+
+
+def _hardware() -> dict[str, Any]:
+    return {
+        "host": platform.node(),
+        "system": platform.platform(),
+        "cores": os.cpu_count(),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "cuda": torch.version.cuda,
+        "slurm_job": os.environ.get("SLURM_JOB_ID"),
+    }
+
+
+def _write(run_dir: Path, record: dict[str, Any]) -> None:
+    beside = run_dir / f".{RECORD}"
+    try:
+        beside.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        beside.replace(run_dir / RECORD)
+    except OSError as error:  # a full disk
+        log.warning("%s could not be written: %s", run_dir / RECORD, error.strerror)

@@ -1,0 +1,272 @@
+"""A run from its newest checkpoint to its last iteration: what is due when, and what is kept.
+
+All processes of a run decide alike: a flag that one of them has set is set for all.
+"""
+
+import logging
+import math
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Self
+
+from torch import Tensor, nn
+
+from ..checkpoints.files import find_checkpoint, newest_checkpoint
+from ..checkpoints.store import Checkpoints, Stateful, load_model
+from ..config import Config
+from ..data.loader import eval_loader, items_of_batch, train_loader
+from ..data.seeds import seed_all
+from ..distributed.collectives import any_process, gradient_sync, rank, world_size, wrap_ddp
+from ..distributed.devices import move, peak_memory, set_up_device
+from ..errors import Stopped, UserError
+from ..inference.evaluate import ComputeMetrics, MeasureBatch, measure
+from ..project import Batch, Project
+from ..signals import Stop, until_stopped
+from ..trackers.base import open_tracker
+from .metrics_file import MetricsFile
+from .profiler import profiler
+from .progress_bar import ProgressBar
+from .record import begin_record
+from .throughput import LossBuffer, Throughput
+
+log = logging.getLogger(__name__)
+
+
+class Session:
+    """Keeps a run's checkpoints, metrics and progress; the loop stays in training.py."""
+
+    def __init__(self, project: Project, cfg: Config, run_dir: Path, stop: Stop) -> None:
+        """Set up the device and seed everything. Raises UserError if the device is missing."""
+        self.project, self.cfg, self.run_dir, self.stop = project, cfg, run_dir, stop
+        self.run, self.metric = cfg.training.run, cfg.training.objective.metric
+        self.device = set_up_device(cfg)
+        self.checkpoints = Checkpoints(project, cfg, run_dir)
+        self.buffer = LossBuffer()
+        seed_all(self.run.seed)
+
+    # Before the loop -----------------------------------------------------------------------------
+
+    def restore(self, *, model: nn.Module, **others: Stateful) -> None:
+        """Load the newest checkpoint or, for a new run, the weights of cfg.init.
+
+        `others`, such as optimizer=optimizer or ema=ema, are saved and restored by their names:
+        any object with state_dict() and load_state_dict(). Raises UserError where one does not fit.
+        """
+        self.progress = self.checkpoints.restore(model, others)
+        self.start, total = self.progress.iteration, self.run.iter_num
+        if self.is_complete():
+            log.info("complete: %d of %d iterations are done, nothing to train", self.start, total)
+        elif self.start:
+            log.info("continues after iteration %d of %d", self.start, total)
+        elif self.cfg.init:
+            load_model(model, find_checkpoint(Path(self.cfg.init), "init"))
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """The model to train: compiled if training.run.compile, its gradients averaged by DDP."""
+        self.size = sum(parameter.numel() for parameter in model.parameters())
+        if self.run.compile:
+            model.compile(dynamic=self.run.compile_dynamic)
+        self.trained = wrap_ddp(model)
+        return self.trained
+
+    def __enter__(self) -> Self:
+        """Start recording, tracking and loading data."""
+        cfg, start, total = self.cfg, self.start, self.run.iter_num
+        begin_record(self.project, cfg, self.run_dir, self.checkpoints.made_of)
+        facts = (f"{self.size:,}", world_size(), self.device, self.run.precision)
+        log.info("%s parameters on %d × %s, %s", *facts)
+        self.throughput = Throughput(start, cfg.training.loader.batch_size)
+        loader = train_loader(self.project, cfg, start, self.stop)
+        self.batches = self.throughput.watch(iter(loader))
+        self.valid = eval_loader(self.project, cfg, "valid", self.run.eval_batches, self.stop)
+        self.metrics = MetricsFile(self.run_dir, start, self.progress.last_eval)
+        self.stack = ExitStack()
+        self.tracker = self.stack.enter_context(open_tracker(cfg, self.run_dir, start))
+        self.bar = self.stack.enter_context(ProgressBar(total, start, self.device.type))
+        traced = profiler(cfg, self.run_dir, self.device, total - start)
+        self.profile_step = self.stack.enter_context(traced)
+        self.throughput.restart(start)
+        self._begin_boundary()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.stack.__exit__(*error)
+        if error[0] is None and (figures := self.throughput.summary()):
+            text = (
+                "%.3g iterations, %.3g items a second, %.0f %% of it waiting for data; %.2f GB used"
+            )
+            figures["data_wait"] *= 100
+            log.info(text, *(figures | peak_memory(self.device)).values())
+
+    # Between two iterations ----------------------------------------------------------------------
+
+    def _begin_boundary(self) -> None:
+        self.now = self.progress.iteration
+        self.stopping, self.save_due = any_process(
+            self.stop.is_set(), self.checkpoints.is_due(self.now)
+        )
+        self.value: float | None = None
+        self.is_best = False
+        # an iteration may have been skipped because the step before it spoilt the weights
+        self.is_finite = self.progress.skipped == 0
+
+    def is_eval_due(self) -> bool:
+        """Every eval_every iterations and after the last one, but not once a stop is requested."""
+        due = self.now % self.run.eval_every == 0 or self.now >= self.run.iter_num
+        return due and self.now > self.progress.last_eval and not self.stopping
+
+    def evaluate(
+        self, model: nn.Module, measure_batch: MeasureBatch, compute_metrics: ComputeMetrics
+    ) -> None:
+        """Measure the validation split. A result that a stop cut short is dropped, and repeated."""
+        batches = until_stopped(self.stop, self.valid)
+        values, _ = measure(model, batches, self.cfg, measure_batch, compute_metrics)
+        (self.stopping,) = any_process(self.stop.is_set())
+        if self.stopping:
+            return
+        progress = self.progress
+        self.metrics.write(self.now, "valid", values)
+        self.tracker.log(self.now, "valid", values)
+        self.bar.show_eval(self.now, values)
+        self.throughput.restart(self.now)
+        self.is_finite = all(map(math.isfinite, values.values()))
+        self.value = values[self.metric] if self.is_finite else math.nan
+        self.is_best = self._is_better(self.value)
+        progress.best = self.value if self.is_best else progress.best
+        progress.evals_since_best = 0 if self.is_best else progress.evals_since_best + 1
+        progress.last_eval = self.now
+
+    def save_if_due(self) -> None:
+        """Save by cadence, for the best, before a stop and at the end; never spoilt weights.
+
+        Raises UserError if a loss was not finite, or a required checkpoint finds no room.
+        """
+        complete = self.is_complete()
+        asked = self.save_due or self.is_best or self.stopping
+        if complete or (asked and self.is_finite and self.now > 0):
+            self._check_finite()
+            self.checkpoints.save(self.progress, self.value, required=complete or self.stopping)
+
+    def is_over(self) -> bool:
+        """Whether the run is complete. Raises Stopped if a signal ends it before."""
+        if self.is_complete():
+            return True
+        if self.stopping:
+            is_saved = self.is_finite and self.now
+            where = f"saved in {self.run_dir}" if is_saved else "nothing new to save"
+            log.info("stopped after iteration %d of %d; %s", self.now, self.run.iter_num, where)
+            raise Stopped(self.stop.signal)
+        return False
+
+    def is_complete(self) -> bool:
+        """Whether all iterations are done and evaluated, or patience has run out."""
+        progress = self.progress
+        is_patient = progress.evals_since_best != self.run.patience
+        return progress.last_eval >= self.run.iter_num or not is_patient
+
+    # One iteration -------------------------------------------------------------------------------
+
+    def begin_iteration(self) -> int:
+        """The number of the next iteration; the first one is 1."""
+        self.progress.iteration += 1
+        self.now = self.progress.iteration
+        return self.now
+
+    def micro_batches(self) -> Iterator[Batch]:
+        """This iteration's micro-batches, on the device; random numbers are seeded for each.
+
+        So dropout depends on (seed, iteration, micro-batch, rank) alone, wherever a run resumed.
+        """
+        for micro_batch in range(self.run.accumulate):
+            batch = move(next(self.batches), self.device)
+            seed_all(self.run.seed, self.now, micro_batch, rank())
+            with gradient_sync(self.trained, micro_batch == self.run.accumulate - 1):
+                yield batch
+
+    def may_step(self, loss: Tensor, grad_norm: Tensor) -> bool:
+        """Whether the optimizer may step: not after a NaN, with on_nonfinite=skip.
+
+        Raises UserError after too many of them in a row. With on_nonfinite=stop the device need
+        not be waited for: losses are checked when they are logged and before each checkpoint.
+        """
+        progress = self.progress
+        skips = self.run.on_nonfinite == "skip"
+        if skips and any(any_process(not math.isfinite(loss + grad_norm))):
+            progress.skipped += 1
+            text = "iteration %d is left out: loss %g, norm %g"
+            log.warning(text, self.now, loss.item(), grad_norm.item())
+            if progress.skipped > self.cfg.engine.skip_at_most:
+                raise self._nonfinite(self.now, {"loss": loss.item(), "norm": grad_norm.item()})
+            return False
+        progress.skipped = 0
+        return True
+
+    def log(self, **values: Tensor | float) -> None:
+        """Log more curves: means over the log interval, in metrics.jsonl and the tracker."""
+        self.buffer.add_extra(values)
+
+    def end_iteration(self, **values: Tensor | float) -> None:
+        """Log these values every log_every iterations, tensors as means over the interval.
+
+        They are also what the terminal shows. Each tensor must be finite, unless skipped.
+        """
+        self.bar.step(self.now)
+        tensors = {k: value.detach() for k, value in values.items() if isinstance(value, Tensor)}
+        if self.progress.skipped == 0:
+            self.buffer.add(self.now, tensors)
+        if self.now % self.run.log_every == 0 or self.now == self.run.iter_num:
+            rows = self._check_finite()
+            shown = {k: v for k, v in values.items() if not isinstance(v, Tensor)}
+            means = {
+                k: sum(row[k] for row in rows) / len(rows) if rows else math.nan for k in tensors
+            }
+            shown = {k: (means | shown)[k] for k in values}
+            speed = self.throughput.read(self.now)
+            logged = shown | self.buffer.read_extra() | speed | peak_memory(self.device)
+            self.buffer.clear()
+            self.metrics.write(self.now, "train", logged)
+            self.tracker.log(self.now, "train", logged)
+            rate = {"iterations_per_second": speed["iterations_per_second"]}
+            self.bar.show(self.now, shown | rate)
+        self.profile_step()
+        self._begin_boundary()
+
+    # At the end ----------------------------------------------------------------------------------
+
+    def conclude(self) -> float:
+        """Log how the run went; return the best objective."""
+        progress = self.progress
+        best = math.nan if progress.best is None else progress.best
+        early = "" if progress.iteration >= self.run.iter_num else ", stopped early"
+        log.info("iteration %d%s: best %s %.4g", progress.iteration, early, self.metric, best)
+        return best
+
+    def _is_better(self, value: float) -> bool:
+        best = self.progress.best
+        if best is None or math.isnan(value):
+            return not math.isnan(value)
+        return value < best if self.project.goal(self.metric) == "minimize" else value > best
+
+    def _check_finite(self) -> list[dict[str, float]]:
+        rows = self.buffer.read()
+        for iteration, values in rows:
+            if not all(map(math.isfinite, values.values())):
+                raise self._nonfinite(iteration, values)
+        return [values for _, values in rows]
+
+    def _nonfinite(self, iteration: int, values: dict[str, float]) -> UserError:
+        newest = newest_checkpoint(self.run_dir)
+        forced = ", with resume=force" if newest else ""
+        skip = "if these items are to blame, training.run.on_nonfinite=skip leaves them out"
+        if self.run.on_nonfinite == "skip":
+            most = self.cfg.engine.skip_at_most
+            skip = f"more than engine.skip_at_most ({most}) iterations in a row are left out"
+        shown = ", ".join(f"{name} {value:.3g}" for name, value in values.items())
+        items = ", ".join(items_of_batch(self.project, self.cfg, iteration))
+        return UserError(
+            f"a loss or gradient is not finite at iteration {iteration}: {shown}\n"
+            f"the items of its batch:\n{items}\n{skip}\n"
+            f"a lower training.lr or a longer training.warmup_steps may help{forced}\n"
+            f"the last intact checkpoint: {newest or 'none yet'}"
+        )

@@ -1,0 +1,86 @@
+"""What surrounds training: the directory's lock, signals, checks of this machine, processes."""
+
+import logging
+import math
+import os
+import re
+import shlex
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from ..config import Config
+from ..errors import Stopped, refuse
+from ..parts import find_part
+from ..project import Project
+from ..runs.lock import lock, unlock
+from ..runs.paths import CHECKPOINTS, COMMAND, METRICS, RECORD, resume_command
+from ..signals import Stop, handle_signals, requeue
+
+log = logging.getLogger(__name__)
+
+
+def start(
+    train: Callable[[Any, Path, Stop], float], project: Project, cfg: Config, run_dir: Path
+) -> float:
+    """Call `train` in run_dir, in one process or several; return the objective.
+
+    Raises UserError, or Stopped after a signal. The first of several nodes owns the directory.
+    """
+    logging.raiseExceptions = False  # a full disk must not bury the run in tracebacks of its log
+    is_first = cfg.engine.is_first_node
+    try:
+        with handle_signals() as stop:
+            if is_first:
+                lock(run_dir, cfg.engine.takeover_seconds)
+            # torch is imported here, so that a signal in its seconds is answered as well
+            from ..checkpoints.resume import check_resume
+            from ..distributed.processes import launch
+            from .preflight import machine_problems, split_problems
+            from .record import recorded
+
+            if is_first:
+                check_resume(project, cfg, run_dir)
+            refuse([*machine_problems(project, cfg, run_dir), *split_problems(project, cfg)])
+            for line in project.data_notes(cfg, project.splits(cfg)):
+                log.info(line)
+            with recorded(run_dir) if is_first else nullcontext() as note:
+                objective = launch(train, cfg, run_dir, stop)
+                if note:
+                    note(objective=objective if math.isfinite(objective) else None)
+                    if curves := find_part("report.curves"):
+                        curves.draw_curves(run_dir)
+                    print_next_steps(project, cfg, run_dir)
+                return objective
+    except Stopped as stopped:
+        if is_first:
+            stopped.resume_command = resume_command(cfg.name)
+            requeue(stopped, cfg.engine.requeue)
+        raise
+    finally:
+        if is_first:
+            unlock(run_dir)
+
+
+def print_next_steps(project: Project, cfg: Config, run_dir: Path) -> None:
+    """Log where the results are and what to type next; a sweep prints a table for its jobs."""
+    if run_dir.name != cfg.name:
+        return
+    plain = re.fullmatch(r"[\w./-]+", str(run_dir))
+    checkpoint = f"checkpoint={run_dir}" if plain else shlex.quote(f'checkpoint="{run_dir}"')
+    values = {"checkpoint": checkpoint, "input": "input=FILE_OR_FOLDER"}
+    steps = [
+        " ".join([f"python train.py mode={name}", *(values[key] for key in mode.needs)])
+        for name, mode in project.modes.items()
+        if mode.needs
+    ]
+    if find_part("report.table"):
+        given = shlex.split(os.environ.get(COMMAND, ""))
+        elsewhere = [argument for argument in given if argument.startswith("runs_dir=")]
+        steps.append(f"python train.py {shlex.join(['mode=report', *elsewhere])}")
+    if tracker := find_part(f"trackers.{cfg.tracker.kind}"):
+        steps += tracker.next_steps(cfg)
+    files = [name for name in ("curves.png", METRICS, RECORD) if (run_dir / name).is_file()]
+    log.info("in %s: %s", run_dir, ", ".join([*files, CHECKPOINTS]))
+    log.info("next: %s", "\n      ".join(steps))

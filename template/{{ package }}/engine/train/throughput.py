@@ -1,0 +1,94 @@
+"""How fast training is, what share of the time it waits for data, and the losses since a log."""
+
+import time
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+from ..distributed.collectives import average, gather
+from ..project import Batch
+
+Values = Mapping[str, Tensor | float]
+
+
+class Throughput:
+    """Iterations and items per second, and the share of the time that waits for data."""
+
+    def __init__(self, start: int, batch_size: int) -> None:
+        self.batch_size = batch_size
+        self.total = [0.0, 0.0, 0.0]  # iterations, seconds, seconds waited
+        self.restart(start)
+
+    def restart(self, iteration: int) -> None:
+        """Count from here on, as after an evaluation, which is not training."""
+        self.iteration, self.began, self.waited = iteration, time.perf_counter(), 0.0
+
+    def watch(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """Yield the batches, and measure how long each keeps the loop waiting."""
+        began = time.perf_counter()
+        for batch in batches:
+            self.waited += time.perf_counter() - began
+            yield batch
+            began = time.perf_counter()
+
+    def read(self, iteration: int) -> dict[str, float]:
+        """The figures since it was restarted or read."""
+        now = (iteration - self.iteration, time.perf_counter() - self.began, self.waited)
+        self.total = [*map(sum, zip(self.total, now, strict=True))]
+        self.restart(iteration)
+        return self._figures(*now)
+
+    def summary(self) -> dict[str, float]:
+        """The figures of all that was read; empty before."""
+        return self._figures(*self.total) if self.total[0] else {}
+
+    def _figures(self, iterations: float, seconds: float, waited: float) -> dict[str, float]:
+        return {
+            "iterations_per_second": iterations / seconds,
+            "items_per_second": iterations * self.batch_size / seconds,
+            "data_wait": waited / seconds,
+        }
+
+
+class LossBuffer:
+    """Losses and norms since the last log, on the device: reading them waits for it."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[int, dict[str, Tensor]]] = []
+        self.extra: dict[str, list[Tensor | float]] = {}
+
+    def add(self, iteration: int, values: dict[str, Tensor]) -> None:
+        """Keep the values of an iteration; each process adds its own."""
+        self.rows.append((iteration, values))
+
+    def add_extra(self, values: Values) -> None:
+        """Keep values that some iterations and some processes have."""
+        for name, value in values.items():
+            kept = value.detach() if isinstance(value, Tensor) else value
+            self.extra.setdefault(name, []).append(kept)
+
+    def read(self) -> list[tuple[int, dict[str, float]]]:
+        """The values of each iteration, averaged over the processes."""
+        if not self.rows:
+            return []
+        iterations, rows = zip(*self.rows, strict=True)
+        names = list(rows[0])
+        stacked = torch.stack([torch.stack([row[name].float() for name in names]) for row in rows])
+        means = average(stacked).tolist()
+        named = (dict(zip(names, values, strict=True)) for values in means)
+        return list(zip(iterations, named, strict=True))
+
+    def read_extra(self) -> dict[str, float]:
+        """The mean of each extra value, over the iterations and processes that have it."""
+        own = {name: [float(value) for value in values] for name, values in self.extra.items()}
+        lists: dict[str, list[float]] = {}
+        for each in gather([own]):
+            for name, values in each.items():
+                lists.setdefault(name, []).extend(values)
+        return {name: sum(values) / len(values) for name, values in lists.items()}
+
+    def clear(self) -> None:
+        """Forget the buffered values once they are logged."""
+        self.rows.clear()
+        self.extra.clear()

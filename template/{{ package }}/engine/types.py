@@ -1,0 +1,114 @@
+"""What config types are built from. No torch here: config errors are reported at once."""
+
+from collections.abc import Iterator
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+T = TypeVar("T")
+
+RESUME_SAFE = "resume safe"
+ResumeSafe = Annotated[T, RESUME_SAFE]
+"""Marks a key that a resumed run may change: the weights do not depend on it."""
+
+FIXED_ORDER = "fixed order"
+FixedOrder = Annotated[T, FIXED_ORDER]
+"""Marks a list whose order is baked into the weights (class i is row i): append, never reorder."""
+
+
+class Section(BaseModel):
+    """A mapping in the config: every key is required, any other is an error, nothing is guessed."""
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, protected_namespaces=()
+    )
+
+
+def conflict(key: str, expected: str) -> PydanticCustomError:
+    """Raise this from a validator where two keys disagree; `key` is relative to the section."""
+    return PydanticCustomError("conflict", "{expected}", {"key": key, "expected": expected})
+
+
+def _in_quotes(value: object) -> object:
+    if isinstance(value, bool | int | float):
+        raise ValueError('text, so in quotes: "1", "no"')
+    return value
+
+
+Text = Annotated[str, BeforeValidator(_in_quotes), Field(min_length=1)]
+"""Text, which YAML would take for a number or a truth value where it looks like one."""
+
+
+def _in_order(bounds: list[float]) -> list[float]:
+    if bounds[0] > bounds[1]:
+        raise ValueError("[lowest, highest], the lowest first")
+    return bounds
+
+
+Range = Annotated[list[float], Field(min_length=2, max_length=2), AfterValidator(_in_order)]
+"""[lowest, highest], both included."""
+
+
+def marked_keys(section: BaseModel, mark: str, path: str = "") -> set[str]:
+    """The keys marked so in this section and those below it."""
+    keys = set()
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if mark in field.metadata:
+            keys.add(path + name)
+        elif isinstance(value, BaseModel):
+            keys |= marked_keys(value, mark, f"{path}{name}.")
+    return keys
+
+
+def alternatives(kind: Any) -> list[Any]:
+    """The types that a value may have: those of a union, and what Annotated wraps."""
+    if get_origin(kind) is Annotated:
+        return alternatives(get_args(kind)[0])
+    if get_origin(kind) in (Union, UnionType):
+        return [one for part in get_args(kind) for one in alternatives(part)]
+    return [kind]
+
+
+def is_section(kind: Any) -> bool:
+    """Whether a type is a section, or each of its alternatives is."""
+    return all(isinstance(one, type) and issubclass(one, Section) for one in alternatives(kind))
+
+
+def groups(config: type[BaseModel], but: str = "") -> list[str]:
+    """The keys that are sections, those with the mark `but` left out."""
+    fields = config.model_fields.items()
+    return [n for n, field in fields if is_section(field.annotation) and but not in field.metadata]
+
+
+def text_keys(section: type[BaseModel]) -> set[str]:
+    """The keys below a section whose values are text and nothing else, whatever the schema."""
+    kinds: dict[str, set[Any]] = {}
+    sections = [("", section)]
+    for path, section in sections:  # it grows meanwhile
+        for name, field in section.model_fields.items():
+            for kind in alternatives(field.annotation):
+                if is_section(kind):
+                    sections.append((f"{path}{name}.", kind))
+                else:
+                    items = get_args(kind) if get_origin(kind) is list else (kind,)
+                    kinds.setdefault(path + name, set()).update(alternatives(items[0]))
+    return {key for key, found in kinds.items() if str in found <= {str, type(None)}}
+
+
+def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Each value with its key, in the order of the config; lists and empty sections are values."""
+    if isinstance(node, dict) and node:
+        for key, value in node.items():
+            yield from leaves(value, f"{path}.{key}" if path else str(key))
+    else:
+        yield path, node
+
+
+def as_yaml(value: Any) -> str:
+    """A value as YAML has it, but for quotes."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "null" if value is None else str(value)

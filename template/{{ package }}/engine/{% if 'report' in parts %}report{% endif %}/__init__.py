@@ -1,0 +1,1 @@
+"""mode=report and curves.png."""

@@ -1,0 +1,90 @@
+"""What this project is: its config, modes, model, data and metrics. The engine asks here.
+
+What needs torch is imported inside the functions: config errors are reported before torch loads.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .checks import check_data, check_input, data_notes
+from .config import Config
+from .engine.config import Split
+from .engine.project import Batch, Items, Mode, Project
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from .data import Item
+
+
+def train(cfg: Config, output_dir: Path) -> float:
+    """mode=train."""
+    from .engine.train.start import start
+    from .training import train
+
+    return start(train, PROJECT, cfg, output_dir)
+
+
+def evaluate(cfg: Config, output_dir: Path) -> float:
+    """mode=evaluate."""
+    from .evaluation import evaluate
+
+    return evaluate(cfg, output_dir)
+
+
+def recognize(cfg: Config, output_dir: Path) -> None:
+    """mode=recognize."""
+    from .recognition import recognize
+
+    recognize(cfg, output_dir)
+
+
+def build_model(cfg: Config) -> "nn.Module":
+    """The network, with new weights."""
+    from .model import build_model
+
+    return build_model(cfg)
+
+
+def open_items(cfg: Config, split: Split) -> "Items[Item]":
+    """The items of a split."""
+    from .data import open_items
+
+    return open_items(cfg, split)
+
+
+def collate(items: "list[Item]", cfg: Config) -> Batch:
+    """A batch of items."""
+    from .data import collate
+
+    return collate(items, cfg)
+
+
+def resume_safe(cfg: Config) -> set[str]:
+    """With a constant rate, a run of more iterations begins as a shorter one does."""
+    constant = cfg.training.optim.scheduler.name == "constant"
+    return {"training.run.iter_num"} if constant else set()
+
+
+PROJECT = Project(
+    root=Path(__file__).parents[1],
+    config=Config,
+    modes={
+        "train": Mode(train, "train; results go to runs/NAME", splits=("train", "valid")),
+        "evaluate": Mode(
+            evaluate, "measure its best checkpoint", needs=("checkpoint",), splits=("held_out",)
+        ),
+        "recognize": Mode(
+            recognize, "read the symbols out of audio files", needs=("checkpoint", "input")
+        ),
+    },
+    metrics={"loss": "minimize", "cer": "minimize"},
+    build_model=build_model,
+    open_items=open_items,
+    collate=collate,
+    check_data=check_data,
+    check_input=check_input,
+    data_notes=data_notes,
+    resume_safe=resume_safe,
+    packages=("numpy", "soundfile", "soxr"),
+)
