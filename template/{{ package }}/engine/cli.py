@@ -93,7 +93,10 @@ def prepare(argv: list[str], conf: Path, load_project: Callable[[], "Project"]) 
         raise SystemExit(0)
     recorded = _recorded_overrides(project, overrides)
     overrides = recorded + overrides
-    if args.multirun or _asks_for_multirun(conf, overrides):
+    if JOB_DIR in os.environ:
+        cfg = _prepare_run(overrides, checker)
+        overrides += ["hydra.mode=RUN"]  # a file that asks for the sweep says MULTIRUN here too
+    elif args.multirun or _asks_for_multirun(conf, overrides):
         from .sweeps.grid import last_of_each
 
         flags += [] if args.multirun else ["--multirun"]  # Hydra 1.4 reads no hydra.mode of a group
@@ -253,6 +256,11 @@ def _prepare_sweep(overrides: list[str], checker: "Checker") -> "Config":
     launcher = base.hydra.runtime.choices["hydra/launcher"]
     refuse(_grammar_problems(overrides))
     refuse(sweep_problems(overrides, all_known))
+    if "_sweeps." not in str(base.hydra.launcher.get("_target_")):
+        from .compose.hydra_errors import options
+
+        expected = options(checker.conf, "hydra/launcher", str(launcher))
+        raise UserError(f"hydra/launcher={launcher}: it cannot start these jobs\n{expected}")
     kind = find_part(f"sweeps.{'slurm' if launcher == 'slurm' else 'local'}")
     refuse(kind.find_problems(base.hydra.launcher))
     if is_ours(base) and not all_known:
