@@ -23,8 +23,8 @@ from .compose.credentials import credential_problems
 from .errors import UserError, refuse
 from .overrides import split_override
 from .parts import find_part
-from .runs.lock import lock
-from .runs.paths import COMMAND, JOB_DIR, OF_A_RUN, OVERRIDES, find_run, output_dir, relative
+from .run_dir.lock import lock
+from .run_dir.paths import COMMAND, JOB_DIR, OF_A_RUN, OVERRIDES, find_run, output_dir, relative
 
 if TYPE_CHECKING:
     from .compose.validate import Checker
@@ -237,6 +237,11 @@ def _prepare_sweep(overrides: list[str], checker: "Checker") -> "Config":
     launcher = base.hydra.runtime.choices["hydra/launcher"]
     refuse(_grammar_problems(overrides))
     refuse(sweep_problems(overrides, all_known))
+    if "_sweeps." not in str(base.hydra.launcher.get("_target_")):
+        from .compose.hydra_errors import options
+
+        expected = options(checker.conf, "hydra/launcher", str(launcher))
+        raise UserError(f"hydra/launcher={launcher}: it cannot start these jobs\n{expected}")
     kind = find_part(f"sweeps.{'slurm' if launcher == 'slurm' else 'local'}")
     refuse(kind.find_problems(base.hydra.launcher))
     if is_ours(base) and not all_known:

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ..errors import UserError, refuse
 from ..overrides import job_name, split_override
-from ..runs.paths import output_dir
+from ..run_dir.paths import output_dir
 from .hydra_errors import composing_problem
 from .hydra_section import JOB_NAME, WHITELIST, hydra_problems, searchpath_problems
 

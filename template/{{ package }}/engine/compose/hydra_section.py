@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ..overrides import split_override
-from ..runs.paths import output_dir
+from ..run_dir.paths import output_dir
 from ..types import leaves
 from ..yaml_loader import Loader
 from .files import read_files
