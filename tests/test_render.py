@@ -115,7 +115,7 @@ def test_types_hold_without_the_rest(render: Render, answer: str) -> None:
     Project(path).run("python -m mypy")
 
 
-@pytest.mark.parametrize("package", ["a", "a_package_whose_name_is_forty_letters_lon"[:40]])
+@pytest.mark.parametrize("package", ["a", "z_package_whose_name_is_forty_letters_lo"])
 def test_code_is_formatted_whatever_the_packages_name(
     render: Render, package: str, task: Task
 ) -> None:
