@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -87,6 +88,16 @@ class Project:
         match = re.match(r"name=(.+)\n", finished.stdout)
         assert match, finished.stdout
         return match[1]
+
+
+def copy_project(project: Path, to: Path) -> Path:
+    """Copy a rendered project without what was made in it; its engine has a folder runs too."""
+
+    def left_out(folder: str, names: list[str]) -> set[str]:
+        made = {"runs", "build"} if Path(folder) == project else set()
+        return made & {*names} | {name for name in names if name.endswith("cache__")}
+
+    return Path(shutil.copytree(project, to, ignore=left_out))
 
 
 def oldest_copier() -> Path:

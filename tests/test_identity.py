@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from .conftest import Finished, Project, Render
+from .conftest import Finished, Project, Render, copy_project
 from .test_survival import SMALL, weights
 
 pytestmark = pytest.mark.task("speech")
@@ -27,7 +27,8 @@ COMMANDS = """
 import contextlib, io, json, sys
 from pathlib import Path
 from my_project.engine.cli import prepare
-from my_project.engine.errors import told_plainly
+from my_project.engine.errors import exit_on_user_error
+from my_project.project import PROJECT
 
 class Said(io.StringIO):
     def reconfigure(self, **_):  # as standard output has it
@@ -37,8 +38,8 @@ def run(*arguments):
     said, status = Said(), 0
     with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
         try:
-            with told_plainly():
-                prepare(list(arguments), Path("conf"))
+            with exit_on_user_error():
+                prepare(list(arguments), Path("conf"), lambda: PROJECT)
         except SystemExit as end:
             status = end.code or 0
     return status, said.getvalue()
@@ -60,8 +61,7 @@ def python(project: Project, code: str, *arguments: object, **environment: str) 
 
 def own_copy(project: Project, path: Path) -> Project:
     """A project that a test may edit."""
-    shutil.copytree(project.path, path, ignore=shutil.ignore_patterns("runs", "*cache*"))
-    return Project(path)
+    return Project(copy_project(project.path, path))
 
 
 def line(name: str, text: str) -> str:
@@ -87,19 +87,19 @@ def test_a_resumed_run_says_what_is_not_as_it_was(made: Project, tmp_path: Path)
     code = """
 import os, shutil
 from my_project.engine.compose.validate import Checker
-from my_project.engine.compose.compose import CONF
+from my_project.engine.checkpoints.files import newest_checkpoint
 from my_project.engine.checkpoints.identity import check_identity, identify
 
 train, given, told = Path("data/train.jsonl"), sys.argv[2:], {}
-newest = max(Path("runs/first/checkpoints").iterdir())
+newest = newest_checkpoint(Path("runs/first"))
 
 def note(what, *more, cli=False):
     if cli:
         told[what] = run("mode=check", "name=first", *given, *more)[::-1]
         return
-    cfg = Checker(CONF, {}).check([*given, *more])
+    cfg = Checker(PROJECT).check([*given, *more])
     try:
-        told[what] = "\\n".join(check_identity(cfg, newest, identify(cfg))), 0
+        told[what] = "\\n".join(check_identity(cfg, newest, identify(PROJECT, cfg))), 0
     except Exception as error:
         told[what] = f"{error.__class__.__name__}: {error}", 2
 
@@ -152,7 +152,7 @@ print(json.dumps(told))
         assert ("data.train" in said) == (what == "forced")
 
 
-def test_training_refuses_other_data_and_evaluate_tells(made: Project, tmp_path: Path) -> None:
+def test_training_refuses_other_data_and_evaluate_reports_it(made: Project, tmp_path: Path) -> None:
     run = tmp_path / "first"
     shutil.copytree(made.path / "runs/first", run)
     train, test = made.path / "data/train.jsonl", made.path / "data/test.jsonl"
@@ -181,7 +181,7 @@ def test_weights_that_do_not_fit_name_the_code(made: Project) -> None:
     load = """
 from my_project.engine.load import load
 try:
-    load("runs/first", *sys.argv[1:])
+    load(PROJECT, "runs/first", *sys.argv[1:])
 except Exception as error:
     print(type(error).__name__, error)
 """
@@ -198,9 +198,10 @@ except Exception as error:
 def test_a_metric_that_is_better_when_higher(project: Project, tmp_path: Path) -> None:
     """The README's recipe, word by word: the best checkpoint is kept, the best job comes first."""
     own = own_copy(project, tmp_path / "project")
+    badness = 'sum(row["loss"] for row in rows)'
     for file, old, new in (
-        ("evaluation.py", '"cer": float(cer)}', '"cer": float(cer), "badness": sum(losses)}'),
-        ("checks.py", '"cer": "minimize"}', '"cer": "minimize", "badness": "maximize"}'),
+        ("evaluation.py", '"cer": float(cer)}', f'"cer": float(cer), "badness": {badness}}}'),
+        ("project.py", '"cer": "minimize"}', '"cer": "minimize", "badness": "maximize"}'),
     ):
         path = own.path / "my_project" / file
         assert old in path.read_text()
@@ -244,9 +245,10 @@ def test_no_file_beside_the_checkpoints_stops_or_joins_a_run(made: Project, tmp_
     assert ".iteration-000000005" not in there
     rows = [json.loads(row) for row in (run / "metrics.jsonl").read_text().splitlines()]
     assert max(row["step"] for row in rows) == 5
-    find = (
-        "from my_project.engine.checkpoints.files import find_checkpoint as f; print(f(Path(sys.argv[1])))"
-    )
+    find = """
+from my_project.engine.checkpoints.files import find_checkpoint
+print(find_checkpoint(Path(sys.argv[1])))
+"""
     assert python(made, find, checkpoints / "keep-2").strip() == str(checkpoints / "keep-2")
     assert "99" not in python(made, find, run)
 
@@ -308,22 +310,24 @@ def test_whatever_the_files_of_a_run_hold_is_no_traceback(made: Project, tmp_pat
     code = """
 import traceback
 from my_project.engine.compose.validate import Checker
-from my_project.engine.compose.compose import CONF
 from my_project.engine.errors import UserError
 from my_project.engine.checkpoints.files import find_checkpoint
 from my_project.engine.report.table import read_run, table
-from my_project.engine.checkpoints.resume import check_resume, misfit, recorded_overrides, unlike_the_run
+from my_project.engine.checkpoints.resume import (
+    check_resume, incompatibilities, recorded_overrides, unlike_the_run
+)
 
 root, newest, files = map(Path, sys.argv[1:4])
-cfg, others, told = Checker(CONF, {}).check(sys.argv[4:]), read_run(Path("runs/first"), root), []
+cfg, told = Checker(PROJECT).check(sys.argv[4:]), []
+others = read_run(PROJECT, Path("runs/first"), root)
 
 uses = [
-    lambda: misfit(cfg, find_checkpoint(newest), "checkpoint"),
-    lambda: misfit(cfg, find_checkpoint(root), "checkpoint"),
-    lambda: check_resume(cfg, root),
+    lambda: incompatibilities(PROJECT, cfg, find_checkpoint(newest), "checkpoint"),
+    lambda: incompatibilities(PROJECT, cfg, find_checkpoint(root), "checkpoint"),
+    lambda: check_resume(PROJECT, cfg, root),
     lambda: unlike_the_run(cfg, root),
-    lambda: recorded_overrides(root, []),
-    lambda: table([others, read_run(root, root)], set()),
+    lambda: recorded_overrides(PROJECT, root, []),
+    lambda: table([others, read_run(PROJECT, root, root)], set()),
 ]
 for name, texts in json.loads(files.read_text()).items():
     file = newest / name if name == "checkpoint.json" else root / name
@@ -391,7 +395,7 @@ print(run(*sys.argv[1:]))
     assert {path.name for path in tmp_path.rglob("*")} <= {"runs", "killed", ".lock"}
 
 
-def test_a_disk_of_8_kilobytes_is_told(project: Project, tmp_path: Path) -> None:
+def test_a_disk_of_8_kilobytes_is_reported(project: Project, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=8k", "tmpfs", str(disk)]
@@ -435,9 +439,7 @@ def monorepo(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository whose folder a/project is a project, all committed."""
     path = tmp_path_factory.mktemp("monorepo")
     folder = path / "a" / "project"
-    shutil.copytree(
-        render(slurm=True, task="speech"), folder, ignore=lambda _, names: {"runs"} & {*names}
-    )
+    copy_project(render(slurm=True, task="speech"), folder)
     (folder / "conf/latin.txt").write_bytes("é\n".encode("latin-1"))
     (folder / "my_project/endings.py").write_bytes(b"A = 1\r\nB = 2\r\nC = 3\r\n")
     (folder / ".gitattributes").write_text("*.py diff=odd\n")
@@ -462,14 +464,14 @@ def test_the_recorded_difference_applies_under_any_settings(
     (first.path / "conf/latin.txt").write_bytes("éü\n".encode("latin-1"))
     (first.path / "conf/experiment/häns.yaml").write_text("# @package _global_\nname: new\n")
     (first.path / "my_project/new.py").write_text("NEW = 1\n\n")
-    (first.path / "tests/test_rules.py").unlink()
+    (first.path / "tests/test_speech.py").unlink()
     (first.path / "env/site-packages").mkdir(parents=True)
     (first.path / "env/site-packages/big.py").write_text("BIG = 1\n")
     (tmp_path / "first/secret.txt").write_text("password\n")
     (tmp_path / "first/secret.py").write_text("password\n")
     code = """
 from my_project.engine.train.record import git_state
-state, diff = git_state()
+state, diff = git_state(PROJECT.root)
 Path(sys.argv[1]).write_bytes(diff)
 print(state["commit"], len(state["uncommitted"]))
 """
@@ -485,7 +487,7 @@ print(state["commit"], len(state["uncommitted"]))
         if "autocrlf" in settings:  # git writes the user's line endings
             then, now = then.replace(b"\r", b""), now.replace(b"\r", b"")
         assert now == then, file
-    assert not (again.path / "tests/test_rules.py").exists()
+    assert not (again.path / "tests/test_speech.py").exists()
     listed = subprocess.run(["git", "ls-files", "-o"], cwd=first.path, env=own, capture_output=True)
     assert b"new.py" in listed.stdout, "the user's own index is as it was"
 

@@ -1,13 +1,12 @@
 """A config names values: it runs no code, writes nowhere else, and holds no credential."""
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from .conftest import Project
+from .conftest import Project, copy_project
 from .tasks import Task
 
 pytestmark = pytest.mark.task("speech")
@@ -17,14 +16,15 @@ SMALL = "model=dryrun training=dryrun"
 PREPARED = """
 import contextlib, io, json, sys
 from pathlib import Path
-from {package}.engine.cli import prepare
-from {package}.engine.errors import UserError
+from my_project.engine.cli import prepare
+from my_project.engine.errors import UserError
+from my_project.project import PROJECT
 
 def outcome(arguments):
     out, err = (io.TextIOWrapper(io.BytesIO()) for _ in range(2))
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            return "ran " + " ".join(prepare(arguments, Path("conf").absolute()))
+            return "ran " + " ".join(prepare(arguments, PROJECT.conf, lambda: PROJECT))
         except UserError as error:
             return "refused " + str(error)
         except SystemExit as leaving:
@@ -35,9 +35,8 @@ print(json.dumps([outcome(arguments) for arguments in json.load(sys.stdin)]))
 
 
 def prepared(project: Project, commands: list[list[str]]) -> list[str]:
-    package = next(p.parent.name for p in project.path.glob("*/engine"))
     done = subprocess.run(
-        [project.python, "-c", PREPARED.replace("{package}", package)],
+        [project.python, "-c", PREPARED],
         cwd=project.path,
         input=json.dumps(commands),
         capture_output=True,
@@ -50,9 +49,7 @@ def prepared(project: Project, commands: list[list[str]]) -> list[str]:
 @pytest.fixture
 def copy(project: Project, tmp_path: Path) -> Project:
     """A copy of the project, to change."""
-    target = tmp_path / "project"
-    shutil.copytree(project.path, target, ignore=shutil.ignore_patterns("runs", "build"))
-    return Project(target, task=project.task)
+    return Project(copy_project(project.path, tmp_path / "project"), task=project.task)
 
 
 CODE = [
@@ -144,12 +141,8 @@ def test_a_file_of_conf_that_names_code_is_refused_by_its_line(copy: Project) ->
         refused = copy.run(f"python train.py {SMALL} experiment=evil {mode}", status=2).stderr
         assert "hydra.job_logging.formatters.z.() = subprocess.getoutput" in refused
         assert "conf/experiment/evil.yaml:6" in refused
-    package = next(path.parent.name for path in copy.path.glob("*/engine"))
     rules = subprocess.run(
-        [copy.python, "-m", f"{package}.engine.rules.rules"],
-        cwd=copy.path,
-        capture_output=True,
-        text=True,
+        [copy.python, "-m", "tools.config_rules"], cwd=copy.path, capture_output=True, text=True
     )
     assert rules.returncode == 1
     assert "conf/experiment/evil.yaml:6: option: experiment=evil" in rules.stdout
@@ -195,6 +188,9 @@ def test_text_stays_as_it_was_typed(project: Project) -> None:
 
 
 GROUP = '''
+from ..engine.types import Section
+
+
 class Augment(Section):
     """conf/augment/*.yaml."""
 
@@ -206,7 +202,7 @@ class Config('''
 
 def test_a_group_of_the_users_own_is_one_of_the_groups(copy: Project, task: Task) -> None:
     """It is repeated by evaluate, compared, and has a schema."""
-    package = next(path.parent for path in copy.path.glob("*/engine"))
+    package = copy.path / "my_project"
     types = (package / "config/__init__.py").read_text()
     types = types.replace("\nclass Config(", GROUP).replace(
         "    model: Model\n", "    model: Model\n    augment: Augment\n"
@@ -230,5 +226,5 @@ def test_a_group_of_the_users_own_is_one_of_the_groups(copy: Project, task: Task
     assert "with model=dryrun augment=wide, as the run recorded" in said
     refused = copy.run("python train.py mode=evaluate checkpoint=runs/wide augment=none", status=2)
     assert "augment.width: then 8, now 0" in refused.stderr
-    subprocess.run([copy.python, "-m", f"{package.name}.engine.schemas"], cwd=copy.path, check=True)
+    subprocess.run([copy.python, "-m", "tools.schemas"], cwd=copy.path, check=True)
     assert json.loads((copy.path / ".vscode/schemas/augment.json").read_text())

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import UserError
-from ..runs.paths import CHECKPOINTS, parse_json
+from ..run_dir.paths import CHECKPOINTS, parse_json
 
 log = logging.getLogger(__name__)
 
@@ -26,13 +26,13 @@ STATE = "state.pt"
 class Progress:
     """How far a run has come; checkpoint.json holds it."""
 
-    iteration: int = 0
-    last_eval: int = 0
+    iteration: int
+    last_eval: int
     """The iteration of the last evaluation."""
-    best: float | None = None
+    best: float | None
     """The best objective so far."""
-    evals_since_best: int = 0
-    skipped: int = 0
+    evals_since_best: int
+    skipped: int
     """Iterations left out in a row, with training.run.on_nonfinite=skip."""
 
 

@@ -23,7 +23,7 @@ from ..config import Config
 from ..distributed.collectives import is_main
 from ..errors import UserError
 from ..project import Project
-from ..runs.paths import CHECKPOINTS, read_overrides
+from ..run_dir.paths import CHECKPOINTS, read_overrides
 from .files import (
     FORMAT,
     STATE,
@@ -151,7 +151,7 @@ class Checkpoints:
                 shutil.rmtree(left, ignore_errors=True)
         found = newest_checkpoint(self.run_dir, warn=is_main())
         if not found:
-            return Progress()
+            return Progress(iteration=0, last_eval=0, best=None, evals_since_best=0, skipped=0)
         for line in check_identity(self.cfg, found, self.made_of) if is_main() else []:
             log.warning("%s", line)
         load_model(model, found)

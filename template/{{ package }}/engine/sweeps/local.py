@@ -21,7 +21,7 @@ from omegaconf import DictConfig
 
 from ..errors import Stopped
 from ..overrides import split_override
-from ..runs.paths import JOB_DIR, JOB_OUTPUT, resume_command
+from ..run_dir.paths import JOB_DIR, JOB_OUTPUT, resume_command
 from ..signals import SIGNALS, block_signals_in_children, handle_signals, requeue
 from .grid import Job
 from .sweeper import Launcher

@@ -16,7 +16,7 @@ from ..config import Config
 from ..distributed.collectives import is_main
 from ..errors import Stopped, UserError
 from ..parts import find_part
-from ..runs.paths import read_record
+from ..run_dir.paths import read_record
 
 log = logging.getLogger(__name__)
 

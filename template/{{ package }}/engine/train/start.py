@@ -14,8 +14,8 @@ from ..config import Config
 from ..errors import Stopped, refuse
 from ..parts import find_part
 from ..project import Project
-from ..runs.lock import lock, unlock
-from ..runs.paths import CHECKPOINTS, COMMAND, METRICS, RECORD, resume_command
+from ..run_dir.lock import lock, unlock
+from ..run_dir.paths import CHECKPOINTS, COMMAND, METRICS, RECORD, resume_command
 from ..signals import Stop, handle_signals, requeue
 
 log = logging.getLogger(__name__)
