@@ -12,7 +12,7 @@ from .tasks import TASKS
 
 ROOMS = [
     "errors types signals config project overrides yaml_loader parallel parts",
-    *("runs", "compose", "distributed", "checkpoints", "data", "trackers report", "inference"),
+    *("run_dir", "compose", "distributed", "checkpoints", "data", "trackers report", "inference"),
     *("train", "sweeps"),
     "check load cli",
 ]

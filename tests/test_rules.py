@@ -1,10 +1,10 @@
 """The config rules find what is planted, line for line, and leave its look-alikes alone."""
 
 import json
+import resource
 import shutil
 import subprocess
 import sys
-import time
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,11 +158,11 @@ def test_a_new_project_keeps_its_rules(render: Render, task: Task, answers: dict
 
 def test_the_rules_take_no_torch_and_little_time(project: Project) -> None:
     command = [sys.executable, "-X", "importtime", *RULES[1:]]
-    begun = time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     result = subprocess.run(command, cwd=project.path, capture_output=True, text=True)
     assert (result.returncode, result.stdout) == (0, "")
     assert "torch" not in {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
-    assert time.monotonic() - begun < 10  # 2 s on an idle machine
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 8  # 2 s mostly
 
 
 def test_a_breach_is_reported_with_its_place_and_the_way_out(
@@ -183,7 +183,7 @@ def test_a_breach_is_reported_with_its_place_and_the_way_out(
 
 def test_advice_is_printed_and_breaks_no_rule(project: Project, tmp_path: Path) -> None:
     root = copied(project, tmp_path / "demo")
-    text = "# @package _global_\nmodel: {encoder: {dim: 8}}\n"
+    text = "# @package _global_\nmodel: {encoder: {dim: 12}}\n"
     Planted("conf/experiment/narrow.yaml", text).plant(root)
     done = Project(root).run("python -m tools.config_rules")
     assert "conf/experiment/narrow.yaml:2: advice: model.encoder.dim has no flat" in done.stdout
@@ -193,10 +193,10 @@ def test_a_key_that_nothing_reads_is_found(project: Project, tmp_path: Path) -> 
     root = copied(project, tmp_path / "demo")
     conf, types = root / "conf" / "model" / "base.yaml", root / "demo" / "config" / "model.py"
     above = conf.read_text("utf-8")
-    conf.write_text(f"{above}  unused: 3\n  meant: 3 # config-ok: the next version\n", "utf-8")
+    conf.write_text(f"{above}  unused: 3\n", "utf-8")
     text = types.read_text("utf-8")
     typed = "    hop_samples: PositiveInt\n"
-    types.write_text(text.replace(typed, f"{typed}    unused: int\n    meant: int\n"), "utf-8")
+    types.write_text(text.replace(typed, f"{typed}    unused: int\n"), "utf-8")
     test = "python -m pytest -q tests/test_dryrun.py -k every_key_is_read"
     done = Project(root).run(test, status=1).stdout
     assert "no code reads these keys" in done
