@@ -21,6 +21,7 @@ EMBEDDED, COUNTED = sys.argv[4:6]  # of the task: its dataset and a key of its m
 sys.path.insert(0, ".")
 explaining: Any = importlib.import_module(f"{PACKAGE}.engine.compose.explain")
 composing: Any = importlib.import_module(f"{PACKAGE}.engine.compose.compose")
+types: Any = importlib.import_module(f"{PACKAGE}.engine.types")
 
 CONF = Path("conf")
 MARK = "perturbed"
@@ -44,7 +45,7 @@ def combinations(chance: random.Random) -> Iterator[list[str]]:
     """Every shipped option alone, then COUNT random ones together."""
     groups = {
         group: [f"{group}={file.stem}" for file in sorted((CONF / group).glob("*.yaml"))]
-        for group in ("model", "training", "data", "tracker", "experiment", "sweep")
+        for group in ("model", "training", "data", "tracker", "engine", "experiment", "sweep")
     }
     for options in groups.values():
         yield from ([option] for option in options)
@@ -91,9 +92,8 @@ def depth(line: str) -> int:
 
 def check(overrides: list[str], chance: random.Random) -> Iterator[str]:
     cfg = composing.compose(CONF, overrides)
-    typed = {override: override for override in overrides}
-    entries = {e.key: e for e in explaining.entries(cfg, CONF, overrides, typed)}
-    flat = dict(composing.leaves(OmegaConf.to_container(cfg, resolve=False)))
+    entries = {e.key: e for e in explaining.find_entries(cfg, CONF, overrides, {})}
+    flat = dict(types.leaves(OmegaConf.to_container(cfg, resolve=False)))
     if entries.keys() != flat.keys():
         yield f"keys differ: {entries.keys() ^ flat.keys()}"
     for key, entry in entries.items():
@@ -129,7 +129,7 @@ def check(overrides: list[str], chance: random.Random) -> Iterator[str]:
                 yield f"{key}: {now[1]} is not where it comes from"
             left = without_interpolation(conf, rest, key)
             expected = before[-1][0] if before else "(not there)"
-            if before and composing.as_yaml(left) != expected and str(left) != _plain(expected):
+            if before and types.as_yaml(left) != expected and str(left) != _plain(expected):
                 yield f"{key}: without {now[1]} it is {left!r}, not {expected!r}"
             # a null may stand in the place of a section, which has no history of its own
             if not before and left != "(not there)" and not isinstance(left, dict):

@@ -97,7 +97,7 @@ def new_key(template: Path) -> None:
     substitute(
         conf(template) / "training" / "default.yaml.jinja", r"^  seed: .*\n", r"\g<0>  ema: 0.5\n"
     )
-    types = package(template) / "config" / "training.py"
+    types = package(template) / "engine" / "config.py.jinja"
     substitute(types, r"^    seed: .*\n", r"\g<0>    ema: float\n")
 
 
@@ -116,6 +116,7 @@ def new_group(template: Path) -> None:
     types = package(template) / "config" / "__init__.py"
     section = 'class Monitor(Section):\n    """conf/monitor."""\n\n    level: int\n\n\n'
     substitute(types, r"^class Config\b", section + r"\g<0>")
+    substitute(types, r"^from \.data ", r"from ..engine.types import Section\n\g<0>")
     substitute(types, r"^    training: .*\n", r"\g<0>    monitor: Monitor\n")
 
 
@@ -123,21 +124,19 @@ def move_module(template: Path, new: str) -> None:
     """Move engine/compose/aliases.py; where it was stays a note, as CONTRIBUTING.md wants it."""
     engine = package(template) / "engine"
     module = new.removesuffix(".py").replace("/", ".")
-    text = (engine / "aliases.py").read_text()
-    deeper = new.count("/")
-    write(
-        engine / new, re.sub(r"^from \.(?=\w)", "from ." + "." * deeper, text, flags=re.MULTILINE)
-    )
+    old = engine / "compose" / "aliases.py"
+    write(engine / new, re.sub(r"^from \.(?=\w)", "from ..compose.", old.read_text(), flags=re.M))
     for file in (template / "template").rglob("*"):
-        if file.suffix in (".py", ".jinja") and "aliases" in file.read_text():
-            text = re.sub(r"^from \.aliases\b", f"from .{module}", file.read_text(), flags=re.M)
-            file.write_text(re.sub(r"engine\.aliases\b", f"engine.{module}", text))
-    note = f'"""Moved to {new}."""\n\nfrom .{module} import *  # noqa: F403\n'
-    write(engine / "aliases.py", note)
+        if file.is_file() and ".py" in file.name:
+            text = re.sub(r"\bcompose\.aliases\b", module, file.read_text())
+            if file.parent == old.parent:
+                text = re.sub(r"^from \.aliases\b", f"from ..{module}", text, flags=re.M)
+            file.write_text(text)
+    old.write_text(f'"""Moved to {new}."""\n\nfrom ..{module} import *  # noqa: F403\n')
 
 
 def renamed_module(template: Path) -> None:
-    move_module(template, "flat_names.py")
+    move_module(template, "compose/flat_names.py")
 
 
 def moved_module(template: Path) -> None:
@@ -145,7 +144,7 @@ def moved_module(template: Path) -> None:
 
 
 def mended_engine(template: Path) -> None:
-    remark(package(template) / "engine" / "aliases.py", "mended")
+    remark(package(template) / "engine" / "compose" / "aliases.py", "mended")
 
 
 def improved_model(template: Path) -> None:
@@ -170,7 +169,7 @@ def removed_file(template: Path) -> None:
 
 
 def removed_preset(template: Path) -> None:
-    retire(template, "conf/tracker/mlflow.yaml.jinja", "conf/tracker/mlflow.yaml")
+    retire(template, "conf/training/fullrun.yaml", "conf/training/fullrun.yaml")
 
 
 def better_example(template: Path) -> None:
@@ -180,7 +179,7 @@ def better_example(template: Path) -> None:
 def changed_question(template: Path) -> None:
     settings = template / "copier.yml"
     substitute(settings, r"^    - BSD-3-Clause\n", "")
-    substitute(settings, r"(?s)(^tracker:.*?)^  default: none", r"\1  default: tensorboard")
+    substitute(settings, r"(?s)(^trackers:.*?)^  default: \[\]", r"\1  default: [wandb]")
 
 
 def new_question(template: Path) -> None:
@@ -206,7 +205,7 @@ def new_ci_step(template: Path) -> None:
 
 
 def new_target(template: Path) -> None:
-    makefile = template / "template" / "Makefile"
+    makefile = template / "template" / "Makefile.jinja"
     substitute(makefile, r"^clean:", "docs: ## nothing yet\n\t@true\n\nclean:")
 
 
@@ -258,7 +257,11 @@ def key_beside_seed(project: Path) -> None:
     default = project / "conf" / "training" / "default.yaml"
     substitute(default, r"^  seed: .*\n", r"\g<0>  restarts: 3 # mine\n")
     types = project / PACKAGE / "config" / "training.py"
-    substitute(types, r"^    seed: .*\n", r"\g<0>    restarts: int\n")
+    substitute(
+        types, r"^from (\S+) import Training .*\n", r"\g<0>from \1 import Run as EngineRun\n"
+    )
+    run = "class Run(EngineRun):\n    restarts: int\n\n\n"
+    substitute(types, r"^class Training(?s:.*?)\n\n", run + r"\g<0>    run: Run\n")
 
 
 def own_presets(project: Path) -> None:
@@ -308,19 +311,20 @@ def own_dataset(project: Path) -> None:
     substitute(project / "conf" / "config.yaml", r"^  - data: .*", "  - data: sines")
 
 
-def own_tracker(project: Path) -> None:
-    substitute(project / "conf" / "config.yaml", r"^  - tracker: .*", "  - tracker: tensorboard")
+def own_machine(project: Path) -> None:
+    write(project / "conf" / "engine" / "mine.yaml", "defaults: [default]\n\nstop_seconds: 30\n")
+    substitute(project / "conf" / "config.yaml", r"^  - engine: .*", "  - engine: mine")
 
 
 def deleted_examples(project: Path) -> None:
-    for file in ("experiment/quick.yaml", "tracker/wandb.yaml", "tracker/mlflow.yaml"):
+    for file in ("experiment/quick.yaml", "experiment/study.yaml", "training/fullrun.yaml"):
         (project / "conf" / file).unlink()
     (project / "AGENTS.md").unlink()
 
 
 def edited_example(project: Path) -> None:
     substitute(project / "conf" / "experiment" / "quick.yaml", r"iter_num: \d+", "iter_num: 250")
-    append(project / "conf" / "tracker" / "mlflow.yaml", "# my server is down on Mondays\n")
+    append(project / "conf" / "training" / "fullrun.yaml", "# not on Mondays\n")
 
 
 def renamed_preset(project: Path) -> None:
@@ -374,7 +378,7 @@ def own_target(project: Path) -> None:
 
 
 def edited_engine(project: Path) -> None:
-    append(project / PACKAGE / "engine" / "aliases.py", "\n\nMINE = 1\n")
+    append(project / PACKAGE / "engine" / "compose" / "aliases.py", "\n\nMINE = 1\n")
 
 
 def ignored_files(project: Path) -> None:
@@ -400,7 +404,7 @@ EDITS: dict[str, Work] = {
         rewritten_loop,
         edited_loop,
         own_dataset,
-        own_tracker,
+        own_machine,
         deleted_examples,
         edited_example,
         renamed_preset,

@@ -44,9 +44,9 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def living(template: Path, tmp_path: Path) -> Living:
-    def render(version: str, folder: Path | None = None) -> Path:
+    def render(version: str, folder: Path | None = None, **answers: object) -> Path:
         project = folder or tmp_path / "my project"
-        copier.run_copy(str(template), project, vcs_ref=version, defaults=True, quiet=True)
+        copier.run_copy(str(template), project, answers, vcs_ref=version, defaults=True, quiet=True)
         git(project, "init", "-q")
         commit(project, "Rendered")
         return project
@@ -60,12 +60,12 @@ def everything(project: Path) -> dict[Path, bytes]:
     return {file: file.read_bytes() for file in files if file.name != "index"}
 
 
-def check(project: Path, status: int, path: str | None = None) -> str:
+def check(project: Path, status: int, answers: str = "", path: str | None = None) -> str:
     """What it prints; status 0, or 1 and 2 as make passes them on in words."""
     before = everything(project)
     environment = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "MAKEFLAGS")}
     done: Finished = subprocess.run(
-        ["make", "--no-print-directory", "check-update"],
+        ["make", "--no-print-directory", "check-update", f"ANSWERS={answers}"],
         cwd=project,
         env=environment | {"PATH": path or f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
         capture_output=True,
@@ -170,11 +170,60 @@ def test_a_template_that_has_moved_is_reported(living: Living) -> None:
         )
 
 
+NODES = f"{PACKAGE}/engine/distributed/nodes.py"
+SBATCH = "scripts/train.sbatch"
+
+
+def test_an_answer_turned_off_deletes_edited_files_and_that_is_reported(living: Living) -> None:
+    project = living("v0.2.0", slurm=True)
+    for file in (SBATCH, "Makefile"):
+        append(project / file, "# mine\n")
+    commit(project, "Mine")
+    said = check(project, 1, "slurm=false parts=[report]")
+    clean, _, deleted = said.partition("\nDeleted, though you edited them")
+    assert clean.startswith("With these answers, v0.2.0: applies cleanly. copier update would")
+    assert f"    {NODES}\n" in clean
+    assert "    tools/schemas.py\n" in clean
+    assert deleted == f", because the answers leave them out, would be\n\n    {SBATCH}\n"
+    # that is so, and Makefile is merged
+    data = {"slurm": False, "parts": ["report"]}
+    copier.run_update(project, data, defaults=True, quiet=True, overwrite=True)
+    assert not (project / SBATCH).exists()
+    assert not (project / NODES).exists()
+    assert (project / "Makefile").read_text().endswith("# mine\n")
+
+
+def test_an_answer_turned_on_adds_files(living: Living) -> None:
+    project = living("v0.2.0")
+    append(project / "Makefile", "# mine\n")
+    commit(project, "Mine")
+    said = check(project, 0, "slurm=true trackers=[wandb]")
+    assert f"    {SBATCH}\n" in said
+    assert f"    {PACKAGE}/engine/trackers/wandb.py\n" in said
+    assert "edited" not in said
+    copier.run_update(
+        project,
+        {"slurm": True, "trackers": ["wandb"]},
+        defaults=True,
+        quiet=True,
+        overwrite=True,
+    )
+    assert (project / SBATCH).is_file()
+    commit(project, "Answered anew")
+    assert check(project, 0).startswith("Up to date")
+
+
+def test_an_answer_to_no_question_is_refused(living: Living) -> None:
+    said = check(living("v0.2.0"), 2, "tracker=wandb")
+    assert said.startswith("ANSWERS: tracker=wandb: expected QUESTION=ANSWER, as in ANSWERS=")
+    assert "slurm" in said.splitlines()[1]
+
+
 def test_a_renamed_package_is_reported_and_as_readme_says_gets_its_update(
     living: Living, template: Path
 ) -> None:
     project = living("v0.1.0")
-    append(project / PACKAGE / "engine" / "aliases.py", "\n\nMINE = 1\n")
+    append(project / PACKAGE / "engine" / "compose" / "aliases.py", "\n\nMINE = 1\n")
     commit(project, "Mine")
     git(project, "mv", PACKAGE, "whales")
     commit(project, "Renamed in part")
@@ -200,7 +249,7 @@ def test_a_renamed_package_is_reported_and_as_readme_says_gets_its_update(
     done = copier_command(project, template, "update", "--defaults")
     assert done.returncode == 0, done.stderr
     assert "Updated." in done.stderr
-    aliases = (project / "whales" / "engine" / "aliases.py").read_text()
+    aliases = (project / "whales" / "engine" / "compose" / "aliases.py").read_text()
     assert "# mended\n" in aliases
     assert "MINE = 1\n" in aliases
     assert not (project / PACKAGE).exists()
@@ -208,4 +257,4 @@ def test_a_renamed_package_is_reported_and_as_readme_says_gets_its_update(
 
 
 def test_the_script_is_typed(living: Living) -> None:
-    Project(living("v0.2.0")).run("python -m mypy scripts/check_update.py")
+    Project(living("v0.2.0")).run("python -m mypy tools/check_update.py")

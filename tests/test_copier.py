@@ -89,7 +89,7 @@ def test_recopy_renders_anew_with_the_same_answers(living: Path, origin: Path) -
 
 
 def test_an_answer_can_be_changed_later(living: Path, origin: Path) -> None:
-    data = ["--data", "tracker=wandb", "--data", "slurm=true"]
+    data = ["--data", "trackers=[wandb]", "--data", "slurm=true"]
     done = copier_command(living, origin, "update", "--defaults", *data)
     assert done.returncode == 0, done.stderr
     assert (living / "scripts" / "train.sbatch").is_file()
@@ -123,7 +123,7 @@ def test_a_project_of_a_relative_path_is_updated(
     git(living, "init", "-q")
     commit(living, "Rendered")
     release(origin, "v0.2.0", 1200)
-    check = [sys.executable, "scripts/check_update.py"]
+    check = [sys.executable, "tools/check_update.py"]
     said = subprocess.run(check, cwd=living, capture_output=True, text=True).stdout
     assert said == (
         "From v0.1.0 to v0.2.0: applies cleanly. copier update would change\n\n"
@@ -156,7 +156,7 @@ def test_the_oldest_copier_renders_the_same(
             version = copier_command(tmp_path, origin, "--version").stdout
             assert version.endswith(f" {MINIMUM}\n")
         for task in TASKS:
-            answers = [f"--data=task={task}", "--data=slurm=true", "--data=tracker=wandb"]
+            answers = [f"--data=task={task}", "--data=slurm=true", "--data=trackers=[wandb]"]
             target = f"{versions}/{task}"
             done = copier_command(
                 tmp_path, origin, "copy", "-q", "--defaults", *answers, "origin", target

@@ -1,45 +1,62 @@
 """What is rendered, for every combination of answers."""
 
-import itertools
 import re
 import stat
 import subprocess
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import copier
 import pytest
 import yaml
 from packaging.requirements import Requirement
 
-from .conftest import ROOT, Project, Render
+from .conftest import FULL, ROOT, Project, Render
 from .tasks import TASKS, Task
 
-TRACKERS = ("none", "tensorboard", "wandb", "mlflow")
-LICENSES = ("MIT", "Apache-2.0", "BSD-3-Clause", "none")
-# a license meets no other answer in any file: each goes with some of the combinations
-COMBINATIONS = [
-    (*answers, license)
-    for answers, license in zip(
-        itertools.product(TASKS, TRACKERS, (True, False)), itertools.cycle(LICENSES), strict=False
-    )
-]
+NOTHING: dict[str, Any] = {"trackers": [], "slurm": False, "parts": []}
+# each answer alone, over NOTHING
+ALONE: dict[str, dict[str, Any]] = {
+    **{name: {"trackers": [name]} for name in FULL["trackers"]},
+    "slurm": {"slurm": True},
+    **{name: {"parts": [name]} for name in FULL["parts"]},
+}
+COMBINATIONS: dict[str, dict[str, Any]] = {
+    **{f"{task}-full": {**FULL, "task": task} for task in TASKS},
+    **{f"{task}-nothing": {**NOTHING, "task": task} for task in TASKS},
+    **{f"{task}-default": {"task": task} for task in TASKS},
+    **{name: NOTHING | answers for name, answers in ALONE.items()},
+}
+# what an answer renders, and the words that only such a project may show
+RENDERS = {
+    "tensorboard": ("my_project/engine/trackers/tensorboard.py", "tensorboard"),
+    "wandb": ("my_project/engine/trackers/wandb.py", "wandb|Weights & Biases"),
+    "mlflow": ("my_project/engine/trackers/mlflow.py", "mlflow|mlruns"),
+    "slurm": (
+        "my_project/engine/distributed/nodes.py",
+        r"slurm|\bsbatch |RUN_NODE|first_node|requeue",
+    ),
+    "report": ("my_project/engine/report/table.py", r"mode=report|report\.html|curves\.png|plotly"),
+    "search": ("my_project/engine/sweeps/search.py", r"optuna|n_trials|sweep\.sampler"),
+    "rules": ("tools/config_rules/__main__.py", "config.rules|config-ok"),
+    "schemas": ("tools/schemas.py", "schema"),
+}
+SHOWN = ("README.md", "AGENTS.md", "Makefile", ".gitignore", ".pre-commit-config.yaml")
 
 
-@pytest.fixture(params=COMBINATIONS, ids=lambda answers: "-".join(map(str, answers)))
-def answered(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, str, bool, str]:
+def copy_without_trust(target: Path, **answers: Any) -> Path:
     """Rendered without trust, and by the validators' leave: pytest-copie would grant both."""
-    task, tracker, slurm, license = request.param
-    answers = {"task": task, "tracker": tracker, "slurm": slurm, "license": license}
-    path = tmp_path / "project"
-    copier.run_copy(str(ROOT), path, answers, vcs_ref="HEAD", defaults=True, quiet=True)
-    return path, tracker, slurm, license
+    copier.run_copy(str(ROOT), target, answers, vcs_ref="HEAD", defaults=True, quiet=True)
+    return target
 
 
-def test_every_combination(answered: tuple[Path, str, bool, str]) -> None:
-    path, tracker, slurm, license = answered
-    files = [file for file in path.rglob("*") if file.is_file()]
-    for file in files:
+@pytest.mark.parametrize("name", COMBINATIONS)
+def test_every_combination(tmp_path: Path, name: str) -> None:
+    path = copy_without_trust(tmp_path / "project", **COMBINATIONS[name])
+    for file in path.rglob("*"):
+        if not file.is_file():
+            continue
         text = file.read_text("utf-8")
         assert not re.search(r"\{%|%\}|\{\{ [a-z]|\{#", re.sub(r"\$\{\{.*?\}\}", "", text)), file
         assert not file.name.endswith(".jinja")
@@ -48,17 +65,55 @@ def test_every_combination(answered: tuple[Path, str, bool, str]) -> None:
         assert not text.endswith("\n\n"), f"{file}: an empty last line"
         if file.suffix in (".yaml", ".yml"):
             yaml.safe_load(text)
-    pyproject = tomllib.loads((path / "pyproject.toml").read_text())
-    assert ("license" in pyproject["project"]) == (license != "none")
-    assert (path / "LICENSE").exists() == (license != "none")
-    assert (path / "scripts" / "train.sbatch").exists() == slurm
+    tomllib.loads((path / "pyproject.toml").read_text())
+    answers = yaml.safe_load((path / ".copier-answers.yml").read_text())
     defaults = yaml.safe_load((path / "conf" / "config.yaml").read_text())["defaults"]
-    assert {"tracker": tracker} in defaults
+    assert {"tracker": [*answers["trackers"], "none"][0]} in defaults
+    rendered = {*answers["trackers"], *answers["parts"], *["slurm"] * answers["slurm"]}
+    for answer, (module, words) in RENDERS.items():
+        assert (path / module).exists() == (answer in rendered), module
+        if answer not in rendered:
+            assert shown_lines(path, words) == []
     for command in ("format --check .", "check ."):
         Project(path).run(f"python -m ruff {command}")
 
 
-@pytest.mark.parametrize("package", ["a", "a_package_whose_name_is_forty_letters_lon"[:40]])
+def shown_lines(path: Path, words: str) -> list[str]:
+    """Lines with these words in what a user reads and types; how to change an answer aside."""
+    files = [*(path / name for name in SHOWN), *(path / "conf").rglob("*.*")]
+    return [
+        f"{file.relative_to(path)}: {line}"
+        for file in files
+        for line in re.sub(
+            r"(?s)- \*\*Change an answer\*\*.*?\n- ", "", file.read_text()
+        ).splitlines()
+        if re.search(words, line, re.IGNORECASE)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("license", "title"),
+    [
+        ("MIT", "MIT License"),
+        ("Apache-2.0", "Apache License"),
+        ("BSD-3-Clause", "BSD 3-Clause License"),
+        ("none", None),
+    ],
+)
+def test_a_license(tmp_path: Path, license: str, title: str | None) -> None:
+    path = copy_without_trust(tmp_path / "project", license=license)
+    project = tomllib.loads((path / "pyproject.toml").read_text())["project"]
+    assert project.get("license", "none") == license
+    file = path / "LICENSE"
+    assert (file.read_text().splitlines()[0] if file.exists() else None) == title
+
+
+@pytest.mark.slow
+def test_types_hold_with_everything_off(render: Render) -> None:
+    Project(render(**NOTHING)).run("python -m mypy")
+
+
+@pytest.mark.parametrize("package", ["a", "z_package_whose_name_is_forty_letters_lo"])
 def test_code_is_formatted_whatever_the_packages_name(
     render: Render, package: str, task: Task
 ) -> None:

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Project, Render
+from .conftest import FULL, Project, Render
 from .tasks import Task
 
 FOLDER = Path(".vscode", "schemas")
+WRITE = "python -m tools.schemas"
+GROUPS = ["model", "training", "data", "tracker", "engine", "experiment", "sweep"]
 SCHEMA = {"experiment": "config", "sweep": "config"}
 
 MISTAKES = {
@@ -36,6 +38,7 @@ MISTAKES = {
     "a misspelt section of an experiment": ("experiment", "trainin:\n  run:\n    seed: 1\n"),
     "a deep mistake of an experiment": ("experiment", "training:\n  run:\n    sede: 1\n"),
     "an alias in an experiment": ("experiment", "training:\n  lr: 1e-4\n"),
+    "a time of nothing": ("engine", "stop_seconds: 0\n"),
     "no such sampler": ("sweep", "sweep:\n  sampler: bayes\n"),
 }
 OF_A_TASK = {
@@ -76,58 +79,66 @@ def refused(project: Path, group: str, files: Iterable[Path]) -> dict[str, str]:
     return {error["filename"]: error["message"] for error in found.get("errors", [])}
 
 
-@pytest.mark.parametrize("group", ["model", "training", "data", "tracker", "experiment", "sweep"])
+@pytest.fixture(scope="module")
+def project(render: Render, task: Task) -> Project:
+    """With its schemas, as make install writes them."""
+    project = Project(render(**FULL, task=task.name, project_name="Schemas"), task=task)
+    project.run(WRITE)
+    return project
+
+
+@pytest.mark.parametrize("group", GROUPS)
 def test_shipped_files_fit_and_mistakes_do_not(
-    render: Render, tmp_path: Path, group: str, task: Task
+    project: Project, tmp_path: Path, group: str
 ) -> None:
-    project = render(slurm=True, task=task.name)
-    shipped = sorted((project / "conf" / group).glob("*.yaml"))
+    shipped = sorted((project.path / "conf" / group).glob("*.yaml"))
     assert shipped
-    shipped += [project / "conf" / "config.yaml"] if group == "experiment" else []
+    shipped += [project.path / "conf" / "config.yaml"] if group == "experiment" else []
     wrong: list[Path] = []
     right: list[Path] = []
-    for files, examples in ((wrong, MISTAKES | OF_A_TASK[task.name]), (right, SOUND)):
+    for files, examples in ((wrong, MISTAKES | OF_A_TASK[project.task.name]), (right, SOUND)):
         for name, (of_group, text) in examples.items():
             if of_group == group:
                 files.append(tmp_path / f"{name}.yaml")
                 files[-1].write_text(text)
-    said = refused(project, group, [*shipped, *wrong, *right])
+    said = refused(project.path, group, [*shipped, *wrong, *right])
     assert set(said) == set(map(str, wrong)), said
 
 
-def test_editors_are_told_of_the_schemas(render: Render, task: Task) -> None:
-    project = render(slurm=True, task=task.name)
-    settings = json.loads((project / ".vscode" / "settings.json").read_text())
-    named: dict[str, str] = {}
+def test_editors_find_a_schema_for_each_file(project: Project) -> None:
+    settings = json.loads((project.path / ".vscode" / "settings.json").read_text())
+    found: dict[Path, str] = {}
     for schema, patterns in settings["yaml.schemas"].items():
         for pattern in [patterns] if isinstance(patterns, str) else patterns:
-            for file in project.glob(pattern):
-                named[str(file)] = str(project / schema)
-    files = [f for f in (project / "conf").rglob("*.yaml") if "hydra" not in f.parts[-3:]]
+            found |= dict.fromkeys(project.path.glob(pattern), schema)
+    files = [f for f in (project.path / "conf").rglob("*.yaml") if "hydra" not in f.parts]
     for file in files:
-        comment = file.read_text().partition("$schema=")[2].splitlines()[0]
-        assert str((file.parent / comment).resolve()) == str(Path(named[str(file)]).resolve())
+        group = file.parent.name if file.parent.name != "conf" else "config"
+        assert found[file] == str(FOLDER / f"{SCHEMA.get(group, group)}.json")
+    written = {str(FOLDER / file.name) for file in (project.path / FOLDER).iterdir()}
+    assert written == set(settings["yaml.schemas"])
 
 
-def test_editors_show_what_stands_under_a_field(render: Render) -> None:
-    shown = json.loads((render(slurm=True) / FOLDER / "config.json").read_text())
+def test_git_ignores_them(project: Project) -> None:
+    assert f"\n{FOLDER.as_posix()}/\n" in (project.path / ".gitignore").read_text()
+
+
+def test_editors_show_what_stands_under_a_field(project: Project) -> None:
+    shown = json.loads((project.path / FOLDER / "config.json").read_text())
     fields = shown["$defs"]["Run"]["properties"]
     assert fields["accumulate"]["description"].startswith("Micro-batches per iteration")
     assert "description" not in fields["seed"]  # which has none
-    assert shown["$defs"]["Run"]["description"].startswith("How long, on what")
+    assert shown["$defs"]["Run"]["description"].startswith("How long a run trains")
 
 
-def test_a_stale_schema_is_told(render: Render, tmp_path: Path) -> None:
-    project = Project(render(slurm=True, project_name="Schemas"))
+@pytest.mark.task("speech")
+def test_a_change_of_the_types_reaches_them(project: Project, tmp_path: Path) -> None:
     types = project.path / "schemas" / "config" / "training.py"
     text = types.read_text().replace('["adamw", "sgd"]', '["adamw", "sgd", "lion"]')
-    types.write_text(text.replace('"""Optimizer steps."""', '"""Steps of the optimizer."""'))
-    test = "python -m pytest -q tests/test_config.py -k schemas"
-    told = project.run(test, status=1).stdout
-    assert "stale, renewed by make schema: config.json, training.json" in told
-    project.run("python -m schemas.engine.schemas")
-    project.run(test)
+    types.write_text(text.replace('"""The optimizer."""', '"""What steps."""'))
     lion = tmp_path / "lion.yaml"
     lion.write_text("optim:\n  name: lion\n")
+    assert str(lion) in refused(project.path, "training", [lion])
+    project.run(WRITE)
     assert refused(project.path, "training", [lion]) == {}
-    assert "Steps of the optimizer." in (project.path / FOLDER / "training.json").read_text()
+    assert "What steps." in (project.path / FOLDER / "training.json").read_text()

@@ -101,20 +101,15 @@ def test_a_local_sweep_says_which_jobs_run_and_kills_one_that_hangs(project: Pro
     assert states == {"iter_num=4": "finished", "iter_num=100000": "timed out"}
 
 
-def test_hydra_mode_in_a_file_is_multirun(project: Project) -> None:
+def test_hydra_mode_in_a_file_is_refused(project: Project) -> None:
     experiment = project.path / "conf/experiment/several.yaml"
-    experiment.write_text(
-        "# @package _global_\n"
-        "hydra: {mode: MULTIRUN, sweeper: {params: {training.optim.lr: '1e-4,3e-4'}}}\n"
-    )
-    command = f"python train.py {SMALL} experiment=several name=several"
+    experiment.write_text("# @package _global_\nhydra: {mode: MULTIRUN}\n")
     try:
-        project.run(command)
-        again = project.run(command).stdout
+        refused = project.run(f"python train.py {SMALL} experiment=several", status=2).stderr
     finally:
         experiment.unlink()
-    assert again.count("finished before: ") == 2
-    assert jobs(project.path / "runs/several") == {"lr=0.0001", "lr=0.0003"}
+    assert "hydra.mode = RunMode.MULTIRUN: give --multirun instead" in refused
+    assert "from conf/experiment/several.yaml:2" in refused
 
 
 def test_of_a_key_given_twice_the_last_one_counts(project: Project) -> None:

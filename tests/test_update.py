@@ -37,11 +37,11 @@ Tree = dict[str, str]
 # the change, the edit, the files in conflict, and whether a dryrun proves more than composing
 COMPOSES, RUNS = "composes", "runs"
 LOOP, ALIASES = f"{PACKAGE}/training.py", f"{PACKAGE}/engine/compose/aliases.py"
-DEFAULT, TYPES = "conf/training/default.yaml", f"{PACKAGE}/config/training.py"
+DEFAULT = "conf/training/default.yaml"
 PAIRS: list[tuple[str, str, set[str], str]] = [
     ("new_key", "changed_values", set(), COMPOSES),
     ("new_key", "added_key", set(), COMPOSES),
-    ("new_key", "key_beside_seed", {DEFAULT, TYPES}, ""),
+    ("new_key", "key_beside_seed", {DEFAULT}, ""),
     ("new_key", "reformatted_yaml", {DEFAULT}, ""),
     ("new_key", "own_presets", set(), COMPOSES),
     ("new_key", "own_model", set(), RUNS),
@@ -54,7 +54,7 @@ PAIRS: list[tuple[str, str, set[str], str]] = [
     ("new_preset", "ignored_files", set(), COMPOSES),
     ("new_group", "changed_values", set(), COMPOSES),
     ("new_group", "own_dataset", set(), RUNS),
-    ("new_group", "own_tracker", {"conf/config.yaml"}, ""),
+    ("new_group", "own_machine", {"conf/config.yaml"}, ""),
     ("new_group", "rewritten_loop", set(), RUNS),
     ("new_group", "deleted_examples", set(), COMPOSES),
     ("renamed_module", "edited_loop", set(), RUNS),
@@ -124,7 +124,7 @@ CLASHING = (
     "key_beside_seed",
     "own_longrun",
     "own_model",
-    "own_tracker",
+    "own_machine",
     "edited_engine",
     "rewritten_loop",
     "readme_with_an_end",
@@ -327,7 +327,7 @@ def test_a_living_project_catches_up_with_everything(
         return  # the files are the same
     works(project, RUNS)
     # make schema, as the message after an update says: both sides have changed the types
-    Project(project).run("python -m my_project.engine.schemas")
+    Project(project).run("python -m tools.schemas")
     Project(project).run("python -m pytest -q tests/test_mine.py tests/test_config.py")
 
 

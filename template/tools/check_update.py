@@ -1,10 +1,14 @@
 """make check-update: would `copier update` apply cleanly? It is tried on a clone of this project.
 
-Status 0: up to date, or it would; 1: there would be conflicts; 2: cannot tell.
+With ANSWERS='slurm=false parts=[]' it tries an update that changes these answers. An answer that is
+turned off renders its files no more, and copier deletes them, edited or not: edited ones are listed.
+
+Status 0: up to date, or it would; 1: conflicts, or edited files deleted; 2: cannot tell.
 """
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -69,27 +73,19 @@ def missing_package(project: Path) -> str:
     )
 
 
-def left_out(copy: Path, old: str, new: str) -> list[str]:
-    """Files that the new version changes, and that this project deleted or renamed."""
+def rendered(answers: Path, version: str) -> dict[str, bytes]:
+    """The files of a new project of this version, with the answers of a file."""
     with tempfile.TemporaryDirectory(prefix="check-update") as folder:
-        before, after = Path(folder, "old"), Path(folder, "new")
-        for tree, version in ((before, old), (after, new)):
-            tree.mkdir()
-            shutil.copy(copy / ANSWERS, tree)
-            copier(tree, "recopy", "--overwrite", "--vcs-ref", version)
-        names = sorted(file.relative_to(after) for file in after.rglob("*") if file.is_file())
-        return [
-            str(name)
-            for name in names
-            if not (copy / name).exists()
-            and (before / name).is_file()
-            and (before / name).read_bytes() != (after / name).read_bytes()
-        ]
+        shutil.copy(answers, Path(folder, ANSWERS))
+        copier(Path(folder), "recopy", "--overwrite", "--vcs-ref", version)
+        files = sorted(file for file in Path(folder).rglob("*") if file.is_file())
+        return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
 
 
 def main() -> int:
     """Say what an update would do, and return the exit status."""
     project = Path(__file__).parent.parent
+    answers = shlex.split(os.environ.get("ANSWERS", ""))
     if not (project / ANSWERS).is_file():
         print(f"There is no {ANSWERS}: only a project that Copier rendered can be updated.")
         return 2
@@ -116,31 +112,48 @@ def main() -> int:
         clone = Path(folder) / "clone"
         git(project, "clone", "--quiet", "--shared", top, str(clone))
         copy = clone / git(project, "rev-parse", "--show-prefix")
-        refused = copier(copy, "update")
+        refused = copier(copy, "update", *(f"--data={given}" for given in answers))
         if refused:
             print(f"copier cannot update from {answer(project, '_src_path')}:\n{refused}")
+            return 2
+        questions = re.findall(r"^(\w+):", (copy / ANSWERS).read_text("utf-8"), re.MULTILINE)
+        if wrong := [given for given in answers if given.partition("=")[0] not in questions]:
+            print(f"ANSWERS: {wrong[0]}: expected QUESTION=ANSWER, as in ANSWERS='slurm=true'")
+            print(f"where QUESTION is one of {', '.join(q for q in questions if q[0] != '_')}")
             return 2
         conflicts = git(copy, "diff", "--name-only", "--relative", "--diff-filter=U").splitlines()
         git(copy, "add", "--all", "--", ".")
         changed = git(copy, "diff", "--name-only", "--relative", "HEAD").splitlines()
         old, new = answer(project, "_commit"), answer(copy, "_commit")
-        lost = left_out(copy, old, new) if changed else []
-    clean = [path for path in changed if path not in (*conflicts, ANSWERS)]
+        before = rendered(project / ANSWERS, old) if changed else {}
+        after = rendered(copy / ANSWERS, new) if changed else {}
+        left_out = [
+            name
+            for name, text in after.items()
+            if not (copy / name).exists() and before.get(name, text) != text
+        ]
+        gone = [name for name in changed if not (copy / name).exists()]
+        edited = [name for name in gone if (project / name).read_bytes() != before.get(name)]
+    clean = [path for path in changed if path not in (*conflicts, *edited, ANSWERS)]
+    versions = f"From {old} to {new}" if old != new else f"With these answers, {new}"
     if not changed:
         print(f"Up to date: {new} is the newest version.")
     elif conflicts:
-        print(f"From {old} to {new}: your edits and the template's meet, conflicts in\n")
+        print(f"{versions}: your edits and the template's meet, conflicts in\n")
         print(listed(conflicts))
         if clean:
             print(f"\nThese would change without one:\n\n{listed(clean)}")
         print('\nREADME.md, "Updating", says how to resolve them.')
     else:
-        print(f"From {old} to {new}: applies cleanly. copier update would change\n")
+        print(f"{versions}: applies cleanly. copier update would change\n")
         print(listed(clean or [ANSWERS]))
-    if lost:
+    if edited:
+        print("\nDeleted, though you edited them, because the answers leave them out, would be\n")
+        print(listed(edited))
+    if left_out:
         print("\nLeft out, because you deleted or renamed these files, are the changes to\n")
-        print(listed(lost))
-    return 1 if conflicts else 0
+        print(listed(left_out))
+    return 1 if conflicts or edited else 0
 
 
 if __name__ == "__main__":

@@ -18,11 +18,12 @@ CONFIG = re.compile(
 STORED = re.compile(r"(^|_)(ckpt|checkpoint|manifest|snapshot|saved|restored|state)(_|$)", re.I)
 READS = re.compile(r"load|read|open|restore")
 LOADS = re.compile(
-    r"\b(torch|pickle|joblib)\.loads?\(|load_from_checkpoint\(|ckpt|checkpoint|manifest|snapshot"
+    r"\b(torch|pickle|joblib)\.loads?\(|load_from_checkpoint\(|read_about\("
+    r"|ckpt|checkpoint|manifest|snapshot"
 )
 OF_A_RUN = re.compile(r"(OmegaConf|yaml)\.\w*load\(.*(\bruns?(_dir)?\b|\bold|\.hydra|checkpoint)")
 HARMLESS = re.compile(
-    r"diff|compare|changed|same|equal|unlike|misfit|match|verify|assert|check_|print|debug|info"
+    r"diff|compare|change|reorder|same|equal|unlike|incompatib|match|verify|assert|check_|print|debug|info"
     r"|warn|error|exception|^log|dumps?$|write|repr|pformat|digest|hash"
 )
 PARTS = (ast.expr, ast.withitem, ast.arguments)

@@ -9,7 +9,7 @@ from .checkpoints.resume import check_resume, incompatibilities
 from .config import Config
 from .errors import UserError, refuse
 from .project import Project
-from .runs.lock import check_unlocked
+from .run_dir.lock import check_unlocked
 from .trackers.base import tracker_problem
 
 

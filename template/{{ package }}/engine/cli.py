@@ -15,7 +15,6 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import RangeSweep
 from hydra.errors import HydraException
-from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from .compose.aliases import Aliases
@@ -24,8 +23,8 @@ from .compose.credentials import credential_problems
 from .errors import UserError, refuse
 from .overrides import split_override
 from .parts import find_part
-from .runs.lock import lock
-from .runs.paths import COMMAND, JOB_DIR, OF_A_RUN, OVERRIDES, find_run, output_dir, relative
+from .run_dir.lock import lock
+from .run_dir.paths import COMMAND, JOB_DIR, OF_A_RUN, OVERRIDES, find_run, output_dir, relative
 
 if TYPE_CHECKING:
     from .compose.validate import Checker
@@ -93,13 +92,9 @@ def prepare(argv: list[str], conf: Path, load_project: Callable[[], "Project"]) 
         raise SystemExit(0)
     recorded = _recorded_overrides(project, overrides)
     overrides = recorded + overrides
-    if JOB_DIR in os.environ:
-        cfg = _prepare_run(overrides, checker)
-        overrides += ["hydra.mode=RUN"]  # a file that asks for the sweep says MULTIRUN here too
-    elif args.multirun or _asks_for_multirun(conf, overrides):
+    if args.multirun:
         from .sweeps.grid import last_of_each
 
-        flags += [] if args.multirun else ["--multirun"]  # Hydra 1.4 reads no hydra.mode of a group
         overrides = last_of_each(overrides)
         cfg = _prepare_sweep(overrides, checker)
     else:
@@ -157,20 +152,6 @@ def _grammar_problems(overrides: list[str]) -> Iterator[str]:
                 if value[1:2] in ("[", "{"):
                     quoted = ""  # each text in it needs quotes of its own
                 yield f"{override}: Hydra reads such a text only in quotes{quoted}"
-
-
-def _asks_for_multirun(conf: Path, overrides: list[str]) -> bool:
-    """Whether hydra.mode=MULTIRUN, in a file or an override, stands for --multirun."""
-    texts = [*map(str.encode, overrides), *(file.read_bytes() for file in conf.rglob("*.yaml"))]
-    if not any(b"MULTIRUN" in text for text in texts):
-        return False
-    from .sweeps.grid import probe_jobs
-
-    try:
-        composed = compose(conf, probe_jobs(overrides)[0], own_section=True)
-    except Exception:  # reported as that of a single run
-        return False
-    return bool(composed.hydra.mode == RunMode.MULTIRUN)
 
 
 def _recorded_overrides(project: "Project", overrides: list[str]) -> list[str]:

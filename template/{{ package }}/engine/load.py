@@ -14,7 +14,7 @@ from .compose.validate import Checker, quote_text
 from .distributed.devices import pick_device
 from .errors import refuse
 from .project import Project
-from .runs.paths import find_run
+from .run_dir.paths import find_run
 
 log = logging.getLogger(__name__)
 

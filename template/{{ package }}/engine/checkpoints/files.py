@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import UserError
-from ..runs.paths import CHECKPOINTS, parse_json
+from ..run_dir.paths import CHECKPOINTS, parse_json
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from ..config import Config, Split
 from ..errors import UserError, refuse
 from ..overrides import split_override
 from ..project import Project
-from ..runs.paths import OVERRIDES, read_config, read_overrides, read_record
+from ..run_dir.paths import OVERRIDES, read_config, read_overrides, read_record
 from ..types import FIXED_ORDER, RESUME_SAFE, groups, leaves, marked_keys
 from .files import WEIGHTS, list_checkpoints, list_damages, newest_checkpoint, read_about
 

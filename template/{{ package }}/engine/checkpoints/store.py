@@ -23,7 +23,7 @@ from ..config import Config
 from ..distributed.collectives import is_main
 from ..errors import UserError
 from ..project import Project
-from ..runs.paths import CHECKPOINTS, read_overrides
+from ..run_dir.paths import CHECKPOINTS, read_overrides
 from .files import (
     FORMAT,
     STATE,

@@ -1,9 +1,11 @@
 """Composing the config as Hydra will, ahead of it."""
 
+import contextlib
 import functools
 import os
 import secrets
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ..errors import UserError, refuse
 from ..overrides import job_name, split_override
-from ..runs.paths import output_dir
+from ..run_dir.paths import output_dir
 from .hydra_errors import composing_problem
 from .hydra_section import JOB_NAME, WHITELIST, hydra_problems, searchpath_problems
 
@@ -50,21 +52,29 @@ def compose(conf: Path, overrides: list[str], own_section: bool = False) -> Dict
     """
     register_resolvers()
     refuse(searchpath_problems(conf, overrides))
-    running = GlobalHydra.instance().hydra  # inside a sweep: Hydra allows one at a time
-    GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(conf.resolve()), job_name=JOB_NAME, **VERSION_BASE):
+        with initialized_hydra(conf):
             composed = hydra.compose("config", overrides, return_hydra_config=True)
         problems = hydra_problems(composed, conf, overrides)
     except Exception as error:  # TypeError, AssertionError, RecursionError …
         raise ComposeError(composing_problem(error, conf)) from None
-    finally:
-        GlobalHydra.instance().hydra = running
     refuse(problems)
     if not own_section:
         with open_dict(composed):
             del composed["hydra"]
     return composed
+
+
+@contextlib.contextmanager
+def initialized_hydra(conf: Path) -> Iterator[None]:
+    """Hydra, ready to compose from conf/; one that runs a sweep is put back afterwards."""
+    running = GlobalHydra.instance().hydra  # Hydra allows one at a time
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(conf.resolve()), job_name=JOB_NAME, **VERSION_BASE):
+            yield
+    finally:
+        GlobalHydra.instance().hydra = running
 
 
 def is_group(conf: Path, key: str) -> bool:

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ..overrides import split_override
-from ..runs.paths import output_dir
+from ..run_dir.paths import output_dir
+from ..types import leaves
 from ..yaml_loader import Loader
 from .files import read_files
 
@@ -30,11 +32,17 @@ WHITELIST = [*HANDLERS, *(stream.removeprefix("ext://") for stream in STREAMS), 
 LOGS = ("job_logging", "hydra_logging")
 PLUGINS = ("hydra_plugins.", "hydra._internal.core_plugins.")
 MUST_BE_EMPTY = ("callbacks", "searchpath", "job.env_set", "job.env_copy")
-SUBDIR = "${job_name:${hydra.overrides.task}}"
 JOB_NAME = "train"  # Hydra's name for train.py, and its log's: composing sets it anew
 
 NO_CODE = "a config holds values, never code: Hydra would run it"
 NO_PLACE = "runs_dir and name say where a run writes"
+FIXED: dict[str, tuple[tuple[Any, ...], str]] = {
+    "job.name": ((JOB_NAME,), NO_PLACE),
+    "job.chdir": ((None, False), "paths are read from where train.py is started"),
+    "sweep.subdir": (("${job_name:${hydra.overrides.task}}",), NO_PLACE),
+    "output_subdir": ((".hydra",), "expected .hydra, where a run's files are read"),
+    "mode": ((None, RunMode.RUN), "give --multirun instead"),
+}
 
 
 def searchpath_problems(conf: Path, overrides: list[str]) -> Iterator[str]:
@@ -86,15 +94,10 @@ def _misuses(composed: DictConfig) -> Iterator[tuple[str, Any, str]]:
             is_plugin = inner == f"{key}._target_" and str(value).startswith(PLUGINS)
             if inner.endswith("._target_") and not is_plugin:
                 yield inner, value, NO_CODE
-    if raw["job"]["name"] != JOB_NAME:
-        yield "job.name", raw["job"]["name"], NO_PLACE
-    if raw["job"]["chdir"]:
-        yield "job.chdir", raw["job"]["chdir"], "paths are read from where train.py is started"
-    if raw["output_subdir"] != ".hydra":
-        yield "output_subdir", raw["output_subdir"], "expected .hydra, where a run's files are read"
-    subdir = str(raw["sweep"]["subdir"])
-    if subdir != SUBDIR and ({"/", "$"} & set(subdir) or subdir in ("..", ".")):
-        yield "sweep.subdir", subdir, NO_PLACE
+    values = dict(leaves(raw))
+    yield from (
+        (k, values.get(k), why) for k, (it, why) in FIXED.items() if values.get(k) not in it
+    )
     yield from _elsewhere(composed)
 
 

@@ -1,114 +1,62 @@
-"""Where a value comes from: compose again from copies of the files that hold places, not values.
+"""Where a value comes from: what set each key, in the order in which Hydra merges."""
 
-Hydra does all the merging, so the answer follows its rules whatever the defaults lists say.
-"""
-
-import json
 import re
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import yaml
-from omegaconf import OmegaConf
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
 
 from ..overrides import split_override
-from ..types import leaves
-from .compose import compose, sets_value
-from .files import File, read_files
-
-COMMAND_LINE = "override "
+from .compose import initialized_hydra, sets_value
+from .files import read_files
 
 
-def origins(conf: Path, overrides: list[str], spelling: dict[str, str]) -> dict[str, str]:
-    """The place of every leaf: {"training.optim.lr": "conf/training/default.yaml:23"}.
+class Origin(NamedTuple):
+    """A file or an override that sets a key."""
+
+    value: str  # as it is written
+    place: str  # conf/training/default.yaml:23, or the command line: training.lr=3e-4
+
+
+def find_origins(
+    conf: Path, overrides: list[str], spelling: dict[str, str]
+) -> dict[str, list[Origin]]:
+    """What sets each key; the last origin counts. Raises what Hydra raises.
 
     `spelling` gives an expanded override as the user typed it.
     """
-    places = next(layers(conf, overrides))
-    return {key: format_place(place, overrides, spelling) for key, place in places.items()}
-
-
-def layers(conf: Path, overrides: list[str], only: str = "") -> Iterator[dict[str, str]]:
-    """The place of every leaf, then of what it has overridden, and so on down to the first.
-
-    Composes once for each, without the places of those before; with `only`, without those of that
-    key, which is exact where one file serves two keys. Raises as compose does, at the first.
-    """
-    spent: set[str] = set()
+    with initialized_hydra(conf):
+        loader = GlobalHydra.instance().config_loader()
+        merged = loader.compute_defaults_list("config", overrides, RunMode.RUN).defaults
     files = {file.name: file for file in read_files(conf)}
-    changed = set(files)
-    with tempfile.TemporaryDirectory() as folder:
-        while True:
-            for name in changed:
-                copy = Path(folder, name)
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                copy.write_text(_places(files[name], spent), "utf-8")
-            marked = [_mark(conf, o, i) for i, o in enumerate(overrides)]
-            kept = [o for o in marked if o.rpartition("=")[2].strip("'") not in spent]
-            placed = OmegaConf.to_container(compose(Path(folder, conf.name), kept), resolve=False)
-            flat = {key: str(place) for key, place in leaves(placed) if place != {}}
-            yield flat
-            new = {place for key, place in flat.items() if only in ("", key)} - spent
-            if not new:
-                return
-            spent |= new
-            changed = files.keys() & {place.partition(":")[0] for place in new}
+    found: dict[str, list[Origin]] = {}
+    for default in merged:
+        if not (file := files.get(f"{conf.name}/{default.config_path}.yaml")):
+            continue  # one of Hydra's own
+        for it in file.settings:
+            is_section = isinstance(it.node, yaml.MappingNode) and it.node.value
+            key = ".".join([default.package or "", *it.key[len(file.group) :]]).strip(".")
+            if is_section or key.split(".")[0] in ("defaults", "hydra"):
+                continue
+            text = file.text[it.node.start_mark.index : it.node.end_mark.index].rstrip()
+            found.setdefault(key, []).append(Origin(text, it.place))
+    for override in overrides:
+        if sets_value(conf, override):
+            _, key, value = split_override(override)
+            key = re.sub(r"(\.\d+|\[\d+\])+$", "", key)  # betas.0 is a change of the list
+            place = f"the command line: {spelling.get(override, override)}"
+            found.setdefault(key, []).append(Origin(value[1:], place))
+    return found
 
 
-def place_of(node: yaml.Node, name: str) -> str:
-    """Where it stands in the file of this name; the column tells leaves of one line apart."""
-    return f"{name}:{node.start_mark.line + 1}:{node.start_mark.column + 1}"
-
-
-def format_place(place: str, overrides: list[str], spelling: dict[str, str]) -> str:
-    """A place as people read it."""
-    if not place.startswith(COMMAND_LINE):
-        return place.rpartition(":")[0]  # the line is enough
-    override = overrides[int(place.removeprefix(COMMAND_LINE))]
-    return f"the command line: {spelling.get(override, override)}"
-
-
-def origin(key: str, places: dict[str, str]) -> str | None:
+def nearest_place(key: str, origins: dict[str, list[Origin]]) -> str | None:
     """The place of a key or, if it has none of its own, of the nearest section above it."""
     key = key.partition("[")[0]
     while key:
-        if key in places:
-            return places[key]
-        inside = [place for k, place in places.items() if k.startswith(key + ".")]
-        if inside:
-            return inside[0].rsplit(":", 1)[0]
+        inside = [found for it, found in origins.items() if f"{it}.".startswith(f"{key}.")]
+        if key in origins or inside:
+            return origins.get(key, inside[0] if inside else [])[-1].place
         key = key.rpartition(".")[0]
     return None
-
-
-def _mark(conf: Path, override: str, index: int) -> str:
-    # an element of a list, betas.0, is a change of the list
-    key = re.sub(r"(\.\d+|\[\d+\])+$", "", split_override(override)[1])
-    return f"++{key}='{COMMAND_LINE}{index}'" if sets_value(conf, override) else override
-
-
-def _places(file: File, without: set[str]) -> str:
-    """The text of a file with places for values; Hydra's own files stay as they are."""
-    if file.tree is None or file.name.split("/")[1] == "hydra":
-        return file.text
-    lines = file.text.splitlines(keepends=True)
-    header = "".join(line for line in lines if line.startswith("# @package"))
-    placed = _place(file.tree, file.name, without, top=True)
-    return header + json.dumps(placed, ensure_ascii=False, default=str)  # which is YAML
-
-
-def _place(node: yaml.Node, name: str, without: set[str], top: bool = False) -> Any:
-    """file:line:column in place of each leaf; nothing in place of those that are left out."""
-    if not isinstance(node, yaml.MappingNode) or not (node.value or top):
-        place = place_of(node, name)
-        return None if place in without else place
-    plain = yaml.SafeLoader("").construct_document
-    placed = {}
-    for key, value in node.value:
-        keep = top and key.value in ("defaults", "hydra")
-        inside = plain(value) if keep else _place(value, name, without)
-        if inside is not None:
-            placed[key.value] = inside
-    return placed

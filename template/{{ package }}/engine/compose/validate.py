@@ -23,7 +23,7 @@ from . import credentials
 from .aliases import ALIAS
 from .compose import ComposeError, compose, is_group, sets_value
 from .hydra_errors import HEADER, NEED_A_HEADER, options
-from .origins import origin, origins
+from .origins import Origin, find_origins, nearest_place
 
 BUILT_IN_MODES = ("check", "explain", "report")
 PLAIN = {"bool_type": "true or false", "model_type": "a section, with keys of its own"}
@@ -150,17 +150,17 @@ class Checker:
 
     def _locate(self, problems: list[Problem], overrides: list[str]) -> Iterator[str]:
         """The problems with the places of their values."""
-        # an override of the key itself has the last word; anything else takes a second composing
+        # an override of the key itself has the last word; anything else takes another look at conf/
         given = {
             split_override(o)[1]: f"the command line: {self.spelling.get(o, o)}" for o in overrides
         }
         given |= dict.fromkeys(self.space, "the search space, hydra.sweeper.params")
-        places: dict[str, str] = {}
+        origins: dict[str, list[Origin]] = {}
         if any(key not in given for key, _ in problems):
             with contextlib.suppress(Exception):  # a place is no reason to hide the problem
-                places = origins(self.conf, overrides, self.spelling)
+                origins = find_origins(self.conf, overrides, self.spelling)
         for key, text in problems:
-            place = given.get(key) or origin(key, places)
+            place = given.get(key) or nearest_place(key, origins)
             yield f"{key}{text}" + (f"\nfrom {place}{self._variables(place)}" if place else "")
 
     def _variables(self, place: str) -> str:

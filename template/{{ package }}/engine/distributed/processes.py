@@ -21,6 +21,7 @@ from omegaconf import OmegaConf
 
 from ..config import Config
 from ..errors import Stopped, UserError
+from ..parts import find_part
 from ..signals import Stop, block_signals_in_children, exit_with_parent, ignore_signals
 from .devices import cores_here, device_count, pick_device
 
@@ -43,8 +44,6 @@ def launch(train: Train, cfg: Config, run_dir: Path, stop: Stop) -> float:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    from .nodes import meet
-
     for name in ("torch.distributed.elastic", "torch.multiprocessing.spawn"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # _failure reports it
     job_logging: Any = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)
@@ -63,11 +62,7 @@ def launch(train: Train, cfg: Config, run_dir: Path, stop: Stop) -> float:
             shutdown_timeout=settings.shutdown_seconds,
         )
         if settings.nodes > 1:
-            cfg, run_dir, _store = meet(cfg, run_dir, count)
-            config.rdzv_backend = "static"  # ranks by node: rank 0 is where the directory is
-            config.rdzv_endpoint = f"{settings.first_node}:{settings.port}"
-            config.local_addr = None
-            config.rdzv_configs = {"rank": settings.node, "timeout": settings.join_seconds}
+            cfg, run_dir, _store = find_part("distributed.nodes").meet(cfg, run_dir, config)
         try:
             with block_signals_in_children():
                 results = elastic_launch(config, _process)(train, cfg, run_dir, stop, job_logging)

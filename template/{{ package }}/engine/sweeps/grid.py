@@ -11,7 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
 
 from ..overrides import is_identifying, job_key, job_name, split_override
-from ..runs.paths import OVERRIDES, read_overrides
+from ..run_dir.paths import OVERRIDES, read_overrides
 
 
 @dataclass

@@ -18,8 +18,8 @@ from ..errors import exit_on_user_error
 from ..overrides import job_name
 from ..parts import find_part
 from ..project import Project
-from ..runs.lock import holder
-from ..runs.paths import read_record, relative
+from ..run_dir.lock import holder
+from ..run_dir.paths import read_record, relative
 from .grid import Job, grid_jobs, search_space
 from .table import print_table
 

@@ -10,8 +10,8 @@ from omegaconf import DictConfig
 
 from ..overrides import identifying_overrides
 from ..project import Project
-from ..runs.lock import state
-from ..runs.paths import read_overrides, read_record, relative, write_csv
+from ..run_dir.lock import state
+from ..run_dir.paths import read_overrides, read_record, relative, write_csv
 from .grid import Job, started_jobs
 
 TABLE = "sweep.csv"

@@ -16,7 +16,7 @@ from ..config import Config
 from ..distributed.collectives import is_main
 from ..errors import Stopped, UserError
 from ..parts import find_part
-from ..runs.paths import read_record
+from ..run_dir.paths import read_record
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ def open_tracker(cfg: Config, run_dir: Path, start: int) -> Tracker:
 
     Raises UserError where its client refuses: no credential, no server, no account.
     """
-    kind = cfg.tracker.kind
+    kind: Any = cfg.tracker.kind  # mypy: "none" alone where no tracker was rendered
     if kind == "none" or not is_main():
         return Tracker(cfg, run_dir)
     try:

@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic_core import from_json
 
 from ..distributed.collectives import is_main
-from ..runs.paths import METRICS
+from ..run_dir.paths import METRICS
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from ..distributed.devices import batch_problem, cores_here, device_count, preci
 from ..errors import UserError
 from ..parallel import resolve
 from ..project import Project
-from ..runs.paths import CHECKPOINTS
+from ..run_dir.paths import CHECKPOINTS
 
 
 def machine_problems(project: Project, cfg: Config, run: Path) -> list[str]:

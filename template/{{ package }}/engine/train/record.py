@@ -26,7 +26,7 @@ from ..distributed.collectives import is_main
 from ..errors import Stopped, UserError
 from ..overrides import NOT_IDENTIFYING
 from ..project import Project
-from ..runs.paths import COMMAND, CONFIG, OVERRIDES, RECORD, read_overrides, read_record
+from ..run_dir.paths import COMMAND, CONFIG, OVERRIDES, RECORD, read_overrides, read_record
 from ..types import leaves
 
 log = logging.getLogger(__name__)

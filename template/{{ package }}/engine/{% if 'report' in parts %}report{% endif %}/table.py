@@ -21,8 +21,8 @@ from ..config import Config
 from ..errors import UserError, refuse
 from ..overrides import identifying_overrides
 from ..project import Project
-from ..runs.lock import state
-from ..runs.paths import CONFIG, RECORD, read_config, read_overrides, read_record, write_csv
+from ..run_dir.lock import state
+from ..run_dir.paths import CONFIG, RECORD, read_config, read_overrides, read_record, write_csv
 from ..types import RESUME_SAFE, leaves, marked_keys
 
 PAGE, TABLE = "report.html", "report.csv"
