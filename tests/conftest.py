@@ -91,13 +91,9 @@ class Project:
 
 
 def copy_project(project: Path, to: Path) -> Path:
-    """Copy a rendered project without what was made in it; its engine has a folder runs too."""
-
-    def left_out(folder: str, names: list[str]) -> set[str]:
-        made = {"runs", "build"} if Path(folder) == project else set()
-        return made & {*names} | {name for name in names if name.endswith("cache__")}
-
-    return Path(shutil.copytree(project, to, ignore=left_out))
+    """Copy a rendered project without what was made in it."""
+    made = shutil.ignore_patterns("runs", "build", "*cache*")
+    return Path(shutil.copytree(project, to, ignore=made))
 
 
 def oldest_copier() -> Path:

@@ -367,7 +367,7 @@ class Worker:
         engine = f"{package}.engine"
         self.cli: Any = importlib.import_module(f"{engine}.cli")
         self.errors: Any = importlib.import_module(f"{engine}.errors")
-        self.lock: Any = importlib.import_module(f"{engine}.runs.lock")
+        self.lock: Any = importlib.import_module(f"{engine}.run_dir.lock")
         self.project: Any = importlib.import_module(f"{package}.project").PROJECT
         compose: Any = importlib.import_module(f"{engine}.compose.compose")
         self.main: Any = hydra.main(str(Path("conf").absolute()), "config", **compose.HYDRA_MAIN)

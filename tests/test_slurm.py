@@ -12,7 +12,7 @@ import pytest
 from . import slurm
 from .conftest import Project, Render
 from .test_survival import SMALL, record, weights
-from .test_sweeps import jobs, table
+from .test_sweeps import jobs, read, table, wait_for
 
 # what the little nodes have: no GPU, two cores
 LITTLE = "--gpus=0 --cpus-per-task=1"
@@ -131,12 +131,13 @@ def test_an_array(sbatch: Sbatch, there: Project) -> None:
     long = f"{SMALL} training.iter_num=400 training.run.eval_every=400"
     each = f"'model=dryrun training=dryrun' '{long}'"
     job = sbatch(f"{LITTLE} --array=0-1 scripts/sweep_array.sbatch {each}")
-    sbatch.wait_for(f"{job}_1", "iteration 50/400")
+    sweep = there.path / "runs" / f"slurm-{job}"
+    output = sweep / "model=dryrun,training=dryrun,eval_every=400,iter_num=400/output.log"
+    wait_for(lambda: "iteration 50/400" in read(output), 120)
     sbatch.slurm(f"scancel --signal=USR1 --full {job}_1")
     said = sbatch.wait(job)
-    assert "back in Slurm's queue" in said
-    assert re.search(r"continues after iteration \d+ of 400", said)
-    sweep = there.path / "runs" / f"slurm-{job}"
+    assert said.count("back in Slurm's queue") == 1
+    assert re.search(r"continues after iteration \d+ of 400", read(output))
     assert len(jobs(sweep)) == 2, "a directory for each, requeued or not"
     assert {row["state"] for row in table(sweep)} == {"finished"}
 

@@ -71,7 +71,7 @@ def test_a_second_sweep_of_a_name_says_which_jobs_are_in_use(project: Project) -
     sweep = project.path / "runs/at-once"
     first = start(project, f"{grid} hydra/launcher=local", "2 jobs, 2 at once")
     for job in ("lr=0.0001", "lr=0.0003"):
-        wait_for(lambda job=job: "iteration 3/" in _text(sweep / job / "output.log"))
+        wait_for(lambda job=job: "iteration 3/" in read(sweep / job / "output.log"))
     began = {path.parent.name: path.read_text() for path in sweep.glob("*/.lock")}
     for launcher in ("serial", "local"):
         second = project.run(f"python train.py {grid} hydra/launcher={launcher}", status=1).stdout
@@ -82,7 +82,7 @@ def test_a_second_sweep_of_a_name_says_which_jobs_are_in_use(project: Project) -
     first.kill()
     pids = [int(holder.split()[1]) for holder in began.values()]
     # of a process that has ended but is not yet reaped, it is empty
-    wait_for(lambda: not any(_text(Path(f"/proc/{pid}/cmdline")) for pid in pids), seconds=5)
+    wait_for(lambda: not any(read(Path(f"/proc/{pid}/cmdline")) for pid in pids), seconds=5)
 
 
 def test_a_local_sweep_says_which_jobs_run_and_kills_one_that_hangs(project: Project) -> None:
@@ -205,7 +205,8 @@ def test_a_job_that_is_killed_takes_no_other_with_it(project: Project) -> None:
     assert process.returncode == 1
     states = {row["job"]: row["state"] for row in table(sweep)}
     assert states == {"lr=0.0001": "finished", "lr=0.001": "finished", "lr=0.0003": "failed"}
-    assert "failed: lr=0.0003: ended by SIGKILL; see runs/killed-job/lr=0.0003/output.log" in said
+    assert "lr=0.0003: failed, ended by SIGKILL; see runs/killed-job/lr=0.0003/output.log" in said
+    assert "\nfailed: lr=0.0003: ended by SIGKILL\n" in said
     again = project.run(f"python train.py {grid}").stdout
     assert again.count("finished before: ") == 2
     assert {row["state"] for row in table(sweep)} == {"finished"}
@@ -217,7 +218,7 @@ def test_a_signal_stops_jobs_side_by_side_and_they_resume(project: Project) -> N
     sweep = project.path / "runs/paused"
     process = start(project, grid, "3 jobs, 2 at once")
     for job in ("lr=0.0001", "lr=0.0003"):
-        wait_for(lambda job=job: "iteration 9/" in _text(sweep / job / "output.log"))
+        wait_for(lambda job=job: "iteration 9/" in read(sweep / job / "output.log"))
     process.send_signal(signal.SIGINT)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -225,11 +226,11 @@ def test_a_signal_stops_jobs_side_by_side_and_they_resume(project: Project) -> N
     assert record(sweep / "lr=0.0001")["state"] == "stopped"
     assert not (sweep / "lr=0.001").exists(), "no other job began"
     project.run(f"python train.py {grid}")
-    assert "continues after iteration" in _text(sweep / "lr=0.0003/output.log")
+    assert "continues after iteration" in read(sweep / "lr=0.0003/output.log")
     assert {row["state"] for row in table(sweep)} == {"finished"}
 
 
-def _text(file: Path) -> str:
+def read(file: Path) -> str:
     return file.read_text() if file.exists() else ""
 
 
@@ -317,7 +318,7 @@ def test_a_bug_in_one_job_stops_no_other(project: Project, tmp_path: Path) -> No
         text=True,
     )
     assert done.returncode == 1
-    assert "KeyError: 'a bug'" in _text(copy / "runs/buggy/lr=0.0003/output.log")
+    assert "KeyError: 'a bug'" in read(copy / "runs/buggy/lr=0.0003/output.log")
     assert "1/2 lr=0.0003: failed" in done.stdout
     states = {row["job"]: row["state"] for row in table(copy / "runs/buggy")}
     assert states == {"lr=0.001": "finished", "lr=0.0003": "failed"}
@@ -359,7 +360,7 @@ def test_a_killed_search_resumes(project: Project) -> None:
     assert trials(sweep) == [(number, "COMPLETE") for number in range(4)]
     assert len(jobs(sweep)) == 4, "each trial has its own directory"
     assert began < jobs(sweep), "the first two resume in theirs"
-    assert any("continues after" in _text(sweep / job / "output.log") for job in began)
+    assert any("continues after" in read(sweep / job / "output.log") for job in began)
     # the total is there already, a larger one is a continuation
     assert "jobs" not in project.run(f"python train.py {command}").stdout.partition("loss")[0]
     project.run(f"python train.py {command.replace('n_trials=4', 'n_trials=5')}")
@@ -513,12 +514,12 @@ def test_an_interrupted_sweep_resumes_with_the_job_it_was_in(project: Project) -
     grid = f"--multirun {LONG} name=in-one training.lr=1e-4,3e-4"
     output = project.path / "runs/in-one/lr=0.0001/output.log"
     process = start(project, grid, "2 jobs, 1 at once")
-    wait_for(lambda: "iteration 9/" in _text(output))
+    wait_for(lambda: "iteration 9/" in read(output))
     process.send_signal(signal.SIGINT)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "resume with: python train.py --multirun" in said
     again = start(project, grid, "2 jobs, 1 at once")
-    wait_for(lambda: "continues after iteration" in _text(output))
+    wait_for(lambda: "continues after iteration" in read(output))
     signal_group(again)
     assert jobs(project.path / "runs/in-one") == {"lr=0.0001"}

@@ -15,7 +15,7 @@ from ..errors import Stopped, refuse
 from ..parts import find_part
 from ..project import Project
 from ..run_dir.lock import lock, unlock
-from ..run_dir.paths import CHECKPOINTS, COMMAND, METRICS, RECORD, resume_command
+from ..run_dir.paths import CHECKPOINTS, COMMAND, JOB_DIR, METRICS, RECORD, resume_command
 from ..signals import Stop, handle_signals
 
 log = logging.getLogger(__name__)
@@ -57,7 +57,8 @@ def start(
         if is_first:
             stopped.resume_command = resume_command(cfg.name)
             if slurm := find_part("slurm"):
-                slurm.requeue(stopped, cfg.engine.requeue)
+                is_job = JOB_DIR in os.environ  # then the sweep gives its Slurm job back
+                slurm.requeue(stopped, cfg.engine.requeue and not is_job)
         raise
     finally:
         if is_first:
