@@ -111,7 +111,7 @@ def test_two_nodes_learn_what_two_devices_do(project: Project, port: int) -> Non
     heard = second.communicate(timeout=120)
     assert (first.returncode, second.returncode) == (0, 0), (said, heard)
     assert said[0].startswith("name=two-nodes\n")
-    assert heard[0] == "", "the first node speaks"
+    assert heard[0] == "", "the first node prints"
     # the config is that of the first node, whatever the others were told
     nodes = parameters(project.path / "runs/two-nodes")
     for key, value in parameters(project.path / "runs/one-node").items():
@@ -121,16 +121,16 @@ def test_two_nodes_learn_what_two_devices_do(project: Project, port: int) -> Non
 
 @pytest.mark.task("speech")
 def test_a_node_that_never_joins_is_named(project: Project, port: int) -> None:
-    command = f"{SMALL} name=waiting training.processes.join_seconds=3"
+    command = f"{SMALL} name=waiting engine.join_seconds=3"
     first = on_node(project, 0, port, command)
     _, error = first.communicate(timeout=60)
     assert first.returncode == 2
-    assert "after 3 s (training.processes.join_seconds) missing: node 1" in error
+    assert "after 3 s (engine.join_seconds) missing: node 1" in error
     assert "Traceback" not in error
     second = on_node(project, 1, port, command)
     _, error = second.communicate(timeout=60)
     assert second.returncode == 2
-    assert f"training.processes.first_node = localhost: not reached at port {port}" in error
+    assert f"engine.first_node = localhost: not reached at port {port}" in error
     assert len(error.splitlines()) < 5, error
 
 
@@ -143,7 +143,7 @@ def test_a_port_in_use_is_told(project: Project) -> None:
         first = on_node(project, 0, port, f"{SMALL} name=no-port")
         _, error = first.communicate(timeout=60)
     assert first.returncode == 2
-    assert f"training.processes.port = {port}: cannot listen there (the port is in use)" in error
+    assert f"engine.port = {port}: cannot listen there (the port is in use)" in error
 
 
 @pytest.mark.task("speech")

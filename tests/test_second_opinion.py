@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import ROOT, Finished, Render
+from .conftest import FULL, ROOT, Finished, Render
 from .history import commit, git
 
 TOOLS = Path(sys.executable).parent
@@ -64,6 +64,7 @@ YAMLLINT = {
         "document-start": "disable",  # one document a file: --- says nothing
         "line-length": {"max": 120},  # comments behind values, as in Python
         "comments": {"min-spaces-from-content": 1},  # ruff format leaves two in Python only
+        "indentation": {"indent-sequences": "consistent"},  # Copier writes its answers without
         "truthy": {"check-keys": False},  # GitHub's key `on`
     },
 }
@@ -78,9 +79,8 @@ def checked(
     """Committed files alone, since some of the tools ask git."""
     folder = tmp_path_factory.mktemp("checked") / "repository"
     if request.param == "a project":
-        shutil.copytree(
-            render(slurm=True), folder, ignore=shutil.ignore_patterns("runs", ".*_cache")
-        )
+        shutil.copytree(render(**FULL), folder, ignore=shutil.ignore_patterns(".*_cache"))
+        shutil.rmtree(folder / "runs", ignore_errors=True)
     else:
         for file in git(ROOT, "ls-files", "-co", "--exclude-standard", "-z").split("\0"):
             # what is rendered is checked as it is rendered

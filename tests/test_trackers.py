@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import yaml
 
-from .conftest import Project, Render
+from .conftest import FULL, Project, Render
 from .kills import signal_group
 
 SMALL = "python train.py model=dryrun training=dryrun"
@@ -48,10 +48,10 @@ def silent() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def project(render: Render) -> Project:
     """A project of these tests' own: names of runs that others use would be in the way."""
-    return Project(render(description="Tracked"))
+    return Project(render(**FULL, description="Tracked"))
 
 
-def until(condition: Callable[[], Any], seconds: float = 60) -> Any:
+def until(condition: Callable[[], Any], seconds: float = 120) -> Any:
     """What the condition says, once it says something."""
     end = time.monotonic() + seconds
     while not (found := condition()):
@@ -241,7 +241,7 @@ def test_jobs_of_a_sweep_are_runs_of_their_own_in_mlflow(
         assert steps == [1, 2, 3, 4]
 
 
-def test_a_stopped_run_goes_on_in_the_same_mlflow_run(
+def test_a_stopped_run_resumes_in_the_same_mlflow_run(
     project: Project, mlflow: MLflowServer
 ) -> None:
     command = f"{LONGER} {mlflow.tracker} name=halted"
@@ -332,7 +332,7 @@ def test_a_store_that_mlflow_cannot_use(project: Project, uri: str, told: list[s
 
 
 def test_mlflow_needs_no_server(project: Project, mlflow: MLflowServer, tmp_path: Path) -> None:
-    """Jobs may begin together, and one that goes on with another store is a new run there."""
+    """Jobs may begin together, and one that resumes with another store is a new run there."""
     local = f"tracker=mlflow tracker.uri=sqlite:///{tmp_path}/a.db"
     jobs = [begin(project, f"{SMALL} {local} name={name}") for name in ("local-m", "beside")]
     for job in jobs:
@@ -351,8 +351,8 @@ def test_tensorboard_shows_a_run_and_how_it_ended(project: Project, tmp_path: Pa
     project.run(f"{SMALL} {place} --multirun training.lr=1e-3,1e-4 name=pair")
     project.run(f"{WILD} {place} name=wild", status=2)
     stop_after(project, f"{LONGER} {place} name=paused", f"{tmp_path}/runs/paused")
-    stop_after(project, f"{LONGER} {place} name=goes-on", f"{tmp_path}/runs/goes-on")
-    project.run(f"{LONGER} {place} name=goes-on resume=force training.lr=1e-5")
+    stop_after(project, f"{LONGER} {place} name=resumed", f"{tmp_path}/runs/resumed")
+    project.run(f"{LONGER} {place} name=resumed resume=force training.lr=1e-5")
 
     server = Server(
         tmp_path,
@@ -364,7 +364,7 @@ def test_tensorboard_shows_a_run_and_how_it_ended(project: Project, tmp_path: Pa
     try:
         runs = until(lambda: server.ask("/data/runs"))
         until(lambda: len(server.ask("/data/runs")) == 5)
-        job, on = "pair/lr=0.001/tensorboard", "goes-on/tensorboard"
+        job, on = "pair/lr=0.001/tensorboard", "resumed/tensorboard"
         until(lambda: len(hyperparameters(server)) == 5)
         assert on in server.ask("/data/runs"), runs
         rows = server.ask("/data/plugin/scalars/scalars", run=job, tag="train/lr")
@@ -496,7 +496,7 @@ def test_wandb_offline_says_how_a_run_ended(project: Project) -> None:
 @pytest.mark.parametrize("tracker", ["tensorboard", "wandb", "mlflow"])
 def test_numbers_that_are_none(project: Project, mlflow: MLflowServer, tracker: str) -> None:
     chosen = {"tensorboard": "tracker=tensorboard", "wandb": WANDB, "mlflow": mlflow.tracker}
-    skip = "training.run.on_nonfinite=skip training.run.skip_at_most=99"
+    skip = "training.run.on_nonfinite=skip engine.skip_at_most=99"
     done = project.run(f"{WILD} {skip} {chosen[tracker]} name=nan-{tracker}")
     assert "takes no values" not in done.stdout + done.stderr
     assert logged(project, f"runs/nan-{tracker}")[-1]["loss"] is None
@@ -516,7 +516,7 @@ def test_a_tracker_without_its_package(project: Project, tmp_path: Path) -> None
 def test_wandb_without_a_key(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is told before training, and found wherever W&B looks."""
+    """It is reported before training, and found wherever W&B looks."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
 
