@@ -96,9 +96,11 @@ def write_trivial(template: Path, names: list[Path]) -> None:
 def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="bench"))
     project, empty = folder / "project", folder / "empty"
-    vision = folder / "vision"
+    vision, tracked = folder / "vision", folder / "tracked"
     subprocess.run(copy(ROOT, project), check=True, capture_output=True)
     subprocess.run([*copy(ROOT, vision), "-d", "task=vision"], check=True, capture_output=True)
+    trackers = 'trackers=["tensorboard","wandb","mlflow"]'
+    subprocess.run([*copy(ROOT, tracked), "-d", trackers], check=True, capture_output=True)
     (empty / "conf").mkdir(parents=True)
     (empty / "conf" / "config.yaml").write_text("key: 1\n")
     (empty / "app.py").write_text(EMPTY_APP)
@@ -195,7 +197,7 @@ def main() -> None:
         kind = f"{rate} Hz, {'mono' if channels == 1 else 'stereo'}"
         results.append(f"| strings of keys made by SoX, {kind} | {right} of 20 | 19 of 20 |")
     results += survival.rows(project)
-    results += seeing.rows(project, PYTHON)
+    results += seeing.rows(tracked, PYTHON)
     results += pictures.rows(vision, PYTHON)
     for task, of_task in (("speech", project), ("vision", vision)):
         results += loop.rows(of_task, task)

@@ -208,14 +208,14 @@ def lightning(package: str, run_dir: Path, turns: Turns) -> None:
 
 def ours(package: str, run_dir: Path, turns: Turns) -> None:
     """train.py as a user starts it; only the turns are added."""
-    metrics = importlib.import_module(f"{package}.engine.train.metrics")
-    inner = metrics.ProgressBar.step
+    bars = importlib.import_module(f"{package}.engine.train.progress_bar")
+    inner = bars.ProgressBar.step
 
     def step(bar: Any, iteration: int) -> None:
         inner(bar, iteration)
         turns.step()
 
-    metrics.ProgressBar.step = step
+    bars.ProgressBar.step = step
     sys.argv = ["train.py", f"name={run_dir.name}", *sys.argv[5:]]
     runpy.run_path("train.py", run_name="__main__")
 

@@ -74,13 +74,13 @@ DATA: dict[str, dict[str, list[str]]] = {
 READ = """\
 import sys, time
 from itertools import islice
-from pathlib import Path
-from {package}.engine.compose.validate import typed
 from {package}.engine.compose.compose import compose
+from {package}.engine.compose.validate import validate
 from {package}.engine.data.loader import train_loader
+from {package}.project import PROJECT
 
-cfg = typed(compose(Path("conf"), sys.argv[2:]))
-batches = iter(train_loader(cfg, 0))
+cfg = validate(PROJECT, compose(PROJECT.conf, sys.argv[2:]))
+batches = iter(train_loader(PROJECT, cfg, 0))
 next(batches)
 count = int(sys.argv[1])
 start = time.perf_counter()
@@ -171,8 +171,9 @@ class Contestant:
 
 
 def package_of(project: Path) -> str:
-    (engine,) = project.glob("*/engine")
-    return engine.parent.name
+    """The name of its package."""
+    (engine,) = project.glob("*/engine/__init__.py")
+    return engine.parent.parent.name
 
 
 def with_lightning() -> Path:

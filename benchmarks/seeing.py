@@ -9,16 +9,19 @@ from pathlib import Path
 
 import yaml
 
+from benchmarks.loop import package_of
+
 TRACKERS = ("none", "tensorboard", "wandb", "mlflow")
 
-# runs train.py and says which share of the loop's time was spent on telling how it goes
+# runs train.py and prints the share of the loop's time that goes into logging
 SHARE = """\
 import runpy
 import sys
 import time
 
-from {package}.engine.train.metrics import MetricsFile, ProgressBar
-from {package}.engine.trackers.tracking import Tracker
+from {package}.engine.trackers.base import Tracker
+from {package}.engine.train.metrics_file import MetricsFile
+from {package}.engine.train.progress_bar import ProgressBar
 
 spent = []
 
@@ -37,7 +40,7 @@ def timed(kind, name):
 timed(MetricsFile, "write")
 timed(Tracker, "log")
 timed(ProgressBar, "show")
-timed(ProgressBar, "tell")
+timed(ProgressBar, "show_eval")
 enter, leave = ProgressBar.__enter__, ProgressBar.__exit__
 began = []
 
@@ -58,10 +61,9 @@ runpy.run_path("train.py", run_name="__main__")
 
 
 def rows(project: Path, python: str) -> list[str]:
-    """Lines of the second table of RESULTS.md."""
-    (package,) = [path.parent.parent.name for path in project.glob("*/engine/trackers/tracking.py")]
+    """Lines of the second table of RESULTS.md; the project has every tracker."""
     script = project / "share.py"
-    script.write_text(SHARE.format(package=package))
+    script.write_text(SHARE.format(package=package_of(project)))
     found = []
     for tracker in TRACKERS:
         command = [python, "share.py", "model=tiny", f"tracker={tracker}", f"name=logs-{tracker}"]

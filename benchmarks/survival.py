@@ -1,4 +1,4 @@
-"""What surviving costs: saving beside training, and resuming beside starting afresh."""
+"""What surviving costs: saving beside training, and resuming beside starting fresh."""
 
 import json
 import os
@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from benchmarks.loop import package_of
+
 TINY = (
     "train.py model=tiny training=fastrun training.optim.scheduler.name=constant "
     "training.run.eval_every=10000000"
@@ -17,24 +19,25 @@ EVERY = 100
 
 # in the project: loads its run's newest checkpoint, times saving it, and moves one far ahead
 PROBE = """\
-import json, sys, time
+import sys, time
 from dataclasses import replace
 from pathlib import Path
+
 from {package}.engine.checkpoints.store import Checkpoints
 from {package}.engine.load import load
+from {package}.project import PROJECT
 from {package}.training import build_optimizer
 
 run, far = Path(sys.argv[1]), Path(sys.argv[2])
-model, cfg = load(run, "training=fastrun", "training.optim.scheduler.name=constant")
+model, cfg = load(PROJECT, run, "training=fastrun", "training.optim.scheduler.name=constant")
 optimizer = build_optimizer(model, cfg.training.optim)
-progress = Checkpoints(run, cfg).restore(model, optimizer)
-config = json.loads(next(run.glob("checkpoints/*/checkpoint.json")).read_text())["config"]
+checkpoints = Checkpoints(PROJECT, cfg, run)
+progress = checkpoints.restore(model, {{"optimizer": optimizer}})
+checkpoints.run_dir = far
 for i in range(21):
-    checkpoints = Checkpoints(far, cfg)
-    checkpoints.config = config
-    ahead = replace(progress, iteration=100_000 - 20 + i, evaluated=100_000 - 20 + i)
+    ahead = replace(progress, iteration=100_000 - 20 + i, last_eval=100_000 - 20 + i)
     start = time.perf_counter()
-    checkpoints.save(ahead, None, model, optimizer)
+    checkpoints.save(ahead, None)
     print(time.perf_counter() - start)
 """
 
@@ -54,7 +57,7 @@ def until(line: str, project: Path, *more: str) -> float:
         if said.startswith(line):
             break
     else:
-        raise AssertionError(f"never said {line}")
+        raise AssertionError(f"never printed {line}")
     took = time.perf_counter() - start
     process.kill()
     process.wait()
@@ -63,8 +66,6 @@ def until(line: str, project: Path, *more: str) -> float:
 
 def rows(project: Path) -> Iterator[str]:
     """Lines for the table of RESULTS.md."""
-    (engine,) = project.glob("*/engine")
-    package = engine.parent.name
     short = [*TINY.split(), "training.iter_num=200", f"training.checkpoint.every={EVERY}"]
     subprocess.run(
         [sys.executable, *short, "name=near"], cwd=project, check=True, capture_output=True
@@ -72,7 +73,7 @@ def rows(project: Path) -> Iterator[str]:
     metrics = [json.loads(line) for line in (project / "runs/near/metrics.jsonl").open()]
     rates = [row["iterations_per_second"] for row in metrics if row["split"] == "train"]
     rate = statistics.median(rates)
-    probe = PROBE.format(package=package)
+    probe = PROBE.format(package=package_of(project))
     command = [sys.executable, "-c", probe, "runs/near", "runs/far"]
     far = project / "runs/far"
     far.mkdir(parents=True)
@@ -84,10 +85,8 @@ def rows(project: Path) -> Iterator[str]:
         f"({1000 * save:.0f} ms each) | 5 % |"
     )
     for at, name in ((200, "near"), (100_000, "far")):
-        first, going_on = f"iteration {at + 1}/", ["training.iter_num=200000", f"name={name}"]
-        times = [
-            (until(first, project, *going_on), until("iteration 1/", project)) for _ in range(5)
-        ]
+        first, more = f"iteration {at + 1}/", ["training.iter_num=200000", f"name={name}"]
+        times = [(until(first, project, *more), until("iteration 1/", project)) for _ in range(5)]
         ratio = statistics.median(a / b for a, b in times)
         resumed, fresh = (statistics.median(column) for column in zip(*times, strict=True))
         yield (

@@ -115,7 +115,7 @@ class Case:
     failures: list[str] = field(default_factory=list)
     status: object = None
     printed: str = ""
-    told: str = ""
+    error: str = ""
 
     def __str__(self) -> str:
         changed = f" with {self.file} {self.damage}" if self.file else ""
@@ -128,11 +128,12 @@ class Cases:
 
     def __init__(self, package: str) -> None:
         engine = f"{package}.engine"
-        composing: Any = importlib.import_module(f"{engine}.composing")
-        self.sealed: Any = importlib.import_module(f"{engine}.manifest")._sealed
+        self.seal: Any = importlib.import_module(f"{engine}.checkpoints.files")._seal
+        compose: Any = importlib.import_module(f"{engine}.compose.compose")
         omegaconf: Any = importlib.import_module("omegaconf")
-        cfg = omegaconf.OmegaConf.to_container(composing.compose(Path("conf").absolute(), []))
-        self.keys = [key for key, _ in composing.leaves(cfg)]
+        cfg = omegaconf.OmegaConf.to_container(compose.compose(Path("conf").absolute(), []))
+        leaves: Any = importlib.import_module(f"{engine}.types").leaves
+        self.keys = [key for key, _ in leaves(cfg)]
         self.sections = sorted({key.rpartition(".")[0] for key in self.keys} - {""})
         self.groups = sorted(p.name for p in Path("conf").iterdir() if p.is_dir())
         self.options = {
@@ -324,7 +325,7 @@ class Cases:
         if file.suffix == ".json":
             about = _changed(json.loads(content), chance)
             is_manifest = file.name == "checkpoint.json" and isinstance(about, dict)
-            text = str(self.sealed(about)) if is_manifest else json.dumps(about)
+            text = str(self.seal(about)) if is_manifest else json.dumps(about)
             return text.encode("utf-8", "surrogatepass")
         if file.suffix == ".yaml":
             header = b"".join(re.findall(rb"(?m)^# @package.*\n", content))
@@ -364,13 +365,12 @@ class Worker:
         sys.path.insert(0, "")
         hydra: Any = importlib.import_module("hydra")
         engine = f"{package}.engine"
-        self.commandline: Any = importlib.import_module(f"{engine}.commandline")
+        self.cli: Any = importlib.import_module(f"{engine}.cli")
         self.errors: Any = importlib.import_module(f"{engine}.errors")
-        self.runs: Any = importlib.import_module(f"{engine}.runs")
-        composing: Any = importlib.import_module(f"{engine}.composing")
-        self.main: Any = hydra.main(
-            str(Path("conf").absolute()), "config", **composing.VERSION_BASE
-        )
+        self.lock: Any = importlib.import_module(f"{engine}.runs.lock")
+        self.project: Any = importlib.import_module(f"{package}.project").PROJECT
+        compose: Any = importlib.import_module(f"{engine}.compose.compose")
+        self.main: Any = hydra.main(str(Path("conf").absolute()), "config", **compose.HYDRA_MAIN)
         self.global_hydra: Any = importlib.import_module("hydra.core.global_hydra").GlobalHydra
         self.conf = Path("conf").absolute()
         importlib.import_module("torch")
@@ -413,23 +413,23 @@ class Worker:
         """Note in the case what is wrong with how it ends."""
         self.case = case
         self.prepare_file(case)
-        said, told = (io.TextIOWrapper(io.BytesIO(), "utf-8") for _ in range(2))
+        out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8") for _ in range(2))
         faulthandler.dump_traceback_later(SECONDS, exit=True)
         self.watching = True
         try:
-            with contextlib.redirect_stdout(said), contextlib.redirect_stderr(told):
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
                 case.status = self.start(case.arguments)
         except BaseException as error:
             case.failures.append(_summary(error))
         finally:
             self.watching = False
             faulthandler.cancel_dump_traceback_later()
-        case.printed, case.told = _text(said), _text(told)
-        lines = case.told.splitlines()
+        case.printed, case.error = _text(out), _text(err)
+        lines = case.error.splitlines()
         if case.status not in (None, 0, 2):
             case.failures.append(f"status {case.status}: {' / '.join(lines[-3:])[:300]}")
         if case.status == 2:
-            problems = re.split(r"\n(?=  (?! ))", case.told)
+            problems = re.split(r"\n(?=  (?! ))", case.error)
             longest = max(problems, key=lambda problem: problem.count("\n"))
             if longest.count("\n") > MOST_LINES:
                 case.failures.append(f"{longest.count(chr(10))} lines: {longest[:200]}")
@@ -446,8 +446,8 @@ class Worker:
         torch.manual_seed(0)
         sys.argv = ["train.py", *arguments]
         try:
-            with self.errors.told_plainly():
-                sys.argv[1:] = self.commandline.prepare(sys.argv[1:], self.conf)
+            with self.errors.exit_on_user_error():
+                sys.argv[1:] = self.cli.prepare(sys.argv[1:], self.conf, lambda: self.project)
                 if "--multirun" not in sys.argv and "-m" not in sys.argv:
                     self.main(_nothing)()
         except SystemExit as left:
@@ -476,8 +476,8 @@ class Worker:
         os.chdir(self.here)
         os.environ.clear()
         os.environ.update(self.environment)
-        for run in list(self.runs._locks):
-            self.runs.unlock(run.parent)
+        for path in list(self.lock._locks):
+            self.lock.unlock(path.parent)
         for handler in list(logging.getLogger().handlers):
             logging.getLogger().removeHandler(handler)
             handler.close()
@@ -554,7 +554,7 @@ def given(package: str) -> None:
         case = Case(arguments, Path(file) if file else None, damage)
         case.content = content.encode("utf-8", "surrogateescape")
         running.run(case)
-        ended = [case.status, case.printed, case.told, case.failures]
+        ended = [case.status, case.printed, case.error, case.failures]
         print(json.dumps(ended), file=answers, flush=True)
 
 
@@ -562,7 +562,7 @@ def outcomes(
     project: Path, python: str, cases: list[tuple[str, str, str, str]]
 ) -> list[tuple[int, str, str, list[str]]]:
     """Status, output, errors and failures of cases: arguments, a file, its damage or its text."""
-    package = next(project.glob("*/engine")).parent.name
+    package = next(project.glob("*/project.py")).parent.name
     lines = [json.dumps([shlex.split(arguments), *rest]) for arguments, *rest in cases]
     with tempfile.TemporaryDirectory() as folder:
         copy = shutil.copytree(project, Path(folder, "project"), symlinks=True)
@@ -580,7 +580,7 @@ def outcomes(
 
 def fuzz(project: Path, python: str, seed: str, count: int, first: int = 0) -> Iterator[str]:
     """Run cases in a project that has a finished run named dry; yield what fails."""
-    package = next(project.glob("*/engine")).parent.name
+    package = next(project.glob("*/project.py")).parent.name
     end = first + count
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder, "project")
@@ -610,6 +610,8 @@ def _again(seed: str, number: int) -> str:
 
 
 def main() -> int:
+    from .conftest import FULL
+
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
     seed = sys.argv[2] if len(sys.argv) > 2 else str(int(time.time()))
     first = int(sys.argv[3]) if len(sys.argv) > 3 else 0
@@ -618,8 +620,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         project = Path(folder, "project")
         copier = [sys.executable, "-m", "copier", "copy", "-q", "--defaults", "--vcs-ref", "HEAD"]
-        root = str(Path(__file__).parent.parent)
-        subprocess.run([*copier, "-d", "slurm=true", root, str(project)], check=True)
+        for question, answer in FULL.items():
+            copier += ["--data", f"{question}={json.dumps(answer)}"]
+        subprocess.run([*copier, str(Path(__file__).parent.parent), str(project)], check=True)
         train = [sys.executable, "train.py", *SMALL, "name=dry"]
         subprocess.run(train, cwd=project, check=True, capture_output=True)
         for failure in fuzz(project, sys.executable, seed, count, first):

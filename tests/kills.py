@@ -1,4 +1,4 @@
-"""Runs killed at random instants end with the weights of one that was left alone.
+"""Runs killed at random instants end with the weights of an uninterrupted run.
 
 python -m tests.kills 20 tries twenty, in a project rendered for it.
 """
@@ -113,15 +113,15 @@ def kill_and_compare(
 ) -> list[tuple[str, bool]]:
     """What was tried, and whether the weights at the end were the same."""
     killer = Killer(project, python, task.dropout, random.Random(seed))
-    undisturbed: dict[str, str] = {}
+    uninterrupted: dict[str, str] = {}
     results = []
     for i, variant in zip(range(tries), itertools.cycle(VARIANTS), strict=False):
-        if variant not in undisturbed:
-            undisturbed[variant] = killer.finish(f"left-alone-{i}", variant)
+        if variant not in uninterrupted:
+            uninterrupted[variant] = killer.finish(f"uninterrupted-{i}", variant)
         number = SIGNALS[i % len(SIGNALS)]
         while_saving = i % 3 == 0
         at = killer.kill(f"killed-{i}", variant, number, while_saving)
-        same = killer.finish(f"killed-{i}", variant) == undisturbed[variant]
+        same = killer.finish(f"killed-{i}", variant) == uninterrupted[variant]
         when = "while saving" if while_saving else "in between"
         results.append((f"{variant}, {number.name} after iteration {at}, {when}", same))
         print(f"{'same' if same else 'DIFFERENT'}  {results[-1][0]}", flush=True)

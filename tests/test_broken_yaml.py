@@ -1,4 +1,4 @@
-"""What is wrong with the files of conf/ is told with the file, by mode=check as by any run."""
+"""Problems in the files of conf/ are reported with the file, by mode=check as by any run."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import time
@@ -13,7 +12,7 @@ import pytest
 import soundfile
 from PIL import Image
 
-from .conftest import Project
+from .conftest import Project, copy_project
 from .test_processes import children
 from .test_survival import LONG, SMALL, start
 
@@ -50,35 +49,34 @@ def open_items(cfg, split):
 
 @pytest.fixture(scope="module")
 def faulty(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    copy = tmp_path_factory.mktemp("faulty") / "project"
-    shutil.copytree(project.path, copy, ignore=shutil.ignore_patterns("runs"))
+    copy = copy_project(project.path, tmp_path_factory.mktemp("faulty") / "project")
     (data,) = copy.glob("*/data.py")
     data.write_text(f"import os\nimport time\n{data.read_text()}{FAULTY}")
     return Project(copy, task=project.task)
 
 
 @pytest.mark.task("speech")
-def test_an_empty_split_is_told_by_check_and_by_a_run(faulty: Project) -> None:
+def test_an_empty_split_is_reported_by_check_and_by_a_run(faulty: Project) -> None:
     for command in (f"mode=check {SMALL}", SMALL):
-        told = faulty.run(f"python train.py {command}", status=2, FAULT="empty valid").stderr
-        assert "data = dialtones: its split valid is empty" in told
+        printed = faulty.run(f"python train.py {command}", status=2, FAULT="empty valid").stderr
+        assert "data = dialtones: its split valid is empty" in printed
 
 
 @pytest.mark.task("speech")
-def test_an_error_of_a_dataset_is_told_with_item_and_line(faulty: Project) -> None:
+def test_an_error_of_a_dataset_is_reported_with_item_and_line(faulty: Project) -> None:
     check = f"python train.py mode=check {SMALL}"
-    told = faulty.run(check, status=2, FAULT="raise valid").stderr
-    assert "split valid, item valid 1: ValueError: no such column" in told
-    assert "data.py:" in told
-    assert 'raise ValueError("no such column")' in told
+    printed = faulty.run(check, status=2, FAULT="raise valid").stderr
+    assert "split valid, item valid 1: ValueError: no such column" in printed
+    assert "data.py:" in printed
+    assert 'raise ValueError("no such column")' in printed
 
 
 @pytest.mark.task("speech")
-def test_a_dataset_that_hangs_is_told_by_check(faulty: Project) -> None:
-    check = f"python train.py mode=check {SMALL} training.loader.timeout_seconds=1"
-    told = faulty.run(check, status=2, FAULT="hang test").stderr
-    assert "split test, item test 1: Expired: nothing for 1 s" in told
-    assert "time.sleep(1000)" in told
+def test_a_dataset_that_hangs_is_reported_by_check(faulty: Project) -> None:
+    check = f"python train.py mode=check {SMALL} engine.loader_seconds=1"
+    printed = faulty.run(check, status=2, FAULT="hang test").stderr
+    assert "split test, item test 1: Expired: nothing for 1 s" in printed
+    assert "time.sleep(1000)" in printed
 
 
 HANGS = "training.num_workers=1 training.eval_every=1 training.iter_num=4"
@@ -86,10 +84,10 @@ HANGS = "training.num_workers=1 training.eval_every=1 training.iter_num=4"
 
 @pytest.mark.task("speech")
 def test_a_worker_that_hangs_ends_the_run(faulty: Project) -> None:
-    command = f"python train.py {SMALL} {HANGS} training.loader.timeout_seconds=2"
-    told = faulty.run(command, status=2, FAULT="hang valid").stderr
-    assert "no batch for 2 s (training.loader.timeout_seconds)" in told
-    assert "data worker 0 reads valid 1" in told
+    command = f"python train.py {SMALL} {HANGS} engine.loader_seconds=2"
+    printed = faulty.run(command, status=2, FAULT="hang valid").stderr
+    assert "no batch for 2 s (engine.loader_seconds)" in printed
+    assert "data worker 0 reads valid 1" in printed
 
 
 @pytest.mark.task("speech")
@@ -98,18 +96,18 @@ def test_the_first_signal_ends_a_run_whose_worker_hangs(
     faulty: Project, monkeypatch: pytest.MonkeyPatch, devices: int
 ) -> None:
     monkeypatch.setenv("FAULT", "hang valid")
-    more = f"{SMALL} {HANGS} training.devices={devices} training.loader.stop_seconds=1"
+    more = f"{SMALL} {HANGS} training.devices={devices} engine.stop_seconds=1"
     process = start(faulty, more, "iteration 1/")
     time.sleep(1)
     process.send_signal(signal.SIGTERM)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM, said
-    assert "to go on: python train.py" in said
+    assert "resume with: python train.py" in said
     assert "Traceback" not in said
 
 
 @pytest.mark.task("speech")
-def test_shared_memory_that_is_too_small_is_told(project: Project) -> None:
+def test_shared_memory_that_is_too_small_is_reported(project: Project) -> None:
     run = f"{project.python} train.py {SMALL} training.num_workers=1 training.batch_size=32"
     script = (
         f"mount -t tmpfs -o size=64k tmpfs /dev/shm && {run} mode=check; echo $?; {run}; echo $?"
@@ -126,7 +124,7 @@ def test_shared_memory_that_is_too_small_is_told(project: Project) -> None:
 
 
 @pytest.mark.task("speech")
-def test_too_few_open_files_are_told(project: Project) -> None:
+def test_too_few_open_files_are_reported(project: Project) -> None:
     command = (
         f"ulimit -n 70; exec {project.python} train.py mode=check {SMALL} training.num_workers=1"
     )
@@ -168,7 +166,9 @@ def of_manifests(train: Path, valid: Path, test: Path | None = None) -> str:
 
 
 @pytest.mark.task("speech")
-def test_lines_of_a_manifest_are_told_for_what_they_are(project: Project, tmp_path: Path) -> None:
+def test_wrong_lines_of_a_manifest_are_reported_one_by_one(
+    project: Project, tmp_path: Path
+) -> None:
     for name in ("whole", "cut", "stream", "valid"):
         tone(tmp_path / f"{name}.wav")
     whole = (tmp_path / "whole.wav").read_bytes()
@@ -185,20 +185,20 @@ def test_lines_of_a_manifest_are_told_for_what_they_are(project: Project, tmp_pa
     train.write_text(train.read_text("utf-8") + "[" * 100_000 + "\n", "utf-8")
     valid = manifest(tmp_path / "valid.jsonl", ("valid.wav", "ab"))
     vocabulary = r"""'data.vocabulary="ab\u2028"'""".replace(r"\u2028", "\u2028")
-    told = project.run(
+    printed = project.run(
         f"python train.py {of_manifests(train, valid)} {vocabulary}", status=2
     ).stderr
-    assert told.startswith("3 problems:"), told
-    assert "train.jsonl:2:" in told
-    assert "cut.wav is cut off: it is shorter than its header says" in told
-    assert "train.jsonl:3:" in told
-    assert "characters) does not exist" in told
-    assert "train.jsonl:5: expected" in told
-    assert max(map(len, told.splitlines())) < 400
+    assert printed.startswith("3 problems:"), printed
+    assert "train.jsonl:2:" in printed
+    assert "cut.wav is cut off: it is shorter than its header says" in printed
+    assert "train.jsonl:3:" in printed
+    assert "characters) does not exist" in printed
+    assert "train.jsonl:5: expected" in printed
+    assert max(map(len, printed.splitlines())) < 400
 
 
 @pytest.mark.task("speech")
-def test_audio_that_splits_share_is_told_and_what_reading_loses(
+def test_audio_that_splits_share_and_what_reading_loses_are_reported(
     project: Project, tmp_path: Path
 ) -> None:
     tone(tmp_path / "a.wav", rate=48000, channels=2)
@@ -208,8 +208,8 @@ def test_audio_that_splits_share_is_told_and_what_reading_loses(
     (tmp_path / "linked").symlink_to(tmp_path)
     leak = manifest(tmp_path / "leak.jsonl", ("b.wav", "b"), ("linked/a.wav", "a"))
     shared = f"share 1 files, as {tmp_path}/a.wav; expected splits without common items"
-    told = project.run(f"python train.py {of_manifests(train, leak)}", status=2).stderr
-    assert f"data: train and valid {shared}" in told
+    printed = project.run(f"python train.py {of_manifests(train, leak)}", status=2).stderr
+    assert f"data: train and valid {shared}" in printed
     done = project.run(f"python train.py mode=check {of_manifests(train, valid, leak)}", status=2)
     assert f"data: train and test {shared}" in done.stderr
     assert "data: valid and test share 1 files" in done.stderr  # a warning
@@ -232,20 +232,24 @@ def picture(path: Path, size: tuple[int, int] = (200, 180), mode: str = "RGB") -
 
 
 @pytest.mark.task("vision")
-def test_folders_that_are_no_classes_are_told_one_by_one(project: Project, tmp_path: Path) -> None:
+def test_folders_that_are_no_classes_are_reported_one_by_one(
+    project: Project, tmp_path: Path
+) -> None:
     for name in ("train/cat", "train/coffee", "valid/cat", "valid/cofee"):
         picture(tmp_path / name / "a.png")
     data = f"data=image_folder data.classes=[cat,coffee] data.train={tmp_path}/train"
-    told = project.run(
+    printed = project.run(
         f"python train.py {SMALL} {data} data.valid={tmp_path}/valid", status=2
     ).stderr
-    assert f"data.valid = {tmp_path}/valid: no folder coffee, which data.classes names" in told
-    assert "the folder cofee is not in data.classes; did you mean coffee?" in told
-    assert "data.classes=[" not in told
+    assert f"data.valid = {tmp_path}/valid: no folder coffee, which data.classes names" in printed
+    assert "the folder cofee is not in data.classes; did you mean coffee?" in printed
+    assert "data.classes=[" not in printed
 
 
 @pytest.mark.task("vision")
-def test_what_a_model_does_not_see_of_pictures_is_told(project: Project, tmp_path: Path) -> None:
+def test_what_a_model_does_not_see_of_pictures_is_reported(
+    project: Project, tmp_path: Path
+) -> None:
     for split in ("train", "valid"):
         for name in ("a", "b"):
             picture(tmp_path / split / name / "a.png")
@@ -263,7 +267,7 @@ def test_what_a_model_does_not_see_of_pictures_is_told(project: Project, tmp_pat
 @pytest.mark.task("vision")
 def test_values_of_pictures_have_a_range(project: Project) -> None:
     mean = "model.image.channels=3 'model.image.mean=[123.7,116.3,103.5]'"
-    told = project.run(f"python train.py {SMALL} {mean} data.augment=false", status=2).stderr
-    assert "model.image.mean" in told
-    assert "data.augment" in told
-    assert "did you mean null?" in told
+    printed = project.run(f"python train.py {SMALL} {mean} data.augment=false", status=2).stderr
+    assert "model.image.mean" in printed
+    assert "data.augment" in printed
+    assert "did you mean null?" in printed

@@ -62,7 +62,7 @@ MESSAGES: dict[str, tuple[str, list[str]]] = {
     ),
     "more iterations than the run had": (
         f"{DRY} name=dry training.iter_num=6",
-        ["training.run.iter_num: then 4, now 6 (the cosine schedule depends on it)"],
+        ["training.run.iter_num: then 4, now 6", "resume=force to continue"],
     ),
     "a config that is shown": ("--cfg job +training.nix=1", ["training.nix = 1: no such key"]),
     "a flag that is none": ("--nix", ["unrecognized arguments: --nix", "train.py --help"]),
@@ -88,10 +88,10 @@ FILES: dict[str, tuple[str, str, str, list[str]]] = {
         ["conf/training/mine.yaml:3: not valid YAML: <<<<<<< is a merge conflict of git"],
     ),
     "the home directory": (
-        "training=mine",
-        "conf/training/mine.yaml",
-        "defaults:\n  - default\nprocesses:\n  first_node: ~/x\n",
-        ["first_node = ~/x: write ${oc.env:HOME}/x", "conf/training/mine.yaml:4"],
+        "engine=mine",
+        "conf/engine/mine.yaml",
+        "defaults:\n  - default\nfirst_node: ~/x\n",
+        ["first_node = ~/x: write ${oc.env:HOME}/x", "conf/engine/mine.yaml:3"],
     ),
     "deep nesting": (
         "training=mine",
@@ -118,13 +118,13 @@ def test_messages_say_what_to_type(project: Project, dryrun: str) -> None:
     expected = [words for *_, words in (*MESSAGES.values(), *FILES.values())]
     found = outcomes(project.path, project.python, cases)
     refused, accepted = found[: len(expected)], found[len(expected) :]
-    for case, (status, _, told, failures), words in zip(cases, refused, expected, strict=False):
-        assert (status, failures) == (2, []), (case, told)
+    for case, (status, _, error, failures), words in zip(cases, refused, expected, strict=False):
+        assert (status, failures) == (2, []), (case, error)
         for text in words:
-            assert text in told, (case, told)
-        assert len(told.splitlines()) < 10, told
-    for (status, printed, told, failures), text in zip(accepted, PRINTED.values(), strict=True):
-        assert (status, failures) == (0, []), told
+            assert text in error, (case, error)
+        assert len(error.splitlines()) < 10, error
+    for (status, printed, error, failures), text in zip(accepted, PRINTED.values(), strict=True):
+        assert (status, failures) == (0, []), error
         assert text in printed
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from validate_pyproject.api import Validator
 
-from .conftest import ROOT
+from .conftest import FULL, ROOT
 from .history import copy_template
 
 # what means something to YAML, TOML, Python, Markdown, Jinja, a shell, or HTML
@@ -84,9 +84,7 @@ class Rendered:
         self.path = self.folder / "project"
         self.refused = ""
         try:
-            copier.run_copy(
-                str(source), self.path, answers | {"slurm": True}, defaults=True, quiet=True
-            )
+            copier.run_copy(str(source), self.path, FULL | answers, defaults=True, quiet=True)
         except ValueError as error:
             self.refused = str(error)
             assert not self.path.exists(), "a refused answer leaves nothing behind"

@@ -63,8 +63,8 @@ def test_a_standard_run_takes_the_real_name_and_the_alias(project: Project, comm
 @pytest.mark.slow
 def test_fullrun_compiles_and_trains(project: Project) -> None:
     shorter = "training.iter_num=4 training.warmup_steps=1 training.run.log_every=1"
-    limits = "training.run.eval_batches=1 training.run.estimate_after=2"
-    done = project.run(f"python train.py training=fullrun model=dryrun {shorter} {limits}")
+    command = f"python train.py training=fullrun model=dryrun {shorter} training.eval_batches=1"
+    done = project.run(command)
     assert "bf16" in done.stdout
     rates = [float(r) for r in re.findall(r"iterations_per_second ([\d.]+)", done.stdout)]
     assert rates[-1] > 20 * rates[0], "audio of another length must not be compiled anew"
@@ -97,7 +97,7 @@ def test_a_checkpoint_outside_a_run_needs_the_model_spelled(
 
 
 @pytest.mark.task("speech")
-def test_what_differs_from_the_run_is_said(project: Project, dryrun: str) -> None:
+def test_what_differs_from_the_run_is_printed(project: Project, dryrun: str) -> None:
     command = f"python train.py mode=evaluate checkpoint=runs/{dryrun}"
     done = project.run(f"{command} data.items.test=20")
     assert f"unlike the run: data.items.test: then {project.task.tested}, now 20" in done.stdout
@@ -169,7 +169,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(project: Project) -> None:
     assert "training.run.grad_clip" in done.stderr  # grad_clip is in optim: a wrong key first
     wild = "training.lr=1e30 training.optim.grad_clip=null training.warmup_steps=0"
     done = project.run(f"python train.py {SMALL} {wild} name=wild", status=2)
-    assert "the loss is nan at iteration" in done.stderr
+    assert "a loss or gradient is not finite at iteration" in done.stderr
 
 
 @pytest.mark.task("speech")
@@ -195,7 +195,7 @@ def test_tensorboard_gets_the_config_and_the_curves(project: Project) -> None:
 
 @pytest.mark.task("speech")
 def test_the_config_is_not_taken_from_a_checkpoint(project: Project) -> None:
-    """Force goes on with the values of now, the optimizer's own among them."""
+    """resume=force continues with today's values, the optimizer's own among them."""
     project.run(f"python train.py {SMALL} name=forced")
     more = "training.iter_num=5 training.optim.weight_decay=0.5 training.optim.betas=[0.5,0.6]"
     refused = project.run(f"python train.py {SMALL} name=forced {more}", status=2)
@@ -265,7 +265,7 @@ BAD = {
     "infinity": ("training.lr=inf", ["training.optim.lr = inf", "finite"]),
     "an unwritable folder": ("runs_dir=/proc/none", ["runs_dir = /proc/none", "cannot write"]),
     "a file for a folder": ("runs_dir=train.py", ["runs_dir = train.py", "cannot write"]),
-    "no such mode": ("mode=trian", ["mode = trian", "'train'"]),
+    "no such mode": ("mode=trian", ["mode = trian: expected one of train, "]),
     "no such device": ("training.run.device=cuda", ["training.run.device = cuda", "auto"]),
     "too many devices": ("training.devices=99", ["training.run.devices = 99", "expected at most"]),
     "no devices": ("training.devices=0", ["training.run.devices = 0: expected a number", "auto"]),
@@ -279,8 +279,8 @@ BAD = {
     "a config to run again": ("--experimental-rerun runs/x", ["conf/ alone"]),
     "--resolve alone": ("--resolve", ["--cfg job --resolve"]),
     "a section in a sweep": (
-        "--multirun ++training.processes=5 training.lr=1e-3,1e-4",
-        ["training.processes = 5", "from the command line: ++training.processes=5"],
+        "--multirun ++engine.profiler=5 training.lr=1e-3,1e-4",
+        ["engine.profiler = 5", "from the command line: ++engine.profiler=5"],
     ),
     "a sweep without its flag": ("training.lr=1e-3,1e-4", ["--multirun"]),
     "a bad job in a sweep": ("--multirun training.lr=1e-3,-1", ["training.optim.lr = -1"]),

@@ -117,7 +117,7 @@ def test_a_sweep_of_three_jobs(sbatch: Sbatch, there: Project) -> None:
     assert jobs(sweep) == {"lr=0.0001", "lr=1e+30", "lr=0.001"}
     states = {row["job"]: row["state"] for row in table(sweep)}
     assert states == {"lr=0.0001": "finished", "lr=0.001": "finished", "lr=1e+30": "failed"}
-    assert "failed: lr=1e+30: the loss is nan at iteration" in done.stdout
+    assert "failed: lr=1e+30: a loss or gradient is not finite at iteration" in done.stdout
     numbers = {(sweep / job / "slurm.id").read_text() for job in jobs(sweep)}
     assert len(numbers) == 3, "a Slurm job for each"
     there.run(f"python train.py {SMALL} training.lr=1e-3 name=alone")
@@ -166,7 +166,7 @@ def test_a_node_that_stays_away_is_named_by_its_host(sbatch: Sbatch, there: Proj
         "#!/bin/bash\n#SBATCH --nodes=2 --ntasks=2 --output=slurm-%j.out\n"
         "source .venv/bin/activate\nexport RUN_NODES=2 RUN_FIRST_NODE=localhost\n"
         "srun bash -c 'if [ $SLURM_NODEID = 1 ]; then exec sleep 9; fi; "
-        f"exec python train.py {SMALL} name=lonely training.processes.join_seconds=4'\n"
+        f"exec python train.py {SMALL} name=lonely engine.join_seconds=4'\n"
     )
     job = sbatch("lonely.sbatch")
     assert "missing: node 1 (n2)" in sbatch.wait(job)
@@ -188,13 +188,13 @@ def test_time_limits_lose_nothing(sbatch: Sbatch, there: Project) -> None:
         assert about["state"] == "finished", said
         assert len(about["earlier"]) >= 1, "it was stopped on the way"
         assert {entry["state"] for entry in about["earlier"]} == {"stopped"}
-    assert said.count("back in Slurm's queue; the same job goes on") >= 1
+    assert said.count("back in Slurm's queue; the same job resumes later") >= 1
     assert re.search(r"continues after iteration \d+ of 1700", said)
-    there.run(f"python train.py {LONGER} name=undisturbed", OMP_NUM_THREADS="1")
-    undisturbed = weights(there.path / "runs/undisturbed")
-    assert weights(there.path / "runs" / f"slurm-{job}") == undisturbed
+    there.run(f"python train.py {LONGER} name=uninterrupted", OMP_NUM_THREADS="1")
+    uninterrupted = weights(there.path / "runs/uninterrupted")
+    assert weights(there.path / "runs" / f"slurm-{job}") == uninterrupted
     (limited,) = (there.path / "runs/limited").glob("m*")
-    assert weights(limited) == undisturbed
+    assert weights(limited) == uninterrupted
 
 
 def test_a_running_job_that_is_cancelled_is_reported_so(sbatch: Sbatch, there: Project) -> None:

@@ -3,10 +3,8 @@
 A cluster sends SIGUSR1 (to scripts/) or SIGUSR2 (to the jobs of submitit) ahead of its time limit.
 """
 
-import logging
 import os
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -15,9 +13,7 @@ from multiprocessing import get_context, resource_tracker
 from types import FrameType
 from typing import Any, TypeVar
 
-from .errors import Stopped, UserError
-
-log = logging.getLogger(__name__)
+from .errors import Stopped
 
 T = TypeVar("T")
 
@@ -74,22 +70,6 @@ def handle_signals() -> Iterator[Stop]:
             # once asked to stop, the process is about to end: one more signal just ends it
             ends = stop.is_set() and number != signal.SIGUSR2
             signal.signal(number, signal.SIG_DFL if ends else handler)
-
-
-def requeue(stopped: Stopped, after_usr1: bool) -> None:
-    """After a cluster's warning, give the job back to the queue, to resume in its directory.
-
-    SIGUSR2 is for submitit, which then ends this process. Raises UserError if Slurm refuses.
-    """
-    if stopped.signal == signal.SIGUSR2 and callable(signal.getsignal(signal.SIGUSR2)):
-        signal.raise_signal(signal.SIGUSR2)
-    job = os.environ.get("SLURM_JOB_ID")
-    if stopped.signal == signal.SIGUSR1 and after_usr1 and job:
-        done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True)
-        if done.returncode:
-            raise UserError(f"Slurm does not requeue job {job}: {done.stderr.strip()}")
-        log.info("back in Slurm's queue; the same job resumes later")
-        stopped.resume_command = ""
 
 
 def until_stopped(stop: Stop, items: Iterable[T]) -> Iterator[T]:

@@ -3,21 +3,18 @@
 import fcntl
 import logging
 import os
-import signal
 import socket
-import sys
-import threading
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 from ..errors import UserError
+from ..parts import find_part
 from .paths import LOCK, read_record
 
 log = logging.getLogger(__name__)
-
-POLL_SECONDS = 0.5
 
 _locks: dict[Path, IO[str]] = {}
 
@@ -26,48 +23,29 @@ def lock(run: Path, takeover_seconds: float) -> None:
     """Lock a run's directory for this process, until it ends. Raises UserError if it is in use.
 
     A POSIX lock: the system releases it however the process ends, and data workers, which are
-    forked, do not inherit it. A requeued Slurm job whose earlier process lives on, on a node that
-    was lost, asks it to save and leave, and waits for it.
+    forked, do not inherit it. A requeued Slurm job takes over from its earlier process.
     """
-    path = (run / LOCK).resolve()
+    path, slurm = (run / LOCK).resolve(), find_part("slurm")
     if path in _locks:
         return
     run.mkdir(parents=True, exist_ok=True)
     file = path.open("a+")
-    me = f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%X')}"
-    if job := os.environ.get("SLURM_JOB_ID"):
-        start = os.environ.get("SLURM_RESTART_COUNT", "0")
-        me += f", Slurm job {job}, start {start}"
+    claim = partial(_claim, file, fcntl.LOCK_EX)
     try:
-        by = _claim(file, fcntl.LOCK_EX)
-        if job and f", Slurm job {job}, " in by and not by.endswith(f" {start}"):
-            print(f"waiting for {by}, to save and leave {run}", file=sys.stderr)
-            print(file=file, flush=True)  # which it looks for
-            until = time.monotonic() + takeover_seconds
-            while by and time.monotonic() < until:
-                time.sleep(POLL_SECONDS)
-                by = _claim(file, fcntl.LOCK_EX)
+        by = claim()
+        if by and slurm:
+            by = slurm.take_over(run, file, by, takeover_seconds, claim)
     except OSError as error:  # some cluster file systems have none; not kept, so a log gets it too
         log.warning("%s: no locks here (%s); start no second run of this name", run, error.strerror)
         return
     if by:
         raise _in_use(run, by)
     file.truncate(0)
-    print(me, end="", file=file, flush=True)
+    me = f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%X')}"
+    print(me + (slurm.describe_job() if slurm else ""), end="", file=file, flush=True)
     _locks[path] = file
-    if job:
-        threading.Thread(target=_make_way, args=(path, file), daemon=True).start()
-
-
-def _make_way(path: Path, file: IO[str]) -> None:
-    """Stop this process, as SIGTERM does, once the same Slurm job waits for its directory."""
-    size = path.stat().st_size
-    while _locks.get(path) is file:
-        if path.exists() and path.stat().st_size > size:
-            log.warning("this Slurm job was requeued and waits for %s", path.parent)
-            os.kill(os.getpid(), signal.SIGTERM)
-            return
-        time.sleep(POLL_SECONDS)
+    if slurm:
+        slurm.make_way(path, lambda: _locks.get(path) is file)
 
 
 def unlock(run: Path) -> None:

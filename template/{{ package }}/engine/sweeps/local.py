@@ -21,8 +21,9 @@ from omegaconf import DictConfig
 
 from ..errors import Stopped
 from ..overrides import split_override
+from ..parts import find_part
 from ..run_dir.paths import JOB_DIR, JOB_OUTPUT, resume_command
-from ..signals import SIGNALS, block_signals_in_children, handle_signals, requeue
+from ..signals import SIGNALS, block_signals_in_children, handle_signals
 from .grid import Job
 from .sweeper import Launcher
 
@@ -71,7 +72,8 @@ class Local(Launcher):
             for it in running:  # after a second signal
                 it.kill()
             stopped.resume_command = resume_command(self.composed.name)
-            requeue(stopped, self.composed.engine.requeue)
+            if slurm := find_part("slurm"):
+                slurm.requeue(stopped, self.composed.engine.requeue)
             raise
 
     def _resources(self, jobs: list[Job]) -> list[dict[str, str]]:

@@ -139,7 +139,7 @@ def is_grid(composed: DictConfig) -> bool:
     """Whether the jobs are known from the start; those of a search are not."""
     if composed.mode not in ("train", "check"):
         return True
-    return is_ours(composed) and composed.sweep.get("sampler") == "grid"
+    return is_ours(composed) and composed.sweep.get("sampler", "grid") == "grid"
 
 
 def is_ours(composed: DictConfig) -> bool:

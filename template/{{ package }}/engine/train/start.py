@@ -16,7 +16,7 @@ from ..parts import find_part
 from ..project import Project
 from ..run_dir.lock import lock, unlock
 from ..run_dir.paths import CHECKPOINTS, COMMAND, METRICS, RECORD, resume_command
-from ..signals import Stop, handle_signals, requeue
+from ..signals import Stop, handle_signals
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,8 @@ def start(
     except Stopped as stopped:
         if is_first:
             stopped.resume_command = resume_command(cfg.name)
-            requeue(stopped, cfg.engine.requeue)
+            if slurm := find_part("slurm"):
+                slurm.requeue(stopped, cfg.engine.requeue)
         raise
     finally:
         if is_first:

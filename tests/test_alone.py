@@ -1,0 +1,57 @@
+"""The engine alone: engine/, conf/ and train.py beside sixty lines that are not the template's."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from .conftest import Project, Render
+from .kills import signal_group
+from .test_survival import start, weights
+
+ALONE = Path(__file__).parent / "alone" / "project.py"
+LONG = "training.iter_num=60 training.run.eval_every=20 training.run.log_every=1"
+LONG += " training.checkpoint.every=4 training.num_workers=0"
+
+
+@pytest.fixture(scope="module")
+def project(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A package with the engine and one file; the YAML of its own model, data and training."""
+    rendered, root = render(package="alone"), tmp_path_factory.mktemp("alone") / "root"
+    for kept in ("conf", "hydra_plugins", "alone/engine"):
+        shutil.copytree(rendered / kept, root / kept)
+    shutil.copy(rendered / "train.py", root)
+    shutil.copy(ALONE, root / "alone")
+    for group in ("model", "data", "experiment"):
+        shutil.rmtree(root / "conf" / group)
+        (root / "conf" / group).mkdir()
+    (root / "conf/model/base.yaml").write_text("{}\n")
+    config = root / "conf/config.yaml"
+    config.write_text(config.read_text().replace("data: dialtones", "data: line"))
+    line = "kind: line\nheld_out: test\nslope: 3.0\n"
+    (root / "conf/data/line.yaml").write_text(line)
+    training = root / "conf/training/default.yaml"
+    text = training.read_text().replace("metric: cer", "metric: loss")
+    before, optim = text.split("\noptim:\n")
+    text = before + "\n" + optim[optim.index("\nloader:\n") :]
+    rows = [row for row in text.splitlines() if "${.optim" not in row]
+    training.write_text("\n".join(rows) + "\n")
+    return Project(root)
+
+
+def test_it_trains_is_killed_resumes_and_evaluates(project: Project) -> None:
+    lines = [line for line in ALONE.read_text().splitlines() if line.strip()]
+    assert len(lines) <= 60
+    project.run(f"python train.py {LONG} name=undisturbed")
+    process = start(project, f"{LONG} name=killed", "iteration 30/")
+    signal_group(process)
+    process.wait()
+    again = project.run(f"python train.py {LONG} name=killed").stdout
+    assert "continues after iteration" in again
+    runs = project.path / "runs"
+    assert weights(runs / "killed") == weights(runs / "undisturbed")
+    done = project.run("python train.py mode=evaluate checkpoint=runs/killed")
+    assert "test split, 100 items: loss" in done.stdout
+    assert "mode = recognize: expected one of train, evaluate, check" in (
+        project.run("python train.py mode=recognize", status=2).stderr
+    )
