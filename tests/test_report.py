@@ -246,7 +246,7 @@ def test_some_runs_alone(project: Project, runs: Path) -> None:
 
 WRITE = """
 from pathlib import Path
-from PACKAGE.engine.run_dir.paths import write_csv
+from my_project.engine.run_dir.paths import write_csv
 write_csv(Path("cells.csv"), [
     ["+a", "-b", "@c", "\\td", "-1e-05", "-0.5", "1", "a=b"], [-1.5, None, float("-inf")]
 ])

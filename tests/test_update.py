@@ -66,6 +66,7 @@ PAIRS: list[tuple[str, str, set[str], str]] = [
     ("moved_module", "own_dataset", set(), COMPOSES),
     ("mended_engine", "edited_engine", set(), RUNS),
     ("mended_engine", "edited_loop", set(), COMPOSES),
+    ("mended_engine", "own_machine", set(), COMPOSES),
     ("improved_model", "own_model", {f"{PACKAGE}/model.py"}, ""),
     ("improved_model", "changed_values", set(), COMPOSES),
     ("improved_loop", "edited_loop", set(), RUNS),

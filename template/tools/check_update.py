@@ -1,7 +1,7 @@
 """make check-update: would `copier update` apply cleanly? It is tried on a clone of this project.
 
 With ANSWERS='slurm=false parts=[]' it tries an update that changes these answers. Copier deletes
-the files of an answer that is turned off, edited or not: edited ones are listed.
+the files of an answer that is turned off, edited or not: the edited ones are listed.
 
 Status 0: up to date, or it would; 1: conflicts, or edited files deleted; 2: cannot tell.
 """
