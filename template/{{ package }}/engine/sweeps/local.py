@@ -115,7 +115,8 @@ class Process:
             ours = (project.build_model.__module__, f"{engine}.train.session")
             there = [m for m in PRELOAD if importlib.util.find_spec(m.partition(".")[0])]
             context.set_forkserver_preload([*there, *ours])
-        arguments = (project.root / "train.py", job.overrides, environment, self.output)
+        train, given = project.root / "train.py", launcher.arguments(job)
+        arguments = (train, given, environment, self.output)
         self.process = context.Process(target=run_train, args=arguments, name=job.directory.name)
         with block_signals_in_children():  # a signal to the group must not end the fork server
             self.process.start()

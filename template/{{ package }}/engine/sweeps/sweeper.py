@@ -25,6 +25,8 @@ from .table import print_table
 
 log = logging.getLogger(__name__)
 
+OF_THE_SWEEP = ("hydra.mode", "hydra.sweep", "hydra/sweep", "hydra.launcher", "hydra/launcher")
+
 
 class Launcher(HydraLauncher):
     """Starts jobs, each python train.py in a process of its own: one that dies takes no other."""
@@ -58,6 +60,11 @@ class Launcher(HydraLauncher):
     def run(self, jobs: list[Job]) -> None:
         """Run the jobs, wait for them, and set their states. Raises Stopped after a signal."""
         raise NotImplementedError
+
+    def arguments(self, job: Job) -> list[str]:
+        """What train.py is given for a job: its overrides, and what is Hydra's own of all jobs."""
+        given = self.composed.hydra.overrides.hydra
+        return [*job.overrides, *(o for o in given if not o.startswith(OF_THE_SWEEP))]
 
     def report_end(self, job: Job, total: int, state: str, message: str, output: Path) -> None:
         """Set the state of a job that has ended, and log it."""
