@@ -2,13 +2,9 @@
 
 import contextlib
 import os
-import re
-import shlex
-import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +12,8 @@ import pytest
 import yaml
 from xdist.scheduler import LoadScopeScheduling
 
+from .commands import FULL, ROOT, Project, Render
 from .tasks import TASKS, Task
-
-ROOT = Path(__file__).parent.parent
-Finished = subprocess.CompletedProcess[str]
-Render = Callable[..., Path]
-
-# the answers that render everything
-FULL: dict[str, Any] = {
-    "trackers": ["tensorboard", "wandb", "mlflow"],
-    "slurm": True,
-    "parts": ["report", "search", "rules", "schemas"],
-}
-
 
 # with two workers, tests of these files go to whichever is free; those of other files stay together
 SPLIT = ("environments", "explain", "processes", "project", "survival", "sweeps")
@@ -54,46 +39,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if named and call and call.params.get("task", min(named)) not in named:
             items.remove(item)
             config.hook.pytest_deselected(items=[item])
-
-
-class Project:
-    """A rendered project; its commands run with the interpreter of these tests, or another."""
-
-    def __init__(
-        self, path: Path, python: str = sys.executable, task: Task = TASKS["speech"]
-    ) -> None:
-        self.path = path
-        self.python = python
-        self.task = task
-
-    def run(self, command: str, status: int = 0, **environment: str) -> Finished:
-        """Run `python train.py …` as it stands in the README."""
-        program, *arguments = shlex.split(command)
-        assert program == "python"
-        inherited = {k: v for k, v in os.environ.items() if k not in ("RUN_NAME", "SLURM_JOB_ID")}
-        result = subprocess.run(
-            [self.python, *arguments],
-            cwd=self.path,
-            env=inherited | environment,
-            capture_output=True,
-            text=True,
-        )
-        said = f"{command}\n{result.stdout}{result.stderr}"
-        assert result.returncode == status, said
-        assert "Traceback" not in result.stdout + result.stderr, said
-        return result
-
-    def name(self, finished: Finished) -> str:
-        """The name= that the run's first line printed."""
-        match = re.match(r"name=(.+)\n", finished.stdout)
-        assert match, finished.stdout
-        return match[1]
-
-
-def copy_project(project: Path, to: Path) -> Path:
-    """Copy a rendered project without what was made in it."""
-    made = shutil.ignore_patterns("runs", "build", "*cache*")
-    return Path(shutil.copytree(project, to, ignore=made))
 
 
 def oldest_copier() -> Path:

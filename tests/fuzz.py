@@ -610,7 +610,7 @@ def _again(seed: str, number: int) -> str:
 
 
 def main() -> int:
-    from .conftest import FULL
+    from .commands import FULL
 
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
     seed = sys.argv[2] if len(sys.argv) > 2 else str(int(time.time()))

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from .conftest import ROOT, Finished
+from .commands import ROOT, Finished
 
 GIT = ["git", "-c", "user.name=Tester", "-c", "user.email=tester@example.org"]
 PACKAGE = "my_project"  # of a project whose questions were answered with their defaults

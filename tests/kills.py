@@ -3,7 +3,6 @@
 python -m tests.kills 20 tries twenty, in a project rendered for it.
 """
 
-import contextlib
 import hashlib
 import itertools
 import os
@@ -17,8 +16,8 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from .commands import signal_group
 from .tasks import TASKS, Task
 
 ITERATIONS = 40
@@ -36,12 +35,6 @@ VARIANTS = {
     "in two processes": "training.num_workers=1 training.devices=2",
 }
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-
-
-def signal_group(process: "subprocess.Popen[Any]", number: int = signal.SIGKILL) -> None:
-    """Signal a session of its own and all that it started; it may have ended already."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, number)
 
 
 @dataclass

@@ -5,9 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Project, Render
-from .kills import signal_group
-from .test_survival import start, weights
+from .commands import Project, Render, signal_group, start, weights
 
 ALONE = Path(__file__).parent / "alone" / "project.py"
 LONG = "training.iter_num=60 training.run.eval_every=20 training.run.log_every=1"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Project, Render
+from .commands import Project, Render
 
 DEFAULT = "defaults:\n  - default\n"
 GLOBAL = "# @package _global_\n"

@@ -11,7 +11,7 @@ from pathlib import Path
 import copier
 import pytest
 
-from .conftest import Finished, Project
+from .commands import Finished, Project
 from .history import (
     CHANGES,
     EDITS,

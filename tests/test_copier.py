@@ -9,7 +9,8 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
-from .conftest import ROOT, Project, oldest_copier
+from .commands import ROOT, Project
+from .conftest import oldest_copier
 from .history import append, commit, copier_command, copy_template, git, substitute
 from .tasks import TASKS
 

@@ -12,9 +12,7 @@ import pytest
 import soundfile
 from PIL import Image
 
-from .conftest import Project, copy_project
-from .test_processes import children
-from .test_survival import LONG, SMALL, start
+from .commands import LONG, SMALL, Project, children, copy_project, start
 
 # at the end of a project's data.py: the dataset of a user, with a fault that the environment names
 FAULTY = """

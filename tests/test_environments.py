@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import FULL, Project, Render
-from .test_trust import CODE, SMALL, prepared
+from .commands import FULL, SMALL, Project, Render, prepared
+from .test_trust import CODE
 
 pytestmark = pytest.mark.slow
 

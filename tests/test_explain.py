@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Project
+from .commands import Project
 
 EXPLAINED = Path(__file__).with_name("explained.py")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Project
+from .commands import Project
 from .fuzz import fuzz, outcomes
 
 CASES = 200

@@ -13,10 +13,9 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from markdown_it import MarkdownIt
 from validate_pyproject.api import Validator
 
-from .conftest import FULL, ROOT
+from .commands import FULL, ROOT, shown
 from .history import copy_template
 
 # what means something to YAML, TOML, Python, Markdown, Jinja, a shell, or HTML
@@ -97,15 +96,6 @@ class Rendered:
 
     def text(self, file: str) -> str:
         return (self.path / file).read_text("utf-8")
-
-
-def shown(markdown: str, kind: str) -> str:
-    """The text of the first heading or paragraph, as a reader of the page sees it."""
-    tokens = MarkdownIt().parse(markdown)
-    position = [token.type for token in tokens].index(kind)
-    children = tokens[position + 1].children or []
-    assert {child.type for child in children} <= {"text"}, "markup where text was given"
-    return "".join(child.content for child in children)
 
 
 def is_valid(project: Path) -> None:

@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from .conftest import Finished, Project, Render, copy_project
-from .test_survival import SMALL, weights
+from .commands import SMALL, Finished, Project, Render, copy_project, weights
 
 pytestmark = pytest.mark.task("speech")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import FULL, Render
+from .commands import FULL, Render
 from .tasks import TASKS
 
 ROOMS = [

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Finished, Render
+from .commands import Finished, Render
 from .history import commit, copy_template, git, substitute
 from .tasks import Task
 

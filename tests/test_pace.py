@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import Project, Render
+from .commands import Project, Render
 
 DRYRUN = "python train.py model=dryrun training=dryrun training.num_workers=0"
 SEEDS = """

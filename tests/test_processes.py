@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 from safetensors.numpy import load_file
 
-from .conftest import Project
-from .test_survival import LONG, SMALL, start, weights
+from .commands import LONG, SMALL, Project, children, start, weights
 
 UNEVEN = "data.items.valid=7"  # a batch of four and one of three
 
@@ -30,11 +29,6 @@ def parameters(run: Path) -> dict[str, Any]:
 
 def metrics(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-
-
-def children(pid: int, what: str = "") -> list[int]:
-    found = subprocess.run(["pgrep", "-P", str(pid), "-f", what], capture_output=True, text=True)
-    return [int(child) for child in found.stdout.split()]
 
 
 def test_two_processes_learn_what_one_does(project: Project) -> None:

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from .conftest import Project
-from .kills import signal_group
+from .commands import Project, signal_group
 
 SMALL = "model=dryrun training=dryrun"
 

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from .conftest import ROOT, Finished, Project
-from .test_hostile import shown
+from .commands import ROOT, Finished, Project, shown
 
 HOSTILE = [
     'My "Best" Project: {{ 7*7 }} ü',

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import ROOT, Finished
+from .commands import ROOT, Finished
 from .history import commit, git
 
 LOG = """\

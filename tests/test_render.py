@@ -12,7 +12,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
-from .conftest import FULL, ROOT, Project, Render
+from .commands import FULL, ROOT, Project, Render
 from .tasks import TASKS, Task
 
 NOTHING: dict[str, Any] = {"trackers": [], "slurm": False, "parts": []}

@@ -23,7 +23,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
-from .conftest import Project
+from .commands import Project
 
 pytestmark = pytest.mark.task("speech")
 

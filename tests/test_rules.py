@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import FULL, Project, Render
+from .commands import FULL, Project, Render
 from .tasks import Task
 
 PLANTED = Path(__file__).parent / "planted"

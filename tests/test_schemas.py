@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import FULL, Project, Render
+from .commands import FULL, Project, Render
 from .tasks import Task
 
 FOLDER = Path(".vscode", "schemas")

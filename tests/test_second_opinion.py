@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import FULL, ROOT, Finished, Render
+from .commands import FULL, ROOT, Finished, Render
 from .history import commit, git
 
 TOOLS = Path(sys.executable).parent

@@ -8,9 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from .conftest import Project, Render
-from .kills import signal_group
-from .test_survival import start
+from .commands import Project, Render, signal_group, start
 
 pytestmark = pytest.mark.task("speech")
 

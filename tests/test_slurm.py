@@ -10,9 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from . import slurm
-from .conftest import Project, Render
-from .test_survival import SMALL, record, weights
-from .test_sweeps import jobs, read, table, wait_for
+from .commands import SMALL, Project, Render, jobs, record, table, wait_for, weights
+from .test_sweeps import read
 
 # what the little nodes have: no GPU, two cores
 LITTLE = "--gpus=0 --cpus-per-task=1"

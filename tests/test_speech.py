@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Project
+from .commands import Project
 from .sox import KEYPAD, dial, sox
 
 pytestmark = [pytest.mark.slow, pytest.mark.task("speech")]

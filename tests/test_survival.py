@@ -10,44 +10,11 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from .conftest import Finished, Project, Render
-from .kills import VARIANTS, kill_and_compare, signal_group
-
-SMALL = "model=dryrun training=dryrun"
-LONG = f"{SMALL} training.iter_num=100000 training.run.eval_every=100000"
-
-
-def weights(run: Path) -> str:
-    newest = sorted((run / "checkpoints").iterdir())[-1]
-    return hashlib.sha256((newest / "weights.safetensors").read_bytes()).hexdigest()
-
-
-def record(run: Path) -> dict[str, Any]:
-    return dict(json.loads((run / "record.json").read_text()))
-
-
-def start(
-    project: Project, arguments: str, until: str, **environment: str
-) -> "subprocess.Popen[str]":
-    """A run in the background that has printed what is expected."""
-    process = subprocess.Popen(
-        [project.python, "train.py", *arguments.split()],
-        cwd=project.path,
-        env={k: v for k, v in os.environ.items() if k != "RUN_NAME"} | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    assert process.stdout
-    for line in process.stdout:
-        if re.search(until, line):
-            return process
-    raise AssertionError(f"never printed {until}")
+from .commands import LONG, SMALL, Finished, Project, Render, record, signal_group, start, weights
+from .kills import VARIANTS, kill_and_compare
 
 
 @pytest.mark.slow

@@ -1,6 +1,5 @@
 """--multirun: grids, searches, and jobs side by side."""
 
-import csv
 import fcntl
 import os
 import re
@@ -8,37 +7,29 @@ import shlex
 import signal
 import sqlite3
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
-from .conftest import Project, copy_project
-from .kills import signal_group
-from .test_survival import LONG, SMALL, record, start, weights
+from .commands import (
+    LONG,
+    SMALL,
+    Project,
+    copy_project,
+    jobs,
+    record,
+    signal_group,
+    start,
+    table,
+    wait_for,
+    weights,
+)
 
 pytestmark = pytest.mark.task("speech")
 
 # the loss tells jobs of four iterations apart, the error rate hardly does
 LOSS = "training.objective.metric=loss"
 OPTUNA = f"--multirun sweep=optuna {SMALL} {LOSS}"
-
-
-def table(sweep: Path) -> list[dict[str, str]]:
-    with (sweep / "sweep.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def jobs(sweep: Path) -> set[str]:
-    return {path.parent.name for path in sweep.glob("*/metrics.jsonl")}
-
-
-def wait_for(condition: "object", seconds: float = 60) -> None:
-    assert callable(condition)
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @pytest.mark.task("speech", "vision")

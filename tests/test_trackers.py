@@ -19,8 +19,7 @@ from typing import Any
 import pytest
 import yaml
 
-from .conftest import FULL, Project, Render
-from .kills import signal_group
+from .commands import FULL, Project, Render, signal_group
 
 SMALL = "python train.py model=dryrun training=dryrun"
 LONGER = f"{SMALL} training.iter_num=150 training.run.log_every=5 training.run.eval_every=150"

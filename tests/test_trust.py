@@ -6,44 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Project, copy_project
+from .commands import Project, copy_project, prepared
 from .tasks import Task
 
 pytestmark = pytest.mark.task("speech")
 
 SMALL = "model=dryrun training=dryrun"
-# many command lines in one process, as prepare sees them: what is refused, and what passes
-PREPARED = """
-import contextlib, io, json, sys
-from pathlib import Path
-from my_project.engine.cli import prepare
-from my_project.engine.errors import UserError
-from my_project.project import PROJECT
-
-def outcome(arguments):
-    out, err = (io.TextIOWrapper(io.BytesIO()) for _ in range(2))
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            return "ran " + " ".join(prepare(arguments, PROJECT.conf, lambda: PROJECT))
-        except UserError as error:
-            return "refused " + str(error)
-        except SystemExit as leaving:
-            return f"left {leaving.code}"
-
-print(json.dumps([outcome(arguments) for arguments in json.load(sys.stdin)]))
-"""
-
-
-def prepared(project: Project, commands: list[list[str]]) -> list[str]:
-    done = subprocess.run(
-        [project.python, "-c", PREPARED],
-        cwd=project.path,
-        input=json.dumps(commands),
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return list(json.loads(done.stdout))
 
 
 @pytest.fixture

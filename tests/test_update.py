@@ -17,7 +17,8 @@ import copier
 import pytest
 import yaml
 
-from .conftest import ROOT, Project, oldest_copier
+from .commands import ROOT, Project
+from .conftest import oldest_copier
 from .history import (
     CHANGES,
     EDITS,

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from .conftest import Finished, Project
+from .commands import Finished, Project, table
 from .imagemagick import convert, draw
-from .test_sweeps import table
 
 pytestmark = [pytest.mark.slow, pytest.mark.task("vision")]
 SMALL = "model=dryrun training=dryrun"

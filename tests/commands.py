@@ -1,0 +1,173 @@
+"""Commands run as a user types them, and what they leave behind."""
+
+import contextlib
+import csv
+import hashlib
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from markdown_it import MarkdownIt
+
+from .tasks import TASKS, Task
+
+ROOT = Path(__file__).parent.parent
+Finished = subprocess.CompletedProcess[str]
+Render = Callable[..., Path]
+# the answers that render everything
+FULL: dict[str, Any] = {
+    "trackers": ["tensorboard", "wandb", "mlflow"],
+    "slurm": True,
+    "parts": ["report", "search", "rules", "schemas"],
+}
+SMALL = "model=dryrun training=dryrun"
+LONG = f"{SMALL} training.iter_num=100000 training.run.eval_every=100000"
+
+
+class Project:
+    """A rendered project; its commands run with the interpreter of these tests, or another."""
+
+    def __init__(
+        self, path: Path, python: str = sys.executable, task: Task = TASKS["speech"]
+    ) -> None:
+        self.path = path
+        self.python = python
+        self.task = task
+
+    def run(self, command: str, status: int = 0, **environment: str) -> Finished:
+        """Run `python train.py …` as it stands in the README."""
+        program, *arguments = shlex.split(command)
+        assert program == "python"
+        inherited = {k: v for k, v in os.environ.items() if k not in ("RUN_NAME", "SLURM_JOB_ID")}
+        result = subprocess.run(
+            [self.python, *arguments],
+            cwd=self.path,
+            env=inherited | environment,
+            capture_output=True,
+            text=True,
+        )
+        said = f"{command}\n{result.stdout}{result.stderr}"
+        assert result.returncode == status, said
+        assert "Traceback" not in result.stdout + result.stderr, said
+        return result
+
+    def name(self, finished: Finished) -> str:
+        """The name= that the run's first line printed."""
+        match = re.match(r"name=(.+)\n", finished.stdout)
+        assert match, finished.stdout
+        return match[1]
+
+
+def copy_project(project: Path, to: Path) -> Path:
+    """Copy a rendered project without what was made in it."""
+    made = shutil.ignore_patterns("runs", "build", "*cache*")
+    return Path(shutil.copytree(project, to, ignore=made))
+
+
+def signal_group(process: "subprocess.Popen[Any]", number: int = signal.SIGKILL) -> None:
+    """Signal a session of its own and all that it started; it may have ended already."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
+
+
+def weights(run: Path) -> str:
+    newest = sorted((run / "checkpoints").iterdir())[-1]
+    return hashlib.sha256((newest / "weights.safetensors").read_bytes()).hexdigest()
+
+
+def record(run: Path) -> dict[str, Any]:
+    return dict(json.loads((run / "record.json").read_text()))
+
+
+def start(
+    project: Project, arguments: str, until: str, **environment: str
+) -> "subprocess.Popen[str]":
+    """A run in the background that has printed what is expected."""
+    process = subprocess.Popen(
+        [project.python, "train.py", *arguments.split()],
+        cwd=project.path,
+        env={k: v for k, v in os.environ.items() if k != "RUN_NAME"} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout
+    for line in process.stdout:
+        if re.search(until, line):
+            return process
+    raise AssertionError(f"never printed {until}")
+
+
+def table(sweep: Path) -> list[dict[str, str]]:
+    with (sweep / "sweep.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def jobs(sweep: Path) -> set[str]:
+    return {path.parent.name for path in sweep.glob("*/metrics.jsonl")}
+
+
+def wait_for(condition: "object", seconds: float = 60) -> None:
+    assert callable(condition)
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def children(pid: int, what: str = "") -> list[int]:
+    found = subprocess.run(["pgrep", "-P", str(pid), "-f", what], capture_output=True, text=True)
+    return [int(child) for child in found.stdout.split()]
+
+
+def shown(markdown: str, kind: str) -> str:
+    """The text of the first heading or paragraph, as a reader of the page sees it."""
+    tokens = MarkdownIt().parse(markdown)
+    position = [token.type for token in tokens].index(kind)
+    children = tokens[position + 1].children or []
+    assert {child.type for child in children} <= {"text"}, "markup where text was given"
+    return "".join(child.content for child in children)
+
+
+# many command lines in one process, as prepare sees them: what is refused, and what passes
+PREPARED = """
+import contextlib, io, json, sys
+from pathlib import Path
+from my_project.engine.cli import prepare
+from my_project.engine.errors import UserError
+from my_project.project import PROJECT
+
+def outcome(arguments):
+    out, err = (io.TextIOWrapper(io.BytesIO()) for _ in range(2))
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            return "ran " + " ".join(prepare(arguments, PROJECT.conf, lambda: PROJECT))
+        except UserError as error:
+            return "refused " + str(error)
+        except SystemExit as leaving:
+            return f"left {leaving.code}"
+
+print(json.dumps([outcome(arguments) for arguments in json.load(sys.stdin)]))
+"""
+
+
+def prepared(project: Project, commands: list[list[str]]) -> list[str]:
+    done = subprocess.run(
+        [project.python, "-c", PREPARED],
+        cwd=project.path,
+        input=json.dumps(commands),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return list(json.loads(done.stdout))
