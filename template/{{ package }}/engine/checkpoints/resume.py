@@ -1,4 +1,4 @@
-"""Whether a run may resume, and whether weights fit. Configs are only compared."""
+"""Checks that a run may resume and that weights fit. Recorded configs are only compared."""
 
 import re
 from collections.abc import Iterable
@@ -19,14 +19,14 @@ MOST_KEYS = 20
 
 
 def described_groups(config: type[Config]) -> list[str]:
-    """The groups that say what is learned and from which data; training says how."""
+    """The groups that define the model and the data: all but training and ResumeSafe ones."""
     return [name for name in groups(config, but=RESUME_SAFE) if name != "training"]
 
 
 def recorded_overrides(project: Project, run: Path, given: list[str]) -> list[str]:
-    """The choices of model, data and the like that a run recorded, unless given anew.
+    """The model and data overrides that a run recorded, without those that `given` replaces.
 
-    They are untrusted: options must be names of files in conf/, values keys of these groups.
+    They are untrusted: each must name an option in conf/ or a key of these groups.
     Raises UserError for others.
     """
     keys = {split_override(override)[1] for override in given}
@@ -108,7 +108,7 @@ def changed_training_keys(
 
 
 def is_finished(cfg: Config, run: Path) -> bool:
-    """Whether a run of this directory has finished, with a config that trains the same."""
+    """Whether the run in this directory has finished, with a config that trains the same."""
     finished = read_record(run).get("state") == "finished"
     return finished and not changed_training_keys(cfg, read_config(run))
 
@@ -160,19 +160,19 @@ def _same_shapes(project: Project, cfg: Config, checkpoint: Path) -> bool:
     expected = {name: list(value.shape) for name, value in meta_state(project, cfg).items()}
     with safe_open(checkpoint / WEIGHTS, framework="pt") as file:
         found = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
-    # of tensors that share memory, a file holds one
+    # the file holds one of several tensors that share memory
     return all(expected.get(name) == shape for name, shape in found.items())
 
 
 def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Lines `key: then …, now …` for all that differs between two configs."""
+    """Lines `key: then …, now …` for each key that differs between two configs."""
     old, new = dict(leaves(then)), dict(leaves(now))
     pairs = {key: [values.get(key, "(not there)") for values in (old, new)] for key in old | new}
     return sorted(f"{key}: then {a}, now {b}" for key, (a, b) in pairs.items() if a != b)
 
 
 def unlike_the_run(cfg: Config, run: Path | None) -> list[str]:
-    """Lines for keys of the model, the data and other such groups that differ from the run's."""
+    """Lines `key: then …, now …` for keys of the model and the data that differ from the run's."""
     then = read_config(run) if run else {}
     return _describing_changes(cfg, then) if then else []
 
