@@ -35,7 +35,7 @@ def lock(run: Path, takeover_seconds: float) -> None:
         by = claim()
         if by and slurm:
             by = slurm.take_over(run, file, by, takeover_seconds, claim)
-    except OSError as error:  # some cluster file systems have none; not kept, so a log gets it too
+    except OSError as error:  # some file systems have none; not stored: train.log repeats it
         log.warning("%s: no locks here (%s); start no second run of this name", run, error.strerror)
         return
     if by:
@@ -61,7 +61,7 @@ def check_unlocked(run: Path) -> None:
 
 
 def holder(run: Path) -> str:
-    """The other process that trains in this directory, or nothing."""
+    """The other process that trains in this directory, or empty."""
     path = (run / LOCK).resolve()
     if path not in _locks:  # closing the file would release it
         with suppress(OSError), path.open() as file:
@@ -70,13 +70,13 @@ def holder(run: Path) -> str:
 
 
 def state(run: Path) -> str:
-    """How a run ended. Where a killed one stays recorded as running, the lock tells them apart."""
+    """The state of a run. A killed run is recorded as running, but does not hold the lock."""
     recorded = str(read_record(run).get("state", "unknown"))
     return "killed" if recorded == "running" and not holder(run) else recorded
 
 
 def _claim(file: IO[str], kind: int) -> str:
-    """Take a lock; return who has it, or nothing. Raises OSError where there are no locks."""
+    """Take a lock; return its other holder, or empty. Raises OSError where there are no locks."""
     try:
         fcntl.lockf(file, kind | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
