@@ -1,4 +1,4 @@
-"""Types of conf/data; `kind` tells the datasets apart."""
+"""Types of conf/data; `kind` selects the dataset."""
 
 from typing import Annotated, Literal, Self
 
@@ -34,13 +34,13 @@ Factors = Annotated[Range, AfterValidator(_above_zero)]
 
 
 class Augment(Section):
-    """How pictures are varied for training."""
+    """Random augmentation of training pictures."""
 
     degrees: Range
     area: Factors
-    """Share of the picture that a crop keeps."""
+    """Fraction of the picture that a crop keeps."""
     aspect: Factors
-    """Width by height of that crop."""
+    """Width / height of that crop."""
     flip: Share
     brightness: Factors
     contrast: Factors
@@ -104,4 +104,4 @@ Data = Annotated[Digits | ImageFolder, Field(discriminator="kind")]
 
 
 def check_against_model(data: Data, model: Model) -> None:
-    """Any picture is fitted to any model: nothing to refuse."""
+    """Nothing to check: pictures are resized to the model's input."""
