@@ -1,6 +1,6 @@
 """The engine: everything around the loop. It imports nothing of the project's own code.
 
-Kept by the template: an update merges your changes. Folders import from earlier ones only:
+Kept by the template: an update merges what you change here. Rooms import from earlier ones only:
 run_dir, compose, distributed, checkpoints, data, trackers and report, inference, train, sweeps.
 
 What project files import, each name with its module:

@@ -30,7 +30,7 @@ class Header(NamedTuple):
     rate: int
     channels: int
     is_cut: bool
-    """Whether the file is shorter than its header says."""
+    """Whether the file is shorter than its header states."""
 
     @property
     def seconds(self) -> float:
