@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGUSR1: the first ends the iteration and saves, a second stops at once.
+"""Ctrl-C, SIGTERM, SIGUSR1: the first finishes the iteration and saves, a second stops at once.
 
 A cluster sends SIGUSR1 (to scripts/) or SIGUSR2 (to the jobs of submitit) before its time limit.
 """

@@ -86,7 +86,7 @@ class Attention(nn.Module):
 
 
 class Convolution(nn.Module):
-    """A gated convolution along time, from which attention also learns relative positions."""
+    """A gated convolution along time, which also gives attention its positional information."""
 
     def __init__(self, dim: int, kernel_frames: int) -> None:
         super().__init__()
@@ -210,7 +210,7 @@ def ctc_loss(log_probs: Tensor, frames: Tensor, batch: Batch) -> Tensor:
 
 
 def compute_loss(model: nn.Module, batch: Batch) -> Tensor:
-    """What training minimizes: the mean over the batch."""
+    """The training loss: the mean CTC loss over the batch."""
     log_probs, frames = model(batch["audio"], batch["samples"])
     return ctc_loss(log_probs, frames, batch).mean()
 

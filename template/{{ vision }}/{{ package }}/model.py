@@ -157,5 +157,5 @@ def build_model(cfg: Config) -> nn.Module:
 
 
 def compute_loss(model: nn.Module, batch: Batch) -> Tensor:
-    """What training minimizes: cross-entropy, the mean over the batch."""
+    """The training loss: the mean cross-entropy over the batch."""
     return F.cross_entropy(model(batch["pictures"]).float(), batch["classes"])

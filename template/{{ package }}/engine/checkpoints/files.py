@@ -24,7 +24,7 @@ STATE = "state.pt"
 
 @dataclass
 class Progress:
-    """How far a run has come; checkpoint.json holds it."""
+    """The progress of a run, as checkpoint.json stores it."""
 
     iteration: int
     last_eval: int

@@ -32,7 +32,7 @@ class File(NamedTuple):
     """A file of conf/, parsed."""
 
     name: str  # conf/training/default.yaml
-    group: Key  # the section of its keys, which its @package may set
+    group: Key  # the section of its keys: its folder, or its @package
     text: str
     tree: yaml.Node | None
     settings: list[Setting]

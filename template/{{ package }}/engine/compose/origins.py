@@ -16,7 +16,7 @@ from .files import read_files
 class Origin(NamedTuple):
     """A file or an override that sets a key."""
 
-    value: str  # as it is written
+    value: str  # as written
     place: str  # conf/training/default.yaml:23, or the command line: training.lr=3e-4
 
 

@@ -36,7 +36,7 @@ def train_loader(project: Project, cfg: Config, start: int, stop: Stop | None = 
 def eval_loader(
     project: Project, cfg: Config, split: Split, batches: int | None, stop: Stop | None = None
 ) -> "Loader":
-    """This rank's share, every world_size-th, of a split's first `batches` batches or of all."""
+    """This rank's batches, every world_size-th of a split's first `batches` (None: of all)."""
     items = open_split(project, cfg, split)
     size = cfg.training.loader.batch_size
     order = sequential_batches(len(items), size, batches, rank(), world_size())
@@ -125,7 +125,7 @@ class Loader(DataLoader[Batch]):
             pin_memory=torch.cuda.is_available(),
             timeout=1 if workers else 0,  # then torch raises, and may be called again
             worker_init_fn=leave_signals_to_the_run,
-            # without its own generator, a loader draws from the global random state at the start
+            # without its own generator, a loader draws from the global random state when it starts
             generator=torch.Generator().manual_seed(seed),
         )
 

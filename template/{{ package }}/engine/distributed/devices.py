@@ -60,7 +60,7 @@ def cores_here() -> int:
 def device_count(run: Run) -> int:
     """The number of processes in training.run.devices. Raises UserError if devices are missing."""
     kind = pick_device(run.device).type
-    # several processes on a CPU are for trials only: `auto` means one
+    # several processes on a CPU are for tests only: `auto` means one
     there = {"cuda": torch.cuda.device_count(), "cpu": cores_here()}.get(kind, 1)
     if run.devices == "auto":
         return there if kind == "cuda" else 1

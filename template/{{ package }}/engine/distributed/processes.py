@@ -81,7 +81,7 @@ def _process(
 ) -> float | None:
     """Train in one of the processes; return the objective, or None if a stop was requested."""
     ignore_signals()
-    # data workers start the system's way: torch's agent leaves "spawn", 3 s for each loader
+    # restore the system's start method for data workers: the agent's "spawn" costs 3 s per loader
     multiprocessing.set_start_method(None, force=True)
     exit_with_parent(os.getppid(), stop.is_immediate)
     logging.config.dictConfig(job_logging)

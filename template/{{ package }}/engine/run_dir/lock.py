@@ -35,7 +35,7 @@ def lock(run: Path, takeover_seconds: float) -> None:
         by = claim()
         if by and slurm:
             by = slurm.take_over(run, file, by, takeover_seconds, claim)
-    except OSError as error:  # some file systems have none; not stored: train.log repeats it
+    except OSError as error:  # no locks on this file system; a second call warns in train.log
         log.warning("%s: no locks here (%s); start no second run of this name", run, error.strerror)
         return
     if by:
