@@ -31,23 +31,23 @@ def conflict(key: str, expected: str) -> PydanticCustomError:
     return PydanticCustomError("conflict", "{expected}", {"key": key, "expected": expected})
 
 
-def _in_quotes(value: object) -> object:
+def _check_quotes(value: object) -> object:
     if isinstance(value, bool | int | float):
         raise ValueError('text, so in quotes: "1", "no"')
     return value
 
 
-Text = Annotated[str, BeforeValidator(_in_quotes), Field(min_length=1)]
+Text = Annotated[str, BeforeValidator(_check_quotes), Field(min_length=1)]
 """A non-empty string; one that looks like a number or a boolean needs quotes in YAML."""
 
 
-def _in_order(bounds: list[float]) -> list[float]:
+def _check_order(bounds: list[float]) -> list[float]:
     if bounds[0] > bounds[1]:
         raise ValueError("[lowest, highest], the lowest first")
     return bounds
 
 
-Range = Annotated[list[float], Field(min_length=2, max_length=2), AfterValidator(_in_order)]
+Range = Annotated[list[float], Field(min_length=2, max_length=2), AfterValidator(_check_order)]
 """[lowest, highest], both included."""
 
 

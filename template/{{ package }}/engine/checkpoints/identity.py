@@ -46,7 +46,7 @@ def identify(project: Project, cfg: Config) -> dict[str, Any]:
 def code_digest() -> str:
     """The digest of all Python files of the package."""
     code = sorted(PACKAGE.rglob("*.py"))
-    return _short(digest(code, len(code)))
+    return _short_digest(digest(code, len(code)))
 
 
 def digest_split(project: Project, cfg: Config, split: Split) -> list[str] | None:
@@ -66,10 +66,10 @@ def digest(files: Sequence[Path], sample: int) -> list[str]:
     sizes = for_each(lambda path: Path(path).stat().st_size, paths)
     step = max(1, -(-len(paths) // sample))
     contents = for_each(lambda path: fingerprint(Path(path)), paths[::step])
-    return [str(len(files)), _short(names), _short(sizes), _short(contents)]
+    return [str(len(files)), _short_digest(names), _short_digest(sizes), _short_digest(contents)]
 
 
-def _short(value: Any) -> str:
+def _short_digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
 
 

@@ -32,7 +32,7 @@ def recorded_overrides(project: Project, run: Path, given: list[str]) -> list[st
     keys = {split_override(override)[1] for override in given}
     recorded = [
         override
-        for override in _describing(project.config, read_overrides(run))
+        for override in _describing_overrides(project.config, read_overrides(run))
         if split_override(override)[1] not in keys and _group(override) not in keys
     ]
     refuse(
@@ -55,7 +55,7 @@ def _is_known(override: str, conf: Path) -> bool:
     return value[1:].strip("'\"").removesuffix(".yaml") in {"null", *options}
 
 
-def _describing(config: type[Config], overrides: list[str]) -> list[str]:
+def _describing_overrides(config: type[Config], overrides: list[str]) -> list[str]:
     return [o for o in overrides if _group(o) in (*described_groups(config), "experiment")]
 
 
@@ -82,7 +82,7 @@ def check_resume(project: Project, cfg: Config, run: Path) -> None:
     changed = changed_training_keys(cfg, read_about(newest)["config"], project.resume_safe(cfg))
     if cfg.resume == "auto" and changed:
         way_out = "give another name, or resume=force to continue with the new values"
-        lines = _at_most(MOST_KEYS, [f"{run} was trained with another config:", *changed])
+        lines = _shorten(MOST_KEYS, [f"{run} was trained with another config:", *changed])
         raise UserError("\n".join([*lines, way_out]))
 
 
@@ -125,12 +125,12 @@ def incompatibilities(project: Project, cfg: Config, checkpoint: Path, given: st
         return []
     what = "know these in another order" if reordered else "do not fit this model"
     lines = [f"{given}: the weights in {checkpoint} {what}", *(reordered or changed)]
-    recorded = _describing(project.config, about["overrides"])
+    recorded = _describing_overrides(project.config, about["overrides"])
     trained_with = " ".join(recorded) or "the defaults of model and data"
-    return ["\n".join([*_at_most(9, lines), f"give what it was trained with: {trained_with}"])]
+    return ["\n".join([*_shorten(9, lines), f"give what it was trained with: {trained_with}"])]
 
 
-def _at_most(count: int, lines: list[str]) -> list[str]:
+def _shorten(count: int, lines: list[str]) -> list[str]:
     more = len(lines) - count
     return [*lines[:count], f"… and {more} more keys"] if more > 0 else lines
 

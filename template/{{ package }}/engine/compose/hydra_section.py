@@ -86,7 +86,7 @@ def _misuses(composed: DictConfig) -> Iterator[tuple[str, Any, str]]:
         if value := OmegaConf.select(composed.hydra, key):
             yield key, value, NO_CODE
     for key in LOGS:
-        yield from ((k, v, NO_CODE) for k, v in _leaves(raw[key], key) if _imports(k, v))
+        yield from ((k, v, NO_CODE) for k, v in _leaves(raw[key], key) if _may_import(k, v))
     for key in ("launcher", "sweeper"):
         # Hydra also calls a _target_ that an interpolation resolves to
         resolved = OmegaConf.to_container(composed.hydra[key], resolve=True)
@@ -98,10 +98,10 @@ def _misuses(composed: DictConfig) -> Iterator[tuple[str, Any, str]]:
     yield from (
         (k, values.get(k), why) for k, (it, why) in FIXED.items() if values.get(k) not in it
     )
-    yield from _elsewhere(composed)
+    yield from _moved_directories(composed)
 
 
-def _elsewhere(composed: DictConfig) -> Iterator[tuple[str, Any, str]]:
+def _moved_directories(composed: DictConfig) -> Iterator[tuple[str, Any, str]]:
     try:
         place = composed.mode, str(composed.runs_dir), composed.name, composed.checkpoint
         expected = {"run": output_dir(*place), "sweep": str(Path(place[1], str(place[2])))}
@@ -112,7 +112,7 @@ def _elsewhere(composed: DictConfig) -> Iterator[tuple[str, Any, str]]:
         return  # a missing value is reported with its key
 
 
-def _imports(key: str, value: Any) -> bool:
+def _may_import(key: str, value: Any) -> bool:
     """Whether logging would import what a value names, or open a file of that name."""
     name = key.rpartition(".")[2]
     if name in LOGGING:

@@ -39,7 +39,7 @@ def lock(run: Path, takeover_seconds: float) -> None:
         log.warning("%s: no locks here (%s); start no second run of this name", run, error.strerror)
         return
     if by:
-        raise _in_use(run, by)
+        raise _in_use_error(run, by)
     file.truncate(0)
     me = f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%X')}"
     print(me + (slurm.describe_job() if slurm else ""), end="", file=file, flush=True)
@@ -57,7 +57,7 @@ def unlock(run: Path) -> None:
 def check_unlocked(run: Path) -> None:
     """Raises UserError if another process trains in this directory."""
     if other := holder(run):
-        raise _in_use(run, other)
+        raise _in_use_error(run, other)
 
 
 def holder(run: Path) -> str:
@@ -85,7 +85,7 @@ def _claim(file: IO[str], kind: int) -> str:
     return ""
 
 
-def _in_use(run: Path, by: str) -> UserError:
+def _in_use_error(run: Path, by: str) -> UserError:
     return UserError(
         f"name = {run.name}: {run} is in use by {by}\n"
         "wait for that run or stop it, or give another name"

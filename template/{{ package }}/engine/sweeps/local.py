@@ -160,7 +160,7 @@ def run_train(train: Path, overrides: list[str], environment: dict[str, str], ou
     if (torch := sys.modules.get("torch")) and (threads := environment.get("OMP_NUM_THREADS")):
         torch.set_num_threads(int(threads))  # a preloaded torch has read the variable already
     if parent := multiprocessing.parent_process():
-        threading.Thread(target=_exit_with, args=(parent.sentinel,), daemon=True).start()
+        threading.Thread(target=_exit_with_parent, args=(parent.sentinel,), daemon=True).start()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     run_here(train, overrides, environment)
 
@@ -173,7 +173,7 @@ def run_here(train: Path, overrides: list[str], environment: dict[str, str]) -> 
     runpy.run_path(str(train), run_name="__main__")
 
 
-def _exit_with(sentinel: int) -> None:
+def _exit_with_parent(sentinel: int) -> None:
     wait([sentinel])
     os._exit(1)
 

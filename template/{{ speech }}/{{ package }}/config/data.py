@@ -16,13 +16,13 @@ from ..engine.types import FixedOrder, Range, ResumeSafe, Section, Text, conflic
 from .model import Model
 
 
-def _no_symbol_twice(vocabulary: str) -> str:
+def _check_unique(vocabulary: str) -> str:
     if len(set(vocabulary)) < len(vocabulary):
         raise ValueError("each symbol once")
     return vocabulary
 
 
-Vocabulary = Annotated[Text, AfterValidator(_no_symbol_twice)]
+Vocabulary = Annotated[Text, AfterValidator(_check_unique)]
 
 
 class Items(Section):

@@ -17,20 +17,20 @@ from .model import Model
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-def _no_class_twice(classes: list[str]) -> list[str]:
+def _check_unique(classes: list[str]) -> list[str]:
     if len(set(classes)) < len(classes):
         raise ValueError("each class once")
     return classes
 
 
-def _above_zero(bounds: list[float]) -> list[float]:
+def _check_positive(bounds: list[float]) -> list[float]:
     if bounds[0] <= 0:
         raise ValueError("above 0")
     return bounds
 
 
-Classes = Annotated[list[Text], Field(min_length=2), AfterValidator(_no_class_twice)]
-Factors = Annotated[Range, AfterValidator(_above_zero)]
+Classes = Annotated[list[Text], Field(min_length=2), AfterValidator(_check_unique)]
+Factors = Annotated[Range, AfterValidator(_check_positive)]
 
 
 class Augment(Section):
