@@ -64,7 +64,7 @@ class Project:
     check_data: Callable[[Any, list[Split]], Iterable[str]] = _nothing
     """Problems of these splits."""
     check_input: Callable[[Any], Iterable[str]] = _nothing
-    """Problems of what `input` names."""
+    """Problems of the paths in `input`."""
     data_notes: Callable[[Any, list[Split]], Iterable[str]] = _nothing
     """Notes on the data for the user, a line each."""
     resume_safe: Callable[[Any], Iterable[str]] = _nothing
