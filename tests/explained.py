@@ -56,7 +56,7 @@ def combinations(chance: random.Random) -> Iterator[list[str]]:
 
 def composed(conf: Path, overrides: list[str], key: str) -> Any:
     cfg = composing.compose(conf, overrides)
-    return OmegaConf.select(cfg, key, default="(not there)")
+    return OmegaConf.select(cfg, key, default="(missing)")
 
 
 def without_interpolation(conf: Path, overrides: list[str], key: str) -> Any:
@@ -64,7 +64,7 @@ def without_interpolation(conf: Path, overrides: list[str], key: str) -> Any:
     node: Any = OmegaConf.to_container(composing.compose(conf, overrides), resolve=False)
     for part in key.split("."):
         if not isinstance(node, dict) or part not in node:
-            return "(not there)"
+            return "(missing)"
         node = node[part]
     return node
 
@@ -128,11 +128,11 @@ def check(overrides: list[str], chance: random.Random) -> Iterator[str]:
             if value != MARK:
                 yield f"{key}: {now[1]} is not where it comes from"
             left = without_interpolation(conf, rest, key)
-            expected = before[-1][0] if before else "(not there)"
+            expected = before[-1][0] if before else "(missing)"
             if before and types.as_yaml(left) != expected and str(left) != _plain(expected):
                 yield f"{key}: without {now[1]} it is {left!r}, not {expected!r}"
             # a null may stand in the place of a section, which has no history of its own
-            if not before and left != "(not there)" and not isinstance(left, dict):
+            if not before and left != "(missing)" and not isinstance(left, dict):
                 yield f"{key}: without {now[1]} it is still {left!r}"
 
 

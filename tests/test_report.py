@@ -241,7 +241,7 @@ def test_some_runs_alone(project: Project, runs: Path) -> None:
     done = project.run(f"python train.py mode=report runs_dir={runs} '{several}'")
     assert done.stdout.startswith("5 runs\n")
     sweep = Project(project.path).run(f"python train.py mode=check runs_dir={runs} name=new")
-    assert "begins at iteration 1" in sweep.stdout  # reports are no runs
+    assert "starts at iteration 1" in sweep.stdout  # reports are no runs
 
 
 WRITE = """

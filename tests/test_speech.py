@@ -53,7 +53,7 @@ def test_one_file_with_spaces_in_its_name(project: Project, trained: str, tmp_pa
 def test_symbols_in_another_order_are_refused(project: Project, dryrun: str) -> None:
     moved = """'data.vocabulary="D23A456B789C*0#1"'"""
     done = project.run(f"python train.py mode=evaluate checkpoint=runs/{dryrun} {moved}", status=2)
-    assert "know these in another order" in done.stderr
+    assert "were trained with these in another order" in done.stderr
     assert "data.vocabulary: then 123A456B789C*0#D, now D23A456B789C*0#1" in done.stderr
 
 

@@ -384,7 +384,7 @@ def test_skip_leaves_bad_iterations_out_up_to_a_limit(project: Project) -> None:
     wild = "training.lr=1e30 training.optim.grad_clip=null training.warmup_steps=0"
     more = "training.iter_num=50 training.run.on_nonfinite=skip engine.skip_at_most=3"
     done = project.run(f"python train.py {SMALL} {wild} {more} name=skipping", status=2)
-    assert len(re.findall(r"iteration \d+ is left out", done.stdout)) == 4
+    assert len(re.findall(r"iteration \d+ is skipped", done.stdout)) == 4
     assert "a loss or gradient is not finite at iteration" in done.stderr
     assert re.search(r"its batch:\n +(\w+ \d+, ){3}\w+ \d+\n", done.stderr)
     assert "engine.skip_at_most (3)" in done.stderr

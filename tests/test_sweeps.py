@@ -430,7 +430,7 @@ WRONG = {
         "sweep.sampler=tpe training.lr=interval(1e-2,1e-5)",
         ["interval(1e-2,1e-5): expected interval(LOW, HIGH), the lower one first"],
     ),
-    "an empty range": ("training.lr=range(1,1)", ["range(1,1): no value in it"]),
+    "an empty range": ("training.lr=range(1,1)", ["range(1,1): the range is empty"]),
     "another tag": (
         "sweep.sampler=tpe training.lr=tag(lg,interval(1e-5,1e-2))",
         ["no such tag as lg; expected log"],

@@ -1,9 +1,9 @@
-"""make check-update: would `copier update` apply cleanly? It is tried on a clone of this project.
+"""make check-update: try `copier update` on a clone of this project and list the conflicts.
 
-With ANSWERS='slurm=false parts=[]' it tries an update that changes these answers. Copier deletes
-the files of an answer that is turned off, edited or not: the edited ones are listed.
+ANSWERS='slurm=false parts=[]' also changes these answers. Copier deletes the files of an answer
+that is turned off, edited or not: the edited ones are listed.
 
-Status 0: up to date, or it would; 1: conflicts, or edited files deleted; 2: cannot tell.
+Status 0: up to date, or applies cleanly; 1: conflicts, or edited files deleted; 2: cannot tell.
 """
 
 import os
@@ -20,13 +20,13 @@ ANSWERS = ".copier-answers.yml"
 
 
 def git(folder: Path, *arguments: str) -> str:
-    """What git prints; nothing where it fails."""
+    """The output of git; empty if it fails."""
     command = ["git", "-c", "core.quotePath=false", "-C", str(folder), *arguments]
     return subprocess.run(command, capture_output=True, text=True).stdout.rstrip("\n")
 
 
 def answer(project: Path, key: str) -> str:
-    """An answer, or _commit, the template's version, or _src_path, its address."""
+    """The answer of a key; _commit is the template's version, _src_path its address."""
     found = re.search(rf"^{key}: (.+)$", (project / ANSWERS).read_text("utf-8"), re.MULTILINE)
     return found[1].strip("'\"") if found else "unknown"
 
@@ -44,11 +44,11 @@ def copier(folder: Path, *arguments: str) -> str:
         [*program, *arguments, "--defaults", "--quiet"], cwd=folder, capture_output=True, text=True
     )
     last = done.stderr.strip().splitlines()[-3:] if done.returncode else []
-    return "\n".join(line for line in last if not line.startswith(" "))  # no code of a traceback
+    return "\n".join(line for line in last if not line.startswith(" "))  # no traceback's code
 
 
 def missing_template(project: Path) -> str:
-    """What to do if the template was a local folder and is gone; empty if it is there."""
+    """A message if the template was a local folder that is gone, else empty."""
     source = answer(project, "_src_path")
     folder = Path(source).expanduser()
     if ":" in source or (folder.is_absolute() and folder.exists()):  # a URL has a colon
@@ -60,9 +60,9 @@ def missing_template(project: Path) -> str:
 
 
 def missing_package(project: Path) -> str:
-    """What to do if the package was renamed; empty if it is in its place."""
+    """A message if the package was renamed, else empty."""
     package = answer(project, "package")
-    if (project / package / "engine" / "__init__.py").is_file():  # __pycache__ may have stayed
+    if (project / package / "engine" / "__init__.py").is_file():  # a rename may leave __pycache__
         return ""
     found = [file.parent.parent.name for file in project.glob("*/engine/__init__.py")]
     renamed = found[0] if len(found) == 1 else "NEW_NAME"
@@ -74,7 +74,7 @@ def missing_package(project: Path) -> str:
 
 
 def rendered(answers: Path, version: str) -> dict[str, bytes]:
-    """The files of a new project of this version, with the answers of a file."""
+    """The files of a new project of this version with these answers, by path."""
     with tempfile.TemporaryDirectory(prefix="check-update") as folder:
         shutil.copy(answers, Path(folder, ANSWERS))
         copier(Path(folder), "recopy", "--overwrite", "--vcs-ref", version)
@@ -83,7 +83,7 @@ def rendered(answers: Path, version: str) -> dict[str, bytes]:
 
 
 def main() -> int:
-    """Say what an update would do, and return the exit status."""
+    """Print what an update would do; return the exit status."""
     project = Path(__file__).parent.parent
     answers = shlex.split(os.environ.get("ANSWERS", ""))
     if not (project / ANSWERS).is_file():
@@ -98,7 +98,7 @@ def main() -> int:
         return 2
     changes = git(project, "status", "--porcelain", "--", ".").splitlines()
     if changes:
-        print("Commit or stash these changes first; copier update wants that too:")
+        print("Commit or stash these changes first; copier update requires it too:")
         print(listed([change[3:] for change in changes]))
         return 2
 

@@ -27,7 +27,7 @@ def train(cfg: Config, run_dir: Path, stop: Stop) -> float:
 
     model = build_model(cfg).to(device)
     optimizer = build_optimizer(model, optim)
-    # the newest checkpoint, if there is one; any object with a state_dict may be added by name
+    # loads the newest checkpoint, if any; any object with a state_dict may be added by name
     session.restore(model=model, optimizer=optimizer)
     if session.is_complete():
         return session.conclude()
@@ -37,7 +37,7 @@ def train(cfg: Config, run_dir: Path, stop: Stop) -> float:
     model.train()
     with session:
         while True:
-            # what is due after this iteration; a resumed run starts here, so nothing is left out
+            # due after an iteration; a resumed run starts here too, so that it skips nothing
             if session.is_eval_due():
                 session.evaluate(model, measure_batch, compute_metrics)
             session.save_if_due()

@@ -1,8 +1,8 @@
-"""The config rule for checkpoints: what one says of its config is compared, never used.
+"""The config rule for checkpoints: code may compare a checkpoint's config, but never use it.
 
-A checkpoint is what is called one, or is loaded from what is called one. A statement that compares,
-prints or writes is let pass, and so is an assignment to a name that is not a config's. Missed: what
-becomes of such a name, what a function hands to another, keys computed at run time.
+A checkpoint is a value with such a name, or loaded from one. Allowed are statements that compare,
+print or write, and assignments to a name that is not a config's. Missed: later uses of such a name,
+values passed between functions, keys computed at run time.
 """
 
 import ast
@@ -31,11 +31,11 @@ FROM_YAML = "compose the config from conf/ and the command line; compare the che
 
 
 def checkpoint_findings(module: Module) -> Iterator[Finding]:
-    """What a checkpoint says of its config, where it is used as one."""
+    """Uses of a checkpoint's config as a config."""
     loaded: set[str] = set()
     statements = [node for node in module.nodes if isinstance(node, ast.stmt)]
     for statement in sorted(statements, key=lambda it: it.lineno):
-        # what it consists of, but for the statements in it
+        # its own expressions, without those of nested statements
         parts = [it for it in ast.iter_child_nodes(statement) if isinstance(it, PARTS)]
         header = [node for part in parts for node in ast.walk(part)]
         given = list(named(statement))
@@ -44,10 +44,10 @@ def checkpoint_findings(module: Module) -> Iterator[Finding]:
                 given.append((last_name(part.optional_vars), part.context_expr))
         aside = [value for name, value in given if not CONFIG.fullmatch(name)]
         for node in header:
-            said = _says(node, loaded)
+            reading = _describe_read(node, loaded)
             is_aside = node in aside and not isinstance(node, ast.Call)
-            if said and not is_aside and not _is_harmless(statement, header):
-                yield module.finding(node, "config from a checkpoint", said, FROM_YAML)
+            if reading and not is_aside and not _is_harmless(statement, header):
+                yield module.finding(node, "config from a checkpoint", reading, FROM_YAML)
         loaded |= {name for name, value in given if name and _is_load(value, loaded)}
 
 
@@ -72,8 +72,8 @@ def _is_harmless(statement: ast.stmt, header: list[ast.AST]) -> bool:
     return any(isinstance(it, ast.Call) and HARMLESS.search(last_name(it.func)) for it in header)
 
 
-def _says(node: ast.AST, loaded: set[str]) -> str:
-    """What to call a reading of a config from a checkpoint; empty for anything else."""
+def _describe_read(node: ast.AST, loaded: set[str]) -> str:
+    """A read of a config from a checkpoint, for the message; empty for any other node."""
     match node:
         case (
             ast.Subscript(value=base, slice=ast.Constant(value=str() as key), ctx=ast.Load())

@@ -1,9 +1,9 @@
-"""The config rule for values: none that conf/ has is repeated in code.
+"""The config rule for values: code repeats no value of conf/.
 
-Found is a literal beside a name that a key of conf/ has, with that key's value; as the default of a
-function's argument only where a call leaves it, or nothing calls the function. Missed: values
-without a name, such as positional arguments; names that are not spelt like the key's; arithmetic
-(24 * 1000); `:=`; true and false; calls under another name. Tests and engine/ are not searched.
+Reports a literal whose name and value match a key of conf/; a default argument only if some call
+relies on it, or if nothing calls the function. Missed: values without a name, such as positional
+arguments; names that are not spelt like the key's; arithmetic (24 * 1000); `:=`; true and false;
+calls under another name. Tests and engine/ are not searched.
 """
 
 import ast
@@ -18,18 +18,18 @@ WRAPPERS = ("field", "Field", "int", "float", "str", "list", "tuple", "tensor", 
 BOUNDS = ("ge", "gt", "le", "lt", "multiple_of", "min_length", "max_length")  # of pydantic's Field
 ACCESSORS = ("get", "getattr", "getenv", "pop", "setattr", "setdefault")
 
-Named = tuple[str, ast.expr, str]  # a name, what stands beside it, how to call the name
+Named = tuple[str, ast.expr, str]  # a name, its value, and the name as messages show it
 
 
 class Call(NamedTuple):
-    """One call, or partial."""
+    """A call, or a functools.partial."""
 
     place: str
     positional: list[ast.expr]
     keywords: list[ast.keyword]
 
     def gives(self, parameter: str, parameters: list[str]) -> bool:
-        """Whether it passes the parameter; stars may pass anything."""
+        """Whether it passes the parameter; * and ** may pass any."""
         names = {keyword.arg for keyword in self.keywords}
         has_star = None in names or any(isinstance(it, ast.Starred) for it in self.positional)
         return has_star or parameter in {*names, *parameters[: len(self.positional)]}
@@ -49,7 +49,7 @@ class Module:
         try:
             tree = ast.parse(path.read_bytes())
         except (SyntaxError, ValueError, OSError):
-            tree = ast.Module([], [])  # ruff tells it, or it is a link to nowhere
+            tree = ast.Module([], [])  # ruff reports it, or it is a broken link
         self.nodes = list(ast.walk(tree))
 
     def finding(self, node: ast.AST, rule: str, wrong: str, way_out: str) -> Finding:
@@ -72,11 +72,11 @@ def value_findings(conf: Conf, modules: list[Module]) -> Iterator[Finding]:
         if module.is_test or module.is_engine:
             continue
         literals = [(name, value, name) for node in module.nodes for name, value in named(node)]
-        for name, value, said in (*_defaults(module, calls), *literals):
+        for name, value, shown in (*_defaults(module, calls), *literals):
             for literal in _parts(value):
                 if it := conf.repeated(name, _value(literal)):
                     dotted = ".".join(it.key)
-                    wrong = f"{said} = {ast.unparse(literal)} repeats {dotted} ({it.place})"
+                    wrong = f"{shown} = {ast.unparse(literal)} repeats {dotted} ({it.place})"
                     way_out = f"read cfg.{dotted} where it is at hand, and pass it as an argument"
                     yield module.finding(literal, "repeated value", wrong, way_out)
 
@@ -92,7 +92,7 @@ def last_name(node: ast.expr) -> str:
 
 
 def _defaults(module: Module, calls: Calls) -> Iterator[Named]:
-    """Default arguments that hold in some call by that name, or where there is none."""
+    """Default arguments that some call relies on, or of functions that nothing calls."""
     classes = [node for node in module.nodes if isinstance(node, ast.ClassDef)]
     owner = {id(method): node.name for node in classes for method in node.body}
     for node in module.nodes:
@@ -114,7 +114,7 @@ def _defaults(module: Module, calls: Calls) -> Iterator[Named]:
 
 
 def named(node: ast.AST) -> Iterator[tuple[str, ast.expr]]:
-    """What stands beside a name in this node, such as what an assignment gives it."""
+    """The pairs of a name and its value in this node, such as an assignment's."""
     match node:
         case ast.Assign(targets=[ast.Tuple(elts=targets)], value=ast.Tuple(elts=values)):
             yield from zip(map(last_name, targets), values, strict=False)
@@ -129,7 +129,7 @@ def named(node: ast.AST) -> Iterator[tuple[str, ast.expr]]:
                 if isinstance(key, ast.Constant) and isinstance(key.value, str):
                     yield key.value, value
         case ast.Compare(left=left, comparators=others):
-            # a number beside a name; comparing texts is how code dispatches on a choice
+            # numbers only: comparing texts is how code dispatches on a choice
             for one, other in pairwise([left, *others]):
                 if isinstance(_value(other), int | float):
                     yield last_name(one), other
@@ -139,7 +139,7 @@ def named(node: ast.AST) -> Iterator[tuple[str, ast.expr]]:
 
 
 def _parts(node: ast.expr) -> Iterator[ast.expr]:
-    """The values that an expression may have: of `x or 1`, of `int(1)`, of `field(default=1)`."""
+    """The values that an expression may have, as in `x or 1`, `int(1)` or `field(default=1)`."""
     match node:
         case ast.BoolOp(values=values):
             yield from (part for value in values for part in _parts(value))

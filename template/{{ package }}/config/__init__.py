@@ -1,4 +1,4 @@
-"""The types of conf/, name for name. No values here: a key without a value in YAML is an error."""
+"""The types of conf/, under the same names. No values here: a key that YAML lacks is an error."""
 
 from typing import Self
 

@@ -1,4 +1,4 @@
-"""Types of conf/training: the engine's, with the optimizer and whatever else this project sets."""
+"""Types of conf/training: the engine's, with the optimizer and this project's other keys."""
 
 from typing import Annotated, Literal, Self
 

@@ -5,28 +5,28 @@ run_dir, compose, distributed, checkpoints, data, trackers and report, inference
 
 What project files import, each name with its module:
 
-    Project           project              what a project gives the engine
+    Project           project              what a project provides to the engine
     Mode              project              one value of `mode`
-    Items             project              what a dataset offers
+    Items             project              the interface of a dataset
     Batch             project              tensors by name
     Config            config               the whole config, to extend
     Training          config               conf/training, to extend
     Dataset           config               a kind of conf/data, to extend
     Split             config               train, valid or test
     Section           types                a mapping in the config
-    Text              types                a text of one character or more
+    Text              types                a non-empty string
     Range             types                [lowest, highest]
     ResumeSafe        types                marks a key that a resumed run may change
     FixedOrder        types                marks a list whose order is baked into the weights
     conflict          types                the error of two keys that disagree
     UserError         errors               problems that the user can fix
     for_each          parallel             a function of many paths, in threads
-    is_file           parallel             whether a path is a file, whatever it is
+    is_file           parallel             whether a path is a file; never raises
     start             train.start          training in one process or several
     Session           train.session        a run's checkpoints, metrics and progress
     Stop              signals              whether a signal asked the run to stop
     autocast          distributed.devices  the context of training.run.precision
-    Row               inference.evaluate   what was measured of an item
+    Row               inference.evaluate   the measurements of one item
     evaluate_split    inference.evaluate   mode=evaluate
     recognize_files   inference.recognize  mode=recognize
     load              load                 a trained model for a notebook or a server

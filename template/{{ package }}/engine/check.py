@@ -1,4 +1,4 @@
-"""What must hold before a run: files, tracker, checkpoint; and mode=check, which checks it all."""
+"""Checks before a run (files, tracker, checkpoint), and mode=check, which runs them all."""
 
 import sys
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ def file_problems(project: Project, cfg: Config) -> Iterator[str]:
 
 
 def checkpoint_problems(project: Project, cfg: Config, path: str, key: str) -> list[str]:
-    """Whether the weights that a key names exist, are intact, and fit this config's model."""
+    """Why the weights that a key names are missing, damaged, or do not fit this config's model."""
     try:
         found = find_checkpoint(Path(path), key)
         return incompatibilities(project, cfg, found, f"{key} = {path}")
@@ -41,7 +41,7 @@ def checkpoint_problems(project: Project, cfg: Config, path: str, key: str) -> l
 
 
 def report(project: Project, cfg: Config, found: list[str]) -> None:
-    """mode=check: print what a run would check, and more of it. Raises UserError."""
+    """mode=check: run all checks, print a summary. Raises UserError with all problems."""
     from .checkpoints.identity import check_identity, identify
     from .train.preflight import batch_problems, machine_problems, split_problems
 
@@ -55,7 +55,7 @@ def report(project: Project, cfg: Config, found: list[str]) -> None:
             warnings += check_identity(cfg, newest, identify(project, cfg))
     except UserError as error:
         problems += error.problems
-    if not found:  # else they would fail for what is reported already
+    if not found:  # else they would fail for the same reasons
         problems += batch_problems(project, cfg)
         problems += [] if problems else split_problems(project, cfg)
     for line in warnings:
@@ -69,10 +69,10 @@ def _warnings(project: Project, run: Path) -> Iterator[str]:
 
     git, _ = git_state(project.root)
     if not git:
-        yield "no git commit here: record.json cannot say which code a run is made of"
+        yield "no git commit here: record.json cannot record which code a run uses"
     elif git["uncommitted"]:
         count = len(git["uncommitted"])
-        yield f"{count} files are not committed (git status); record.json keeps the difference"
+        yield f"{count} files are not committed (git status); uncommitted.diff keeps the changes"
     yield from list_damages(run)
 
 
@@ -83,8 +83,8 @@ def _passed(project: Project, cfg: Config, run: Path) -> Iterator[str]:
     training, splits = cfg.training, project.splits(cfg)
     count, size = device_count(training.run), checkpoint_bytes(project, cfg)
     newest = newest_checkpoint(run)
-    beginning = f"resumes from {newest.name}" if newest else "begins at iteration 1"
-    yield "config      every value is there and in range"
+    beginning = f"resumes from {newest.name}" if newest else "starts at iteration 1"
+    yield "config      all values are set and valid"
     yield f"data        {cfg.data.kind}: a batch of each of {', '.join(splits)} was read"
     for note in project.data_notes(cfg, splits):
         yield f"            {note}"

@@ -1,4 +1,4 @@
-"""The command line, checked before Hydra starts: aliases, grammar, config, files. No torch here."""
+"""Checks the command line before Hydra starts: aliases, grammar, config, files. No torch here."""
 
 import logging
 import os
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
     from .project import Project
     from .sweeps.grid import Job
 
-ROOM = 2**18  # bytes: for what is written before the run itself can report a full disk
+ROOM = 2**18  # bytes that are written before the run itself can report a full disk
 MOST_VALUES = 10_000  # of one key in a sweep
 EXPLAIN = re.compile(r"\+*mode=(['\"]?)explain\1")
 
 
 def prepare(argv: list[str], conf: Path, load_project: Callable[[], "Project"]) -> list[str]:
-    """Check a command line against conf/ and return it as Hydra is to see it. Raises UserError.
+    """Check a command line against conf/ and return Hydra's arguments. Raises UserError.
 
     Exits after --help, --cfg job and the modes check, explain and report, which Hydra never sees.
     """
@@ -48,9 +48,9 @@ def prepare(argv: list[str], conf: Path, load_project: Callable[[], "Project"]) 
     _refuse_torchrun()
     name_this_run()
     os.environ[COMMAND] = shlex.join(["python", "train.py", *argv])
-    # until Hydra sets up logging, what matters is reported as an error or again by the run itself
+    # drop logs until Hydra sets up logging: errors are raised, and the run repeats the warnings
     logging.getLogger().addHandler(logging.NullHandler())
-    # intermixed: Hydra itself takes flags before or after the overrides, not among them
+    # intermixed: Hydra itself accepts flags before or after the overrides, not between them
     parser = get_args_parser()
     parser.error = _refuse_flags  # type: ignore[method-assign]
     argv = [argument for argument in argv if argument != "--"]  # after which Hydra reads no flags
@@ -62,7 +62,7 @@ def prepare(argv: list[str], conf: Path, load_project: Callable[[], "Project"]) 
     refuse(_flag_problems(args))
     if args.shell_completion:
         return argv
-    # no shell puts the home directory into checkpoint=~/x
+    # shells do not expand the ~ of checkpoint=~/x
     given = [re.sub(r"^([\w./@+]+=[\"']?)~(?=/)", rf"\1{Path.home()}", o) for o in args.overrides]
     flags = [arg for arg in argv if arg not in args.overrides]
     refuse([*_grammar_problems(given), *credential_problems(given)])
@@ -70,7 +70,7 @@ def prepare(argv: list[str], conf: Path, load_project: Callable[[], "Project"]) 
     overrides = aliases.expand(given)
     refuse(aliases.problems)
     if args.cfg == "job" and not (overrides or args.package or args.resolve):
-        # what Hydra prints; without the types, which take as long to import as all of this
+        # Hydra's own output, without importing the types, which would double the time
         print(OmegaConf.to_yaml(compose(conf, [])), end="", flush=True)
         raise SystemExit(0)
     from .compose.validate import Checker, quote_text
@@ -143,19 +143,19 @@ def _grammar_problems(overrides: list[str]) -> Iterator[str]:
                 span = abs(float(parsed.stop or 0) - float(parsed.start or 0))
                 if span > MOST_VALUES * abs(float(parsed.step)):
                     yield f"{override}: expected a range of at most {MOST_VALUES} values"
-        except Exception:  # also RecursionError, and ValueError of a number 5,000 characters long
+        except Exception:  # also RecursionError, and ValueError for a number of 5,000 digits
             if not value or not re.fullmatch(r"\w[\w./@]*", key):
                 yield f"{override}: expected KEY=VALUE, as in training.lr=3e-4"
             else:
                 text = re.sub(r'(\\*)"', r'\1\1\\"', value[1:])
                 quoted = ", as in\n" + shlex.quote(f'{prefix}{key}="{text}"')
                 if value[1:2] in ("[", "{"):
-                    quoted = ""  # each text in it needs quotes of its own
+                    quoted = ""  # each text in it needs its own quotes
                 yield f"{override}: Hydra reads such a text only in quotes{quoted}"
 
 
 def _recorded_overrides(project: "Project", overrides: list[str]) -> list[str]:
-    """The model and data choices that evaluate and recognize take from the run's own command."""
+    """The model and data overrides that evaluate and recognize take from the run's own command."""
     values = {key: value[1:] for _, key, value in map(split_override, overrides)}
     if values.get("mode", "train") == "train" or not values.get("checkpoint"):
         return []
@@ -171,7 +171,7 @@ def _recorded_overrides(project: "Project", overrides: list[str]) -> list[str]:
     try:
         run = find_run(find_checkpoint(Path(str(parsed.value()))))
     except UserError:
-        return []  # reported with everything else that is wrong
+        return []  # reported with the other problems
     return recorded_overrides(project, run, overrides) if run else []
 
 
@@ -196,7 +196,7 @@ def _prepare_run(overrides: list[str], checker: "Checker") -> "Config":
 
 
 def _claim_run(project: "Project", cfg: "Config") -> None:
-    """Before Hydra writes to it, check and lock the run's directory."""
+    """Check and lock the run's directory before Hydra writes to it."""
     from .checkpoints.resume import check_resume
 
     run = Path(output_dir(cfg.mode, cfg.runs_dir, cfg.name, None))
@@ -205,7 +205,7 @@ def _claim_run(project: "Project", cfg: "Config") -> None:
     if any(run.glob(f"*/.hydra/{OVERRIDES}")):
         raise UserError(f"name = {cfg.name}: {run} holds the jobs of a sweep; give another name")
     if run.is_dir() and any(run.iterdir()) and not any((run / it).exists() for it in OF_A_RUN):
-        raise UserError(f"name = {cfg.name}: {run} holds no run but files; give another name")
+        raise UserError(f"name = {cfg.name}: {run} has files but no run; give another name")
     _check_writable(run, f"name = {cfg.name}")
     lock(run, cfg.engine.takeover_seconds)
     check_resume(project, cfg, run)
@@ -221,8 +221,8 @@ def _prepare_sweep(overrides: list[str], checker: "Checker") -> "Config":
         base = compose(checker.conf, plain, own_section=True)
     except ComposeError as error:
         refuse(sweep_problems(overrides, is_grid=False))
-        _check_all(probe_jobs(overrides), checker)  # finds what is wrong
-        # nothing, with what is swept
+        _check_all(probe_jobs(overrides), checker)  # raises if a job does not compose either
+        # the jobs compose: only the config without the swept options does not
         refuse(
             f"{override}: only the options that are swept have this key, and Hydra composes the "
             f"config without them too\ntype ++{override}"
@@ -280,7 +280,7 @@ def _check_all(jobs: list[list[str]], checker: "Checker") -> list["Config"]:
 def _check_files(
     project: "Project", configs: list["Config"], jobs: list["Job"], here: bool
 ) -> None:
-    """Check what the configs read, and the machine if they run `here`; mode=check ends here."""
+    """Check the configs' files, and this machine if they run `here`; mode=check then exits."""
     from .check import file_problems, report
     from .checkpoints.resume import resume_problems
 
@@ -296,7 +296,7 @@ def _check_files(
     if first.mode == "train":
         for cfg, job in zip(configs, jobs, strict=False):
             problems += resume_problems(project, cfg, job.directory)
-        # torch is needed for this: other runs check it once they have imported torch
+        # this imports torch: other runs check it once they have imported torch
         for cfg in different if here else ():
             run = cfg.training.run
             if run.device not in ("auto", "cpu") or run.devices != 1:
@@ -315,7 +315,7 @@ def _check_files(
 def _check_writable(folder: Path, given: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as file:  # without a name, which a kill would leave
+        with tempfile.TemporaryFile(dir=folder) as file:  # unnamed: a kill leaves nothing
             file.write(bytes(ROOM))
     except OSError as error:
         broken = [p for p in (folder, *folder.parents) if p.is_symlink() and not p.exists()]
@@ -327,7 +327,7 @@ def _check_writable(folder: Path, given: str) -> None:
 
 
 def _explain(overrides: list[str], aliases: Aliases, checker: "Checker") -> None:
-    """Print every value and where it comes from, of a config that is refused as well."""
+    """Print every value and its origin, then validate: an invalid config is printed too."""
     from .compose.explain import explain
 
     forced = [checker.forced(override) for override in overrides]
@@ -339,7 +339,7 @@ def _explain(overrides: list[str], aliases: Aliases, checker: "Checker") -> None
 
 
 def _announce(cfg: "Config", recorded: list[str]) -> None:
-    """Print the name, and what of an evaluation is and is not as in the checkpoint's run."""
+    """Print the run's name and, for other modes, how the config differs from the trained run's."""
     if JOB_DIR not in os.environ:
         print(f"name={cfg.name}", flush=True)
     if recorded:

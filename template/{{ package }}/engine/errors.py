@@ -59,7 +59,7 @@ def exit_on_user_error() -> Iterator[None]:
     except Exception as error:
         problems = error.problems if isinstance(error, UserError) else ()
         if "DataLoader worker (pid" in str(error):
-            # torch raises this wherever the main thread happens to be: once is enough
+            # torch raises this anywhere in the main thread, for each worker: once is enough
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             problems = (f"{str(error).splitlines()[0]}\n{WORKER_DIED}",)
         if isinstance(error, OSError | MemoryError) or "failed to map" in str(error):
@@ -78,7 +78,7 @@ def exit_on_user_error() -> Iterator[None]:
 
 
 def _system_problem(error: Exception) -> str:
-    """What the system refused, and the line of this project that asked for it."""
+    """The system's error, and the line of this package that caused it."""
     frames = traceback.extract_tb(error.__traceback__)
     ours = [f"\nat {f.filename}:{f.lineno}" for f in frames if f.filename.startswith(PACKAGE)]
     what = "memory ran out"
@@ -97,7 +97,7 @@ def _print_problems(problems: tuple[str, ...]) -> None:
     count = len(problems)
     print("1 problem:" if count == 1 else f"{count} problems:", file=sys.stderr)
     for problem in problems[:MOST_SHOWN]:
-        # a data worker sends its error with a traceback before it
+        # an error from a data worker follows a traceback
         problem = problem.rpartition("UserError: ")[2].rstrip()
         print("  " + "\n      ".join(map(_printable, problem.split("\n"))), file=sys.stderr)
     if count > MOST_SHOWN:

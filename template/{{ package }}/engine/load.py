@@ -20,10 +20,10 @@ log = logging.getLogger(__name__)
 
 
 def load(project: Project, checkpoint: str | Path, *overrides: str) -> tuple[nn.Module, Any]:
-    """The model of a run (its best checkpoint) or of one checkpoint, for evaluation; its config.
+    """The model of a run (its best checkpoint) or of one checkpoint, in eval mode; its config.
 
-    The config is that of conf/ today, with the model and data choices that the run recorded and the
-    `overrides` given here, such as "training.run.device=cpu". Raises UserError.
+    The config is that of conf/ today, with the model and data overrides that the run recorded and
+    with `overrides`, such as "training.run.device=cpu". Raises UserError.
     """
     found = find_checkpoint(Path(checkpoint))
     run = find_run(found)

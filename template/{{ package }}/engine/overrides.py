@@ -1,4 +1,4 @@
-"""Overrides of a command line, and what identifies a job by them."""
+"""Overrides of a command line, and the keys and names of jobs made from them."""
 
 import hashlib
 import re
@@ -11,14 +11,14 @@ OF_A_SWEEP = ("hydra.", "hydra/", "sweep.", "slurm.", "engine.")
 
 
 def split_override(override: str) -> tuple[str, str, str]:
-    """`+training.lr=1` to ("+", "training.lr", "=1")."""
+    """Prefix, key and value: ("+", "training.lr", "=1") for `+training.lr=1`."""
     match = re.fullmatch(r"(\+\+|\+|~)?([^=]*)(=.*)?", override, re.DOTALL)
     assert match
     return match[1] or "", match[2], match[3] or ""
 
 
 def is_identifying(key: str) -> bool:
-    """Whether an override of this key identifies a job, rather than say how a sweep runs."""
+    """Whether an override of this key identifies a job, rather than set how a sweep runs."""
     return key not in NOT_IDENTIFYING and not key.startswith(OF_A_SWEEP)
 
 
@@ -36,13 +36,13 @@ def canonical(value: str) -> str:
 
 
 def job_key(overrides: Sequence[str]) -> frozenset[str]:
-    """What tells one job from another, whatever the order and the spelling of numbers."""
+    """The identity of a job, whatever the order and the spelling of numbers."""
     job = identifying_overrides(overrides)
     return frozenset(prefix.strip("+") + key + canonical(value) for prefix, key, value in job)
 
 
 def job_name(overrides: Sequence[str], short: bool = False) -> str:
-    """A directory's name made from a job's overrides, in any order; long ones end in a checksum.
+    """A directory's name from a job's overrides, in any order; long ones end in a checksum.
 
     With `short`, `lr=0.0003` for training.optim.lr=3e-4.
     """

@@ -1,5 +1,5 @@
 # ruff: noqa: PTH114, PTH118  # a Path for each of a million files costs seconds and memory
-"""Many files at once, their paths as text."""
+"""Operations on many files at once; paths are strings."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -8,7 +8,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-is_file = os.path.isfile  # unlike Path's, it raises for no path, however long or odd
+is_file = os.path.isfile  # unlike Path's, it never raises, however long or odd the path
 
 
 def for_each(function: Callable[[str], T], paths: Sequence[str]) -> list[T]:

@@ -1,4 +1,4 @@
-"""Optional parts of the engine: an answer to the template's questions renders each of them."""
+"""Optional parts of the engine, which the answers to the template's questions render."""
 
 from importlib import import_module
 from typing import Any
@@ -10,5 +10,5 @@ def find_part(name: str) -> Any:
         return import_module(f"{__package__}.{name}")
     except ModuleNotFoundError as error:
         if not str(error.name).startswith(str(__package__)):
-            raise  # a library that the part needs
+            raise  # the part needs a missing library
         return None

@@ -1,4 +1,4 @@
-"""What the engine asks of a project; <package>/project.py answers."""
+"""The interface between the engine and a project; <package>/project.py implements it."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ Batch = dict[str, "Tensor"]
 
 
 class Items(Protocol[T_co]):
-    """What a dataset offers."""
+    """The interface of a dataset."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> T_co: ...
@@ -28,7 +28,7 @@ class Items(Protocol[T_co]):
         """The item's name in messages."""
 
     def files(self) -> list[Path]:
-        """All files that the items are read from, in their order; none where items are made."""
+        """All files that the items are read from, in their order; none if they are generated."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Mode:
     """One value of `mode`: the function that train.py calls, and what it needs."""
 
     run: Callable[[Any, Path], float | None]
-    """Called with the config and the output directory; what it returns is a sweep's objective."""
+    """Called with the config and the output directory; returns the objective for a sweep."""
     help: str
     needs: tuple[str, ...] = ()
     """Keys of the config that must have a value: checkpoint, input."""
@@ -57,16 +57,16 @@ class Project:
     config: type[Config]
     modes: Mapping[str, Mode]
     metrics: Mapping[str, Goal]
-    """What an evaluation measures, and which way each is better."""
+    """The metrics of an evaluation, and which way each is better."""
     build_model: "Callable[[Any], nn.Module]"
     open_items: "Callable[[Any, Split], Items[Any]]"
     collate: "Callable[[list[Any], Any], Batch]"
     check_data: Callable[[Any, list[Split]], Iterable[str]] = _nothing
     """Problems of these splits."""
     check_input: Callable[[Any], Iterable[str]] = _nothing
-    """Problems of what `input` names."""
+    """Problems of the paths in `input`."""
     data_notes: Callable[[Any, list[Split]], Iterable[str]] = _nothing
-    """What a user should know of the data, a line each."""
+    """Notes on the data for the user, a line each."""
     resume_safe: Callable[[Any], Iterable[str]] = _nothing
     """Keys that a resumed run may change with this config, beside those marked ResumeSafe."""
     packages: Sequence[str] = field(default=())
@@ -78,7 +78,7 @@ class Project:
         return self.root / "conf"
 
     def goal(self, metric: str) -> Goal:
-        """Which way a metric is better; one that the project no longer has counts as a loss."""
+        """Which way a metric is better; one that the project no longer has is minimized."""
         return self.metrics.get(metric, "minimize")
 
     def needs(self, mode: str) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
-"""Ctrl-C, SIGTERM and SIGUSR1: the first lets the iteration end and be saved, a second does not.
+"""Ctrl-C, SIGTERM, SIGUSR1: the first finishes the iteration and saves, a second stops at once.
 
-A cluster sends SIGUSR1 (to scripts/) or SIGUSR2 (to the jobs of submitit) ahead of its time limit.
+A cluster sends SIGUSR1 (to scripts/) or SIGUSR2 (to the jobs of submitit) before its time limit.
 """
 
 import os
@@ -25,13 +25,13 @@ class Stop:
     """Whether a signal has asked this run to stop; shared with its child processes."""
 
     def __init__(self) -> None:
-        # shared memory without a lock: a handler may run while the main thread would hold one
+        # shared memory without a lock: a handler may run while the main thread holds it
         self.shared: Any = get_context("spawn").RawArray("i", [0, 0])
         self.process = os.getpid()
 
     @property
     def signal(self) -> int:
-        """The signal that asked, or 0."""
+        """The signal that requested the stop, or 0."""
         return int(self.shared[0])
 
     def is_set(self) -> bool:
@@ -54,7 +54,7 @@ class Stop:
         self.shared[0] = number
         name = signal.Signals(number).name
         again = "" if number in WARNINGS else "; again: stops at once"
-        # not print: the signal may have come in the middle of one
+        # not print: the signal may have interrupted one
         os.write(2, f"\n{name}: finishes the iteration and saves{again}\n".encode())
 
 
@@ -67,7 +67,7 @@ def handle_signals() -> Iterator[Stop]:
         yield stop
     finally:
         for number, handler in before.items():
-            # once asked to stop, the process is about to end: one more signal just ends it
+            # after a stop request the process is about to exit: one more signal ends it
             ends = stop.is_set() and number != signal.SIGUSR2
             signal.signal(number, signal.SIG_DFL if ends else handler)
 
@@ -82,15 +82,15 @@ def until_stopped(stop: Stop, items: Iterable[T]) -> Iterator[T]:
 
 @contextmanager
 def block_signals_in_children() -> Iterator[None]:
-    """Processes started within this context get none of SIGNALS, from their first instruction.
+    """Block SIGNALS in processes started within this context, from their first instruction.
 
-    They inherit what the main thread blocks. Here another thread receives the signals, and Python
-    handles them in the main thread all the same.
+    They inherit the main thread's signal mask. In this process another thread receives the
+    signals, and Python still handles them in the main thread.
     """
     ended = threading.Event()
     threading.Thread(target=ended.wait, daemon=True).start()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, WARNINGS)
-    # a process of multiprocessing's own: it ignores the others, and starting it unblocks them
+    # multiprocessing's own process: it ignores the others, and starting it unblocks them
     resource_tracker.ensure_running()
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
@@ -101,9 +101,9 @@ def block_signals_in_children() -> Iterator[None]:
 
 
 def exit_with_parent(parent: int, or_when: Callable[[], bool] = bool) -> None:
-    """Exit once the parent process is gone, or `or_when` returns true: it would train on.
+    """Exit once the parent process is gone, or `or_when` returns true.
 
-    Another thread watches, since the main one may wait for others in a call to C.
+    Another thread watches, since the main one may be blocked in a call to C.
     """
 
     def watch() -> None:
@@ -115,13 +115,13 @@ def exit_with_parent(parent: int, or_when: Callable[[], bool] = bool) -> None:
 
 
 def ignore_signals() -> None:
-    """Ignore SIGNALS: the process that started this one decides, and passes them on."""
+    """Ignore SIGNALS: the parent process handles them."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
 def leave_signals_to_the_run(_: int) -> None:
-    """In a data worker, which blocks SIGNALS: exit at a SIGTERM that the run itself sends."""
+    """Exit a data worker, which blocks SIGNALS, at a SIGTERM only if the run itself sends it."""
 
     def watch() -> None:
         while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
@@ -130,5 +130,5 @@ def leave_signals_to_the_run(_: int) -> None:
 
     if hasattr(signal, "sigwaitinfo"):
         threading.Thread(target=watch, daemon=True).start()
-    else:  # macOS: a SIGTERM for all takes the workers too
+    else:  # macOS: a SIGTERM to the process group ends the workers too
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})

@@ -1,4 +1,4 @@
-"""What config types are built from. No torch here: config errors are reported at once."""
+"""Building blocks of config types. No torch here: config errors are reported at once."""
 
 from collections.abc import Iterator
 from types import UnionType
@@ -31,28 +31,28 @@ def conflict(key: str, expected: str) -> PydanticCustomError:
     return PydanticCustomError("conflict", "{expected}", {"key": key, "expected": expected})
 
 
-def _in_quotes(value: object) -> object:
+def _check_quotes(value: object) -> object:
     if isinstance(value, bool | int | float):
         raise ValueError('text, so in quotes: "1", "no"')
     return value
 
 
-Text = Annotated[str, BeforeValidator(_in_quotes), Field(min_length=1)]
-"""Text, which YAML would take for a number or a truth value where it looks like one."""
+Text = Annotated[str, BeforeValidator(_check_quotes), Field(min_length=1)]
+"""A non-empty string; one that looks like a number or a boolean needs quotes in YAML."""
 
 
-def _in_order(bounds: list[float]) -> list[float]:
+def _check_order(bounds: list[float]) -> list[float]:
     if bounds[0] > bounds[1]:
         raise ValueError("[lowest, highest], the lowest first")
     return bounds
 
 
-Range = Annotated[list[float], Field(min_length=2, max_length=2), AfterValidator(_in_order)]
+Range = Annotated[list[float], Field(min_length=2, max_length=2), AfterValidator(_check_order)]
 """[lowest, highest], both included."""
 
 
 def marked_keys(section: BaseModel, mark: str, path: str = "") -> set[str]:
-    """The keys marked so in this section and those below it."""
+    """The keys with this mark, in this section and those below it."""
     keys = set()
     for name, field in type(section).model_fields.items():
         value = getattr(section, name)
@@ -78,7 +78,7 @@ def is_section(kind: Any) -> bool:
 
 
 def groups(config: type[BaseModel], but: str = "") -> list[str]:
-    """The keys that are sections, those with the mark `but` left out."""
+    """The keys that are sections, without those that have the mark `but`."""
     fields = config.model_fields.items()
     return [n for n, field in fields if is_section(field.annotation) and but not in field.metadata]
 
@@ -87,7 +87,7 @@ def text_keys(section: type[BaseModel]) -> set[str]:
     """The keys below a section whose values are text and nothing else, whatever the schema."""
     kinds: dict[str, set[Any]] = {}
     sections = [("", section)]
-    for path, section in sections:  # it grows meanwhile
+    for path, section in sections:  # the loop extends it
         for name, field in section.model_fields.items():
             for kind in alternatives(field.annotation):
                 if is_section(kind):
@@ -108,7 +108,7 @@ def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def as_yaml(value: Any) -> str:
-    """A value as YAML has it, but for quotes."""
+    """A value as YAML writes it, without quotes."""
     if isinstance(value, bool):
         return str(value).lower()
     return "null" if value is None else str(value)

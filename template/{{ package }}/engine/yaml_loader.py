@@ -10,7 +10,7 @@ INDENT = re.compile(r"^[-?: ]{400}", re.MULTILINE)
 
 
 class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """In C, ten times as fast; it crashes on very deep nesting, which is refused before."""
+    """The C loader, ten times as fast; it crashes on very deep nesting, which is refused here."""
 
     def __init__(self, text: str) -> None:
         steps = (1 if bracket in "[{" else -1 for bracket in re.findall(r"[][{}]", text))

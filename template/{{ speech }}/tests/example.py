@@ -1,4 +1,4 @@
-"""What the tests of all modes need of this task: something to recognize."""
+"""An example file for the tests of mode=recognize."""
 
 from pathlib import Path
 

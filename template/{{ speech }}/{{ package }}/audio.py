@@ -18,23 +18,23 @@ from .engine.parallel import is_file
 
 Audio = npt.NDArray[np.float32]
 
-# what libsndfile notes of a chunk that the file ends within
+# libsndfile's log line for a truncated chunk
 CUT = re.compile(r" *(?:data|Data Size|SSND|BODY|riff|Riff size) *: (\d+) \(should be \d+\)\n")
-UNKNOWN_LENGTH = 2**31 - 2**12  # from here on: written by a program that could not know the length
+UNKNOWN_LENGTH = 2**31 - 2**12  # or more: the writing program did not know the length
 
 
 class Header(NamedTuple):
-    """What a file's header says of its audio."""
+    """The header of an audio file."""
 
     frames: int
     rate: int
     channels: int
     is_cut: bool
-    """Whether the file is shorter than its header says."""
+    """Whether the file is shorter than its header states."""
 
     @property
     def seconds(self) -> float:
-        """How long the audio lasts."""
+        """The duration of the audio."""
         return self.frames / self.rate
 
 
@@ -53,18 +53,18 @@ def read_audio(path: Path, sample_rate: int) -> Audio:
 
 def is_cut(file: soundfile.SoundFile) -> bool:
     """Whether the file ends before the audio that its header announces."""
-    return any(int(said) < UNKNOWN_LENGTH for said in CUT.findall(file.extra_info))
+    return any(int(size) < UNKNOWN_LENGTH for size in CUT.findall(file.extra_info))
 
 
 @cache
 def read_header(path: str) -> Header:
-    """What a file's header says. Raises soundfile.SoundFileError for a file that is not audio."""
+    """The header of a file. Raises soundfile.SoundFileError for a file that is not audio."""
     with soundfile.SoundFile(path) as file:
         return Header(file.frames, file.samplerate, file.channels, is_cut(file))
 
 
 def audio_problem(path: str) -> str | None:
-    """What keeps this file from being read, if anything; looks at its header alone."""
+    """Why this file cannot be read, or None; reads its header alone."""
     if not is_file(path):
         if len(path) > 1000:
             return f"{path[:100]}… ({len(path)} characters) does not exist"
@@ -91,16 +91,16 @@ class Recording(NamedTuple):
     audio: str
     text: str
     duration: float | None
-    """Seconds, where the manifest says them."""
+    """Seconds, if the manifest states them."""
 
 
 def read_manifest(path: Path, vocabulary: str) -> tuple[list[Recording], list[str]]:
-    """The good lines of a manifest, and what is wrong with the others."""
+    """The valid lines of a manifest, and the problems of the others."""
     status = path.stat()
     return _read_manifest(path, vocabulary, status.st_size, status.st_mtime_ns)
 
 
-@lru_cache(maxsize=3)  # the checks before a run and the run itself ask for the same
+@lru_cache(maxsize=3)  # the checks before a run and the run read the same one
 def _read_manifest(
     path: Path, vocabulary: str, size: int, changed: int
 ) -> tuple[list[Recording], list[str]]:
@@ -151,11 +151,11 @@ class ManifestItems:
         return [self.path, *(Path(recording.audio) for recording in self.recordings)]
 
     def name(self, index: int) -> str:
-        """What to call an item in a message."""
+        """The item's name in messages."""
         return self.recordings[index].audio
 
     def length(self, index: int) -> float:
-        """Seconds, as the manifest says; where it does not, as the file's header does."""
+        """Seconds, from the manifest or else from the file's header."""
         recording = self.recordings[index]
         try:
             return recording.duration or read_header(recording.audio).seconds
@@ -163,7 +163,7 @@ class ManifestItems:
             raise damaged(recording.audio) from None
 
     def __getitem__(self, index: int) -> tuple[Audio, str]:
-        """Audio, float32 of shape [samples], and what is said in it."""
+        """Audio, float32 of shape [samples], and its transcript."""
         recording = self.recordings[index]
         try:
             return self.read(Path(recording.audio)), recording.text
@@ -172,5 +172,5 @@ class ManifestItems:
 
 
 def damaged(path: str) -> UserError:
-    """What to raise where a file cannot be read to its end."""
+    """The error for a file that cannot be read to its end."""
     return UserError(f"{path}: its audio is damaged")

@@ -1,4 +1,4 @@
-"""What must hold before a run starts, found without torch. Each problem names its file and line."""
+"""Checks before a run starts, without torch. Each problem names its file and line."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,7 +41,7 @@ def check_manifest(split: str, cfg: Config, data: Manifest) -> list[str]:
         if problem:
             found[recording.line] = f"{path}:{recording.line}: {problem}"
     problems = [*problems, *(found[line] for line in sorted(found))]
-    # a file that is no manifest at all must not hide what else is wrong
+    # a file that is not a manifest must not hide the other problems
     more = [f"{path}: … and {len(problems) - 5} more lines"] if len(problems) > 5 else []
     return problems[:5] + more
 
@@ -53,7 +53,7 @@ def sample(recordings: list[Recording], cfg: Config, data: Manifest) -> list[Rec
 
 
 def data_notes(cfg: Config, splits: list[Split]) -> Iterator[str]:
-    """What the model does not get of the data, and what a check has left out, a line each."""
+    """Notes on data that the model does not see or that was not checked, a line each."""
     if not isinstance(cfg.data, Manifest):
         return
     rate = cfg.model.encoder.sample_rate
@@ -73,7 +73,7 @@ def data_notes(cfg: Config, splits: list[Split]) -> Iterator[str]:
 
 
 def length_problem(recording: Recording, encoder: Encoder) -> str | None:
-    """CTC needs a frame for each symbol: a longer text would teach nothing."""
+    """A problem if the text has more symbols than the audio has frames: CTC needs one for each."""
     frames_per_second = encoder.sample_rate / encoder.hop_samples / encoder.subsampling
     frames = read_header(recording.audio).seconds * frames_per_second + 1
     if frames >= len(recording.text):
@@ -82,7 +82,7 @@ def length_problem(recording: Recording, encoder: Encoder) -> str | None:
 
 
 def check_input(cfg: Config) -> list[str]:
-    """Problems of what mode=recognize is to read."""
+    """Problems of the files and folders that mode=recognize reads."""
     return [problem for path in cfg.input or [] for problem in input_problems(Path(path))]
 
 

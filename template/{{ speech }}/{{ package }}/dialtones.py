@@ -26,15 +26,15 @@ class DialtoneItems:
         return int(getattr(self.data.items, self.split))
 
     def name(self, index: int) -> str:
-        """What to call an item in a message."""
+        """The item's name in messages."""
         return f"{self.split} {index}"
 
     def files(self) -> list[Path]:
-        """None: the items are made."""
+        """None: the items are generated."""
         return []
 
     def length(self, index: int) -> float:
-        """How many keys are heard, which is quicker to say than how long they last."""
+        """The number of keys, which is cheaper to compute than their duration."""
         return self._count(self._rng(index))
 
     def _rng(self, index: int) -> np.random.Generator:
@@ -44,7 +44,7 @@ class DialtoneItems:
         return int(rng.integers(self.data.symbols[0], self.data.symbols[1], endpoint=True))
 
     def __getitem__(self, index: int) -> tuple[npt.NDArray[np.float32], str]:
-        """Audio, float32 of shape [samples], and the keys that are heard in it."""
+        """Audio, float32 of shape [samples], and its keys."""
         data = self.data
         rng = self._rng(index)
 
@@ -78,7 +78,7 @@ class DialtoneItems:
 
 
 def spread(values: Values, samples: npt.NDArray[np.int_]) -> Values:
-    """Values of the odd segments, zero in the even ones, each as long as its segment."""
+    """Each value repeated over its odd segment, zeros over the even ones, [samples]."""
     with_silence = np.zeros(len(samples))
     with_silence[1::2] = values
     return np.repeat(with_silence, samples)

@@ -13,7 +13,7 @@ from .project import PROJECT
 
 
 def measure_batch(model: nn.Module, batch: Batch, cfg: Config) -> list[Row]:
-    """The loss of each item, what is said in it, and what the model reads."""
+    """The loss, the transcript and the recognized text of each item."""
     vocabulary = cfg.data.vocabulary
     log_probs, frames = model(batch["audio"], batch["samples"])
     losses = ctc_loss(log_probs, frames, batch).tolist()

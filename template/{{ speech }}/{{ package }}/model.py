@@ -23,7 +23,7 @@ class Spectrogram(nn.Module):
         self.window_samples = window_samples
         self.hop_samples = hop_samples
         self.dynamic_range_db = dynamic_range_db
-        # on the meta device, where a check builds the model, torch would import its compiler for it
+        # on the meta device, where checks build the model, torch would import its compiler for it
         window = torch.hann_window(window_samples, device="cpu")
         self.register_buffer("window", window, persistent=False)
 
@@ -86,7 +86,7 @@ class Attention(nn.Module):
 
 
 class Convolution(nn.Module):
-    """A gated convolution along time; it also tells the attention what is near."""
+    """A gated convolution along time, which also gives attention its positional information."""
 
     def __init__(self, dim: int, kernel_frames: int) -> None:
         super().__init__()
@@ -154,9 +154,9 @@ class Recognizer(nn.Module):
         self.classify = nn.Linear(dim, symbols + 1)
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
-        """As torch does, but for convolutions and the spectrogram's complex numbers.
+        """Compile all but the convolutions and the spectrogram, which has complex numbers.
 
-        Of a convolution it would compile one for each length of audio.
+        torch would compile a convolution again for each length of audio.
         """
         for module in self.modules():
             if isinstance(module, Spectrogram | Subsampling | Convolution):
@@ -176,7 +176,7 @@ class Recognizer(nn.Module):
 
 
 def build_model(cfg: Config) -> nn.Module:
-    """The network that this config describes, with fresh weights."""
+    """The network that this config describes, with new weights."""
     encoder = cfg.model.encoder
     return Recognizer(
         symbols=len(cfg.data.vocabulary),
@@ -197,20 +197,20 @@ def ctc_loss(log_probs: Tensor, frames: Tensor, batch: Batch) -> Tensor:
     """CTC loss per symbol of each item, [items] (Graves et al. 2006)."""
     device = log_probs.device
     if torch.are_deterministic_algorithms_enabled():
-        device = torch.device("cpu")  # on a GPU its gradient is not the same each time
+        device = torch.device("cpu")  # on a GPU its gradient is not deterministic
     loss = F.ctc_loss(
         log_probs.transpose(0, 1).to(device),
         batch["targets"].to(device),
         frames.to(device),
         batch["symbols"].to(device),
         reduction="none",
-        zero_infinity=True,  # a text too long for its audio teaches nothing
+        zero_infinity=True,  # the loss of a text too long for its audio
     )
     return loss.to(log_probs.device) / batch["symbols"]
 
 
 def compute_loss(model: nn.Module, batch: Batch) -> Tensor:
-    """What training minimizes: the mean over the batch."""
+    """The training loss: the mean CTC loss over the batch."""
     log_probs, frames = model(batch["audio"], batch["samples"])
     return ctc_loss(log_probs, frames, batch).mean()
 

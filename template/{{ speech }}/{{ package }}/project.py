@@ -1,6 +1,6 @@
-"""What this project is: its config, modes, model, data and metrics. The engine asks here.
+"""This project's config, modes, model, data and metrics, for the engine.
 
-What needs torch is imported inside the functions: config errors are reported before torch loads.
+Functions import what needs torch themselves: config errors are reported before torch loads.
 """
 
 from pathlib import Path
@@ -61,7 +61,7 @@ def collate(items: "list[Item]", cfg: Config) -> Batch:
 
 
 def resume_safe(cfg: Config) -> set[str]:
-    """With a constant rate, a run of more iterations begins as a shorter one does."""
+    """Keys that a resumed run may change: with a constant learning rate, iter_num."""
     constant = cfg.training.optim.scheduler.name == "constant"
     return {"training.run.iter_num"} if constant else set()
 

@@ -17,12 +17,12 @@ from .project import PROJECT
 
 
 def recognize(cfg: Config, output_dir: Path) -> None:
-    """Print what is heard in the files and folders of cfg.input; write it to recognized.jsonl."""
+    """Recognize the files and folders of cfg.input; print the texts, write recognized.jsonl."""
     recognize_files(PROJECT, cfg, output_dir, audio_files, partial(recognize_file, cfg=cfg))
 
 
 def recognize_file(model: nn.Module, path: Path, source: Path, cfg: Config) -> tuple[Row, str]:
-    """The text of one file, and the seconds at which each symbol is heard.
+    """The row of one file, with the second at which each symbol starts, and its text.
 
     Raises UserError for a file that cannot be read.
     """

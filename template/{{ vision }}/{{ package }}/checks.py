@@ -1,4 +1,4 @@
-"""What must hold before a run starts, found without torch. Each problem names its file."""
+"""Checks before a run starts, without torch. Each problem names its file."""
 
 import math
 from collections.abc import Iterator
@@ -24,12 +24,12 @@ def check_data(cfg: Config, splits: list[Split]) -> list[str]:
 
 
 def check_digits(data: Digits) -> list[str]:
-    """Whether there are as many pictures as the splits want."""
+    """A problem if the splits need more pictures than there are."""
     wanted = data.items.train + data.items.valid + data.items.test
     there = len(read_digits()[0])
     if wanted <= there:
         return []
-    return [f"data.items: {wanted} pictures in all; expected at most {there}, which there are"]
+    return [f"data.items: {wanted} pictures in all; expected at most {there}, the size of the dataset"]
 
 
 def check_folder(split: str, cfg: Config, data: ImageFolder) -> list[str]:
@@ -57,7 +57,7 @@ def check_folder(split: str, cfg: Config, data: ImageFolder) -> list[str]:
 
 
 def sample(files: list[str], cfg: Config, data: ImageFolder) -> list[Look]:
-    """A look at the pictures that this mode opens, spread evenly over a split."""
+    """Look at the pictures of a split that this mode opens, spread evenly."""
     whole = cfg.mode == "check"
     most = data.thorough_files if whole else data.check_files
     step = -(-len(files) // most) or 1 if most else 1
@@ -65,7 +65,7 @@ def sample(files: list[str], cfg: Config, data: ImageFolder) -> list[Look]:
 
 
 def data_notes(cfg: Config, splits: list[Split]) -> Iterator[str]:
-    """What the model does not get of the data, and what a check has left out, a line each."""
+    """Notes on data that the model does not see or that was not checked, a line each."""
     if not isinstance(cfg.data, ImageFolder):
         return
     image = cfg.model.image
@@ -93,7 +93,7 @@ def data_notes(cfg: Config, splits: list[Split]) -> Iterator[str]:
 
 
 def check_input(cfg: Config) -> list[str]:
-    """Problems of what mode=recognize is to read."""
+    """Problems of the files and folders that mode=recognize reads."""
     return [problem for path in cfg.input or [] for problem in input_problems(Path(path))]
 
 

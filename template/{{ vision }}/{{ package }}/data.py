@@ -18,7 +18,7 @@ Item = tuple[Pixels, int]
 
 
 def open_items(cfg: Config, split: Split) -> Items[Item]:
-    """A sequence of (pixels, class) pairs; those of train are varied."""
+    """A sequence of (pixels, class) pairs; training pictures are augmented."""
     augment = cfg.data.augment if split == "train" else None
     prepare = partial(to_pixels, image=cfg.model.image, augment=augment)
     if isinstance(cfg.data, Digits):
@@ -33,7 +33,7 @@ def collate(items: list[Item], cfg: Config) -> Batch:
 
 
 def prepare_to_recognize(picture: Image.Image, cfg: Config) -> Pixels:
-    """Any picture as one of the dataset's, [channels, size, size]."""
+    """A picture preprocessed like the dataset's, [channels, size, size]."""
     if isinstance(cfg.data, Digits):
         picture = like_the_data(picture)
     return to_pixels(picture, cfg.model.image, augment=None)

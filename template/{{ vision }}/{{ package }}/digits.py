@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits, and other pictures made like them."""
+"""scikit-learn's handwritten digits, and other pictures preprocessed like them."""
 
 from collections.abc import Callable
 from functools import cache
@@ -12,19 +12,19 @@ from .config.data import Digits
 from .engine.config import Split
 from .pictures import Pixels, Unreadable
 
-SPLITS: tuple[Split, ...] = ("test", "valid", "train")  # a longer train leaves the others alone
+SPLITS: tuple[Split, ...] = ("test", "valid", "train")  # a larger train changes no other split
 
 
-@cache  # of three splits
+@cache  # three splits read it
 def read_digits() -> tuple[Pixels, Pixels]:
-    """All pictures [items, 8, 8], ink bright, and which digit each shows, [items]."""
+    """All pictures [items, 8, 8], ink bright, and their digits [items]."""
     table = np.loadtxt(digits_file(), delimiter=",", dtype=np.uint8)
     values, digits = table[:, :-1].reshape(-1, 8, 8), table[:, -1]
-    return (values.astype(float) * 255 / 16).astype(np.uint8), digits  # ink is counted from 0 to 16
+    return (values.astype(float) * 255 / 16).astype(np.uint8), digits  # values are from 0 to 16
 
 
 def digits_file() -> Path:
-    """Where scikit-learn keeps them; its own function takes a second, for its import."""
+    """The path of scikit-learn's data file; importing scikit-learn to read it takes a second."""
     package = find_spec("sklearn")
     folder = Path(str(package.origin if package else "")).parent
     return folder / "datasets" / "data" / "digits.csv.gz"
@@ -48,7 +48,7 @@ class DigitItems:
         return len(self.numbers)
 
     def files(self) -> list[Path]:
-        """The one that holds all digits."""
+        """The file of all digits."""
         return [digits_file()]
 
     def length(self, index: int) -> float:
@@ -56,7 +56,7 @@ class DigitItems:
         return 1.0
 
     def name(self, index: int) -> str:
-        """What to call an item in a message."""
+        """The item's name in messages."""
         return f"digit {self.numbers[index]}"
 
     def __getitem__(self, index: int) -> tuple[Pixels, int]:
@@ -67,10 +67,10 @@ class DigitItems:
 
 
 def like_the_data(picture: Image.Image) -> Image.Image:
-    """A picture of one digit, made as those of the data were: 8 × 8 pixels, the ink bright.
+    """A picture of one digit, preprocessed as the data were: 8 × 8 pixels, the ink bright.
 
-    Its ink, bright or dark, is cropped, centred in a square of 32 × 32 and counted in blocks of 4.
-    Raises Unreadable where there is none.
+    Its ink, bright or dark, is cropped, centred in 32 × 32 pixels and averaged in 4 × 4 blocks.
+    Raises Unreadable if there is no ink.
     """
     grey = np.asarray(picture.convert("L"), dtype=float)
     border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])

@@ -128,7 +128,7 @@ class VisionTransformer(nn.Module):
 
 
 def build_model(cfg: Config) -> nn.Module:
-    """The network that this config describes, with fresh weights: pixels to logits."""
+    """The network that this config describes, with new weights: pixels to logits."""
     model, image, classes = cfg.model, cfg.model.image, len(cfg.data.classes)
     network: nn.Module
     if isinstance(model, Conv):
@@ -157,5 +157,5 @@ def build_model(cfg: Config) -> nn.Module:
 
 
 def compute_loss(model: nn.Module, batch: Batch) -> Tensor:
-    """What training minimizes: cross-entropy, the mean over the batch."""
+    """The training loss: the mean cross-entropy over the batch."""
     return F.cross_entropy(model(batch["pictures"]).float(), batch["classes"])

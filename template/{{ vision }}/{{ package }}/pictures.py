@@ -19,23 +19,23 @@ from .engine.errors import UserError
 
 Pixels = npt.NDArray[np.uint8]
 
-# what counts as a picture in a folder; Pillow knows more, but reads some of it by other programs
+# the formats that are found in a folder; Pillow reads some others through external programs
 KINDS = "avif bmp gif jp2 jpeg jpg pbm pgm png ppm tga tif tiff webp"
 SUFFIXES = tuple(f".{kind}" for kind in KINDS.split())
 GREY = ("1", "L", "LA", "I;16", "I;16B", "I;16L", "I;16N")
 TWELVE_BITS = 2**12 - 1  # the largest value
-warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # what is too large is refused
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # they are refused
 
 
 class Unreadable(Exception):
-    """What keeps a file from being read as a picture."""
+    """Why a file cannot be read as a picture."""
 
 
 def read_picture(path: Path) -> Image.Image:
     """Read a file as an upright picture of 8 bits per channel, grey or RGB. Raises Unreadable.
 
-    Of an animation the first frame is read, and what is transparent becomes white. 16 bits become
-    8; a picture of 16 bits without a value above 4095 is of 12 bits, as many cameras write them.
+    An animation gives its first frame, transparent pixels become white, 16 bits become 8. A 16-bit
+    picture without a value above 4095 counts as one of 12 bits, which many cameras write.
     """
     if not path.is_file():
         raise Unreadable("a folder" if path.is_dir() else "no such file")
@@ -59,7 +59,7 @@ def read_picture(path: Path) -> Image.Image:
         raise Unreadable("not a picture that Pillow can read") from None
     except Image.DecompressionBombError:
         raise Unreadable("too large: more than 178 million pixels") from None
-    except Exception as error:  # a damaged file raises what its format's reader happens to
+    except Exception as error:  # readers of formats raise many kinds
         raise Unreadable(f"damaged, or of an odd kind ({error})") from None
     if min(picture.size) < 2:
         raise Unreadable(f"only {picture.width} × {picture.height} pixels")
@@ -67,25 +67,25 @@ def read_picture(path: Path) -> Image.Image:
 
 
 class Look(NamedTuple):
-    """What is known of a picture file."""
+    """The properties of a picture file."""
 
     problem: str | None
-    """What keeps it from being read."""
+    """Why it cannot be read."""
     size: tuple[int, int] = (0, 0)
     is_grey: bool = True
     bits: int = 8
-    """Of a channel; 12 is known of a picture that was decoded."""
+    """Bits per channel; 12 is only known of a decoded picture."""
 
 
 @cache
 def look_at(path: str, whole: bool) -> Look:
-    """Read a file's header, in a hundredth of the time, or decode it whole."""
+    """Decode a file if `whole`, else read its header, which takes a hundredth of the time."""
     try:
         with Image.open(path) as picture:
             size, mode, bits = picture.size, picture.mode, 8
             if mode.startswith("I;16"):
                 bits = 12 if whole and np.asarray(picture).max() <= TWELVE_BITS else 16
-    except Exception:  # it has more to say when it is read whole
+    except Exception:  # decoding it gives a better message
         return Look(picture_problem(Path(path)))
     if whole or min(size) < 2 or mode in ("I", "F"):
         return Look(picture_problem(Path(path)), size, mode in GREY, bits)
@@ -93,7 +93,7 @@ def look_at(path: str, whole: bool) -> Look:
 
 
 def picture_problem(path: Path) -> str | None:
-    """What keeps this file from being read, if anything; decodes it whole."""
+    """Why this file cannot be read, or None; decodes it completely."""
     try:
         read_picture(path)
     except Unreadable as problem:
@@ -102,7 +102,7 @@ def picture_problem(path: Path) -> str | None:
 
 
 def oddity(path: Path) -> str | None:
-    """What was done to a picture that is of no ordinary kind, if anything."""
+    """How a picture of an unusual kind was converted, or None."""
     with Image.open(path) as picture:
         frames, mode = getattr(picture, "n_frames", 1), picture.mode
     if frames > 1:
@@ -113,7 +113,7 @@ def oddity(path: Path) -> str | None:
 
 
 def picture_files(folder: str | Path) -> list[str]:
-    """All files below the folder whose suffix is that of a picture, but for hidden ones."""
+    """All files below the folder with the suffix of a picture, except hidden ones."""
     found: list[str] = []
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
@@ -127,18 +127,18 @@ def picture_files(folder: str | Path) -> list[str]:
 
 
 def fitted(picture: Image.Image, size: int) -> Image.Image:
-    """The middle of a picture, size × size pixels."""
+    """The centre crop of a picture, resized to size × size pixels."""
     return ImageOps.fit(picture, (size, size), Image.Resampling.BILINEAR)
 
 
 def varied(picture: Image.Image, size: int, augment: Augment) -> Image.Image:
-    """A random variation, size × size pixels; Python's own generator draws it."""
+    """A random augmentation, size × size pixels, drawn with Python's `random`."""
     if any(augment.degrees):
         picture = picture.rotate(random.uniform(*augment.degrees), Image.Resampling.BILINEAR)
     area = picture.width * picture.height * random.uniform(*augment.area)
     aspect = np.exp(random.uniform(*np.log(augment.aspect)))
     width, height = float(np.sqrt(area * aspect)), float(np.sqrt(area / aspect))
-    # one that does not fit becomes smaller, and keeps its shape
+    # a crop that does not fit becomes smaller and keeps its aspect
     fits = min(1, picture.width / width, picture.height / height)
     width, height = min(width * fits, picture.width), min(height * fits, picture.height)
     left = random.uniform(0, picture.width - width)
@@ -152,7 +152,7 @@ def varied(picture: Image.Image, size: int, augment: Augment) -> Image.Image:
 
 
 def to_pixels(picture: Image.Image, image: Seen, augment: Augment | None) -> Pixels:
-    """What the network gets, [channels, size, size]; varied if it is told how."""
+    """The network's input [channels, size, size], augmented if `augment` is given."""
     picture = picture.convert("L" if image.channels == 1 else "RGB")
     picture = varied(picture, image.size, augment) if augment else fitted(picture, image.size)
     return np.array(picture).reshape(image.size, image.size, -1).transpose(2, 0, 1)
@@ -161,7 +161,7 @@ def to_pixels(picture: Image.Image, image: Seen, augment: Augment | None) -> Pix
 class FolderItems:
     """The items of one split: (pixels, class) pairs, one of each class in turn.
 
-    So that the first few batches, which an evaluation may be content with, are of all classes.
+    The first few batches, to which an evaluation may be limited, then hold all classes.
     """
 
     def __init__(
@@ -186,7 +186,7 @@ class FolderItems:
         return 1.0
 
     def name(self, index: int) -> str:
-        """What to call an item in a message."""
+        """The item's name in messages."""
         return self.pictures[index][0]
 
     def __getitem__(self, index: int) -> tuple[Pixels, int]:

@@ -1,4 +1,4 @@
-"""mode=recognize: tell the class of pictures."""
+"""mode=recognize: classify pictures."""
 
 import logging
 from functools import partial
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 def recognize(cfg: Config, output_dir: Path) -> None:
-    """Print what the files and folders of cfg.input show; write recognized.jsonl and .png."""
+    """Classify the files and folders of cfg.input; print, write recognized.jsonl and .png."""
     cells: list[Cell] = []
     outcomes: list[bool] = []  # of pictures whose label is known
     recognize_file = partial(recognize_picture, cfg=cfg, cells=cells, outcomes=outcomes)
@@ -67,9 +67,9 @@ def recognize_picture(
 
 
 def label_of(path: Path, source: Path, classes: list[str]) -> str | None:
-    """The class whose name a picture's folder has: the first one below the source, as in training.
+    """The class named by a picture's folder: the first folder below the source, as in training.
 
-    Else the one that it lies in, or the source itself.
+    Else the folder that it is in, or the source itself; None if none is a class.
     """
     below = path.relative_to(source).parts[:-1]
     folders = (*below[:1], path.absolute().parent.name, source.absolute().name)

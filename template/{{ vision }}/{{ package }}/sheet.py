@@ -14,29 +14,29 @@ COLOURS = {True: "green", False: "red", None: "grey"}
 
 @dataclass(frozen=True)
 class Cell:
-    """One picture, and what was read."""
+    """One picture and its prediction."""
 
     picture: Image.Image
     read: str
     probability: float
     label: str | None
-    right: bool | None  # None: nobody knows
+    right: bool | None  # None: unknown
 
 
 def most_doubtful(cells: list[Cell], count: int) -> list[Cell]:
-    """Those that were read wrong, then those that were read least surely."""
+    """The first `count` cells: wrong predictions, then the least probable ones."""
     return sorted(cells, key=lambda cell: (cell.right is not False, cell.probability))[:count]
 
 
 def draw_sheet(cells: list[Cell], sheet: Sheet, path: Path) -> None:
-    """Pictures with what was read below: right ones framed green, wrong ones red, others grey."""
+    """Draw pictures above their predictions: right ones framed green, wrong red, others grey."""
     if len(cells) > sheet.pictures:
         cells = most_doubtful(cells, sheet.pictures)
     side, line = sheet.pixels, sheet.pixels // 5
     cell_width, cell_height = side + line, side + 3 * line
     columns = min(sheet.columns, len(cells))
     rows = -(-len(cells) // columns)
-    # Matplotlib brings it: Latin, Greek, Cyrillic and more, but nothing of East Asia
+    # Matplotlib's font: Latin, Greek, Cyrillic and more, but no East Asian scripts
     font_file = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
     font = ImageFont.truetype(font_file, size=max(8, line * 3 // 4))
     page = Image.new("RGB", (columns * cell_width, rows * cell_height), BACKGROUND)

@@ -1,4 +1,4 @@
-"""A checkpoint's checkpoint.json, and finding the checkpoint that is meant. No torch here."""
+"""Reads and writes checkpoint.json, and finds checkpoints. No torch here."""
 
 import functools
 import hashlib
@@ -17,14 +17,14 @@ from ..run_dir.paths import CHECKPOINTS, parse_json
 log = logging.getLogger(__name__)
 
 FORMAT = 1
-ABOUT = "checkpoint.json"  # the last file that a checkpoint gets
+ABOUT = "checkpoint.json"  # written last
 WEIGHTS = "weights.safetensors"
 STATE = "state.pt"
 
 
 @dataclass
 class Progress:
-    """How far a run has come; checkpoint.json holds it."""
+    """The progress of a run, as checkpoint.json stores it."""
 
     iteration: int
     last_eval: int
@@ -33,7 +33,7 @@ class Progress:
     """The best objective so far."""
     evals_since_best: int
     skipped: int
-    """Iterations left out in a row, with training.run.on_nonfinite=skip."""
+    """Consecutive iterations that training.run.on_nonfinite=skip has skipped."""
 
 
 @dataclass
@@ -64,7 +64,7 @@ def read_about(checkpoint: Path) -> dict[str, Any]:
     return _read_about(checkpoint, status.st_size, status.st_mtime_ns)
 
 
-@functools.lru_cache(maxsize=64)  # the checks before a run and the run itself ask for the same
+@functools.lru_cache(maxsize=64)  # the checks before a run and the run read the same one
 def _read_about(checkpoint: Path, size: int, changed: int) -> dict[str, Any]:
     text = (checkpoint / ABOUT).read_text("utf-8")
     about: dict[str, Any] = parse_json(text, dict[str, Any])
@@ -73,7 +73,7 @@ def _read_about(checkpoint: Path, size: int, changed: int) -> dict[str, Any]:
     if about.get("format") != FORMAT:
         raise UserError(
             f"{checkpoint}: has format {about.get('format')}, and this code reads format {FORMAT}\n"
-            "it was written by another version of the template: copier update may bring it"
+            "it was written by another version of the template: copier update may add it"
         )
     parse_json(text, _About)
     return about
@@ -86,14 +86,14 @@ def _seal(about: dict[str, Any]) -> str:
 
 
 def find_damage(checkpoint: Path, thorough: bool = True) -> str | None:
-    """What is wrong with a checkpoint's files; only sizes are compared unless `thorough`."""
+    """Why a checkpoint is damaged, or None; checksums are compared only if `thorough`."""
     try:
         for name, written in read_about(checkpoint)["files"].items():
             file = checkpoint / name
             if (size := file.stat().st_size) != written.get("bytes"):
                 return f"{name} has {size} bytes, not {written.get('bytes')}"
             if thorough and fingerprint(file) != written:
-                return f"{name} has another checksum than when it was written"
+                return f"{name} does not match its recorded checksum"
     except OSError as error:
         return f"{Path(error.filename or checkpoint).name}: {error.strerror}"
     except ValueError:
@@ -102,7 +102,7 @@ def find_damage(checkpoint: Path, thorough: bool = True) -> str | None:
 
 
 def list_checkpoints(run: Path) -> list[Path]:
-    """The checkpoints of a run, oldest first. Copies under other names are somebody's own."""
+    """The checkpoints of a run, oldest first, without the user's copies under other names."""
     found = [file.parent for file in (run / CHECKPOINTS).glob(f"iteration-*/{ABOUT}")]
     return sorted(path for path in found if not _is_copy(path))
 
@@ -115,12 +115,12 @@ def _is_copy(checkpoint: Path) -> bool:
 
 
 def complete_checkpoints(run: Path) -> list[Path]:
-    """Those with a valid checkpoint.json and files of the right size: quick, for large ones."""
+    """The checkpoints with a valid checkpoint.json and files of the right size; fast."""
     return [c for c in list_checkpoints(run) if find_damage(c, thorough=False) is None]
 
 
 def first_intact(candidates: Iterable[Path], warn: bool = False) -> Path | None:
-    """The first of these checkpoints that is not damaged; with `warn`, logs those before it."""
+    """The first of these checkpoints that is not damaged; with `warn`, logs the damaged ones."""
     for checkpoint in candidates:
         damage = find_damage(checkpoint)
         if not damage:
@@ -142,12 +142,12 @@ def list_damages(run: Path) -> list[str]:
 
 
 def best_first(found: list[Path]) -> list[Path]:
-    """Checkpoints by the objective of the newest one, then those without a value."""
+    """Checkpoints, best first by the newest one's objective, then those without a value."""
     about = {checkpoint: read_about(checkpoint) for checkpoint in found}
     values = {
         checkpoint: its["objective"]
         for checkpoint, its in about.items()
-        # only values of one metric compare
+        # values of different metrics do not compare
         if all(its[key] == about[found[-1]][key] for key in ("metric", "goal"))
         and its["objective"] is not None
     }
@@ -171,7 +171,7 @@ def find_checkpoint(path: Path, key: str = "checkpoint") -> Path:
         raise UserError(f"{given}: no such file or directory; expected runs/NAME")
     if jobs := sorted(p.parent for p in path.glob(f"*/{CHECKPOINTS}")):
         shown = [f"""'{key}="{job}"'""" for job in jobs[:10]] + ["…"] * (len(jobs) > 10)
-        raise UserError("\n".join([f"{given}: several runs are in it, give one:", *shown]))
+        raise UserError("\n".join([f"{given}: holds several runs, choose one:", *shown]))
     if best := first_intact(best_first(complete_checkpoints(path)), warn=True):
         return best
     damages = list_damages(path)

@@ -1,4 +1,4 @@
-"""What a run is made of: code, data, threads and versions, as digests that can be compared."""
+"""The identity of a run: code, data, threads and versions, as digests that can be compared."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ INEXACT = "the weights will not be bit-identical to those of an uninterrupted ru
 
 
 def identify(project: Project, cfg: Config) -> dict[str, Any]:
-    """What training with this config is made of here and now, as checkpoint.json has it."""
+    """The identity of a run of this config on this machine, as checkpoint.json stores it."""
     count, kind = device_count(cfg.training.run), pick_device(cfg.training.run.device).type
     on_cpu = torch.backends.cpu.get_cpu_capability
     alone = count == 1 or "OMP_NUM_THREADS" in os.environ
@@ -46,19 +46,19 @@ def identify(project: Project, cfg: Config) -> dict[str, Any]:
 def code_digest() -> str:
     """The digest of all Python files of the package."""
     code = sorted(PACKAGE.rglob("*.py"))
-    return _short(digest(code, len(code)))
+    return _short_digest(digest(code, len(code)))
 
 
 def digest_split(project: Project, cfg: Config, split: Split) -> list[str] | None:
-    """The digest of the files that a split is read from; None where it cannot be opened."""
+    """The digest of the files that a split is read from; None if it cannot be opened."""
     try:
         return digest(project.open_items(cfg, split).files(), SAMPLE)
-    except Exception:  # whoever needs the split reports why
+    except Exception:  # the code that needs the split reports why
         return None
 
 
 def digest(files: Sequence[Path], sample: int) -> list[str]:
-    """How many; and of names relative to a common folder, sizes, and contents of an even sample."""
+    """The number of files; digests of their relative names, of sizes, and of sampled contents."""
     paths = [os.path.abspath(file) for file in files]  # noqa: PTH100  # quick
     ends = [Path(path).parent for path in (min(paths), max(paths))] if paths else [Path()]
     folder = os.path.commonpath(ends)
@@ -66,15 +66,15 @@ def digest(files: Sequence[Path], sample: int) -> list[str]:
     sizes = for_each(lambda path: Path(path).stat().st_size, paths)
     step = max(1, -(-len(paths) // sample))
     contents = for_each(lambda path: fingerprint(Path(path)), paths[::step])
-    return [str(len(files)), _short(names), _short(sizes), _short(contents)]
+    return [str(len(files)), _short_digest(names), _short_digest(sizes), _short_digest(contents)]
 
 
-def _short(value: Any) -> str:
+def _short_digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
 
 
 def check_identity(cfg: Config, newest: Path, now: dict[str, Any]) -> list[str]:
-    """Lines on what keeps a resumed run from being exact. Raises UserError for other data."""
+    """Why a resumed run will not be bit-identical, a line each. Raises UserError for other data."""
     then = read_about(newest)
     changed = _changed_data(then, {split: now["data"].get(split) for split in TRAINED_ON})
     if changed and cfg.resume != "force":
@@ -85,7 +85,7 @@ def check_identity(cfg: Config, newest: Path, now: dict[str, Any]) -> list[str]:
 
 
 def _changed_data(about: dict[str, Any], now: dict[Split, list[str] | None]) -> list[str]:
-    """Lines on the splits whose files are not those of a checkpoint's run."""
+    """A line for each split whose files differ from those that the checkpoint recorded."""
     lines = []
     for split, new in now.items():
         old = about["data"].get(split)
@@ -97,5 +97,5 @@ def _changed_data(about: dict[str, Any], now: dict[Split, list[str] | None]) -> 
 
 
 def changed_split(project: Project, cfg: Config, split: Split, checkpoint: Path) -> list[str]:
-    """A line if a split is not as it was when the checkpoint was written."""
+    """A line if the split has changed since the checkpoint was written."""
     return _changed_data(read_about(checkpoint), {split: digest_split(project, cfg, split)})

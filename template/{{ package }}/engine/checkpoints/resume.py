@@ -1,4 +1,4 @@
-"""Whether a run may resume, and whether weights fit. Configs are only compared."""
+"""Checks that a run may resume and that weights fit. Recorded configs are only compared."""
 
 import re
 from collections.abc import Iterable
@@ -19,20 +19,20 @@ MOST_KEYS = 20
 
 
 def described_groups(config: type[Config]) -> list[str]:
-    """The groups that say what is learned and from which data; training says how."""
+    """The groups that define the model and the data: all but training and ResumeSafe ones."""
     return [name for name in groups(config, but=RESUME_SAFE) if name != "training"]
 
 
 def recorded_overrides(project: Project, run: Path, given: list[str]) -> list[str]:
-    """The choices of model, data and the like that a run recorded, unless given anew.
+    """The model and data overrides that a run recorded, without those that `given` replaces.
 
-    They are untrusted: options must be names of files in conf/, values keys of these groups.
+    They are untrusted: each must name an option in conf/ or a key of these groups.
     Raises UserError for others.
     """
     keys = {split_override(override)[1] for override in given}
     recorded = [
         override
-        for override in _describing(project.config, read_overrides(run))
+        for override in _describing_overrides(project.config, read_overrides(run))
         if split_override(override)[1] not in keys and _group(override) not in keys
     ]
     refuse(
@@ -55,7 +55,7 @@ def _is_known(override: str, conf: Path) -> bool:
     return value[1:].strip("'\"").removesuffix(".yaml") in {"null", *options}
 
 
-def _describing(config: type[Config], overrides: list[str]) -> list[str]:
+def _describing_overrides(config: type[Config], overrides: list[str]) -> list[str]:
     return [o for o in overrides if _group(o) in (*described_groups(config), "experiment")]
 
 
@@ -82,7 +82,7 @@ def check_resume(project: Project, cfg: Config, run: Path) -> None:
     changed = changed_training_keys(cfg, read_about(newest)["config"], project.resume_safe(cfg))
     if cfg.resume == "auto" and changed:
         way_out = "give another name, or resume=force to continue with the new values"
-        lines = _at_most(MOST_KEYS, [f"{run} was trained with another config:", *changed])
+        lines = _shorten(MOST_KEYS, [f"{run} was trained with another config:", *changed])
         raise UserError("\n".join([*lines, way_out]))
 
 
@@ -108,7 +108,7 @@ def changed_training_keys(
 
 
 def is_finished(cfg: Config, run: Path) -> bool:
-    """Whether a run of this directory has finished, with a config that trains the same."""
+    """Whether the run in this directory has finished, with a config that trains the same."""
     finished = read_record(run).get("state") == "finished"
     return finished and not changed_training_keys(cfg, read_config(run))
 
@@ -123,14 +123,14 @@ def incompatibilities(project: Project, cfg: Config, checkpoint: Path, given: st
     reordered = _reordered(about["config"], cfg) if changed else []
     if not reordered and (not changed or _same_shapes(project, cfg, checkpoint)):
         return []
-    what = "know these in another order" if reordered else "do not fit this model"
+    what = "were trained with these in another order" if reordered else "do not fit this model"
     lines = [f"{given}: the weights in {checkpoint} {what}", *(reordered or changed)]
-    recorded = _describing(project.config, about["overrides"])
+    recorded = _describing_overrides(project.config, about["overrides"])
     trained_with = " ".join(recorded) or "the defaults of model and data"
-    return ["\n".join([*_at_most(9, lines), f"give what it was trained with: {trained_with}"])]
+    return ["\n".join([*_shorten(9, lines), f"give what it was trained with: {trained_with}"])]
 
 
-def _at_most(count: int, lines: list[str]) -> list[str]:
+def _shorten(count: int, lines: list[str]) -> list[str]:
     more = len(lines) - count
     return [*lines[:count], f"… and {more} more keys"] if more > 0 else lines
 
@@ -160,19 +160,19 @@ def _same_shapes(project: Project, cfg: Config, checkpoint: Path) -> bool:
     expected = {name: list(value.shape) for name, value in meta_state(project, cfg).items()}
     with safe_open(checkpoint / WEIGHTS, framework="pt") as file:
         found = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
-    # of tensors that share memory, a file holds one
+    # the file holds one of several tensors that share memory
     return all(expected.get(name) == shape for name, shape in found.items())
 
 
 def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Lines `key: then …, now …` for all that differs between two configs."""
+    """Lines `key: then …, now …` for each key that differs between two configs."""
     old, new = dict(leaves(then)), dict(leaves(now))
-    pairs = {key: [values.get(key, "(not there)") for values in (old, new)] for key in old | new}
+    pairs = {key: [values.get(key, "(missing)") for values in (old, new)] for key in old | new}
     return sorted(f"{key}: then {a}, now {b}" for key, (a, b) in pairs.items() if a != b)
 
 
 def unlike_the_run(cfg: Config, run: Path | None) -> list[str]:
-    """Lines for keys of the model, the data and other such groups that differ from the run's."""
+    """Lines `key: then …, now …` for keys of the model and the data that differ from the run's."""
     then = read_config(run) if run else {}
     return _describing_changes(cfg, then) if then else []
 

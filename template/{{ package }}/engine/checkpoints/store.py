@@ -1,4 +1,4 @@
-"""Writing and restoring checkpoints: directories written beside their place, then renamed into it.
+"""Writes and restores checkpoints: each is written to a hidden directory, which is then renamed.
 
 weights.safetensors holds the model, state.pt everything else that the run restores.
 """
@@ -43,13 +43,13 @@ log = logging.getLogger(__name__)
 
 
 class Stateful(Protocol):
-    """What a checkpoint can hold: leaves of its state are tensors or JSON values."""
+    """An object that a checkpoint can hold: the leaves of its state are tensors or JSON values."""
 
     def state_dict(self) -> dict[str, Any]:
-        """The state as it is now."""
+        """The current state."""
 
     def load_state_dict(self, state: dict[str, Any], /) -> Any:
-        """Take the state that a checkpoint held."""
+        """Restore a state."""
 
 
 class Checkpoints:
@@ -61,7 +61,7 @@ class Checkpoints:
         self.made_of = identify(project, cfg) if is_main() else {}
         self.metric = cfg.training.objective.metric
         self.goal = project.goal(self.metric)
-        self.at = 0  # the iteration that was saved or restored last
+        self.at = 0  # the last iteration that was saved or restored
         self.since = time.monotonic()
         self.model: nn.Module
         self.others: dict[str, Stateful] = {}
@@ -73,10 +73,10 @@ class Checkpoints:
         return iteration > self.at and (iteration % self.settings.every == 0 or late)
 
     def save(self, progress: Progress, value: float | None, required: bool = False) -> None:
-        """Write a checkpoint, then delete those that are neither among the last nor the best.
+        """Write a checkpoint, then delete all but the best and the last `keep_last`.
 
-        `value` is the objective, if measured. Without room warns, or raises UserError if the
-        checkpoint is `required`.
+        `value` is the objective, if measured. A failed write is logged as a warning, or raises
+        UserError if the checkpoint is `required`.
         """
         self.since = time.monotonic()
         known = progress.iteration == self.at
@@ -95,11 +95,11 @@ class Checkpoints:
             **self.made_of,
         }
         try:
-            if known:  # the weights are there, only the evaluation is new
+            if known:  # the weights are saved, only the objective is new
                 write_about(path, read_about(path) | about)
             else:
                 self._write(path, about)
-        except (OSError, SafetensorError, RuntimeError) as error:  # what a full disk makes of each
+        except (OSError, SafetensorError, RuntimeError) as error:  # a full disk raises any of them
             self._report_failure(path, error, required)
             return
         self.at = progress.iteration
@@ -111,7 +111,7 @@ class Checkpoints:
         beside.mkdir(parents=True)
         save_weights(self.model, str(beside / WEIGHTS))
         torch.save({name: _state(name, each) for name, each in self.others.items()}, beside / STATE)
-        shutil.copymode(beside / STATE, beside / WEIGHTS)  # safetensors lets its owner alone read
+        shutil.copymode(beside / STATE, beside / WEIGHTS)  # safetensors lets only the owner read
         for name in (WEIGHTS, STATE):
             sync(beside / name)
         files = {name: fingerprint(beside / name) for name in (WEIGHTS, STATE)}
@@ -126,7 +126,7 @@ class Checkpoints:
         free = shutil.disk_usage(self.run_dir).free / 1e6
         kept = newest_checkpoint(self.run_dir) or "no checkpoint yet"
         text = f"{path} could not be saved: {reason} ({free:.1f} MB are free on its disk)"
-        text += f"\nwhat is there stays: {kept}"
+        text += f"\nnewest checkpoint kept: {kept}"
         if required:
             raise UserError(f"{text}\nmake room, then give the same command with its name= again")
         log.warning("%s; training continues", text)
@@ -138,15 +138,15 @@ class Checkpoints:
             _delete(old)
 
     def restore(self, model: nn.Module, others: Mapping[str, Stateful]) -> Progress:
-        """Load the newest intact checkpoint, if there is one; optimizers keep today's settings.
+        """Load the newest intact checkpoint, if any; optimizers keep the settings of this config.
 
-        Raises UserError where something does not fit or has no state in the checkpoint, unless
-        resume=force, with which it starts fresh.
+        Raises UserError if a state does not fit, or if the checkpoint has none for an object;
+        with resume=force such an object starts fresh.
         """
         self.model, self.others = model, dict(others)
         for name, each in others.items():
             _check_leaves(name, _state(name, each))
-        if is_main():  # what was being written or deleted when the run was killed
+        if is_main():  # leftovers of a killed run
             for left in (self.run_dir / CHECKPOINTS).glob(".*iteration-*/"):
                 shutil.rmtree(left, ignore_errors=True)
         found = newest_checkpoint(self.run_dir, warn=is_main())
@@ -160,7 +160,7 @@ class Checkpoints:
             lacking = [name for name in others if name not in state]
             for name in others.keys() & state.keys():
                 _load(others[name], state[name])
-        except Exception as error:  # whichever torch or the object happens to raise
+        except Exception as error:  # torch and the objects raise many kinds
             reason = str(error).partition("\n")[0] or type(error).__name__
             raise UserError(f"{found / STATE}: {reason}") from None
         if lacking and self.cfg.resume != "force":
@@ -171,7 +171,7 @@ class Checkpoints:
         about = read_about(found)
         progress = Progress(**about["progress"])
         if (about["metric"], about["goal"]) != (self.metric, self.goal):
-            progress.best, progress.evals_since_best = None, 0  # of another objective
+            progress.best, progress.evals_since_best = None, 0  # the objective has changed
         self.at = progress.iteration
         return progress
 
@@ -179,7 +179,7 @@ class Checkpoints:
 def _state(name: str, each: Stateful) -> dict[str, Any]:
     state = each.state_dict()
     if isinstance(each, Optimizer):
-        # with its groups, torch would bring back the learning rate and weight decay of then
+        # restoring its groups would bring back the old learning rate and weight decay
         return {"state": state["state"], "type": type(each).__name__}
     return state
 

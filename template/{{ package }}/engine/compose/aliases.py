@@ -22,7 +22,7 @@ class Aliases:
 
     def __init__(self, conf: Path) -> None:
         self.files = list(read_files(conf))
-        self.declared: list[tuple[Setting, Key]] = []  # each with the key that it leads to
+        self.declared: list[tuple[Setting, Key]] = []  # each with its target key
         self.targets: dict[str, str] = {}
         for file in self.files:
             for it in file.settings:

@@ -1,4 +1,4 @@
-"""Composing the config as Hydra will, ahead of it."""
+"""Composes the config as Hydra does, before Hydra starts."""
 
 import contextlib
 import functools
@@ -20,8 +20,7 @@ from ..run_dir.paths import output_dir
 from .hydra_errors import composing_problem
 from .hydra_section import JOB_NAME, WHITELIST, hydra_problems, searchpath_problems
 
-# Hydra 1.3 warns where version_base is missing, Hydra 1.4 where it is given; OmegaConf 2.4, which
-# comes with 1.4, renamed what registers a resolver
+# Hydra 1.3 warns without version_base, 1.4 with it; its OmegaConf renamed register_new_resolver
 HYDRA_1_3 = hydra.__version__.startswith("1.3.")
 VERSION_BASE: dict[str, Any] = {"version_base": "1.3"} if HYDRA_1_3 else {}
 HYDRA_MAIN = VERSION_BASE if HYDRA_1_3 else {"execution_whitelist": WHITELIST}
@@ -36,7 +35,7 @@ def register_resolvers() -> None:
 
 
 def name_this_run() -> None:
-    """Set RUN_NAME in the environment, so that child processes mean the same run."""
+    """Set RUN_NAME in the environment, so that child processes use the same name."""
     letters = "".join(secrets.choice("abcdefghijkmnpqrstuvwxyz") for _ in range(4))
     os.environ.setdefault("RUN_NAME", f"{time.strftime('%Y%m%d-%H%M%S')}-{letters}")
 
@@ -48,7 +47,7 @@ class ComposeError(UserError):
 def compose(conf: Path, overrides: list[str], own_section: bool = False) -> DictConfig:
     """The config that Hydra would compose, with its `hydra` section if `own_section`.
 
-    Raises ComposeError, and UserError where Hydra would run what a config names.
+    Raises ComposeError, or UserError if Hydra would run code that a config names.
     """
     register_resolvers()
     refuse(searchpath_problems(conf, overrides))
@@ -67,8 +66,8 @@ def compose(conf: Path, overrides: list[str], own_section: bool = False) -> Dict
 
 @contextlib.contextmanager
 def initialized_hydra(conf: Path) -> Iterator[None]:
-    """Hydra, ready to compose from conf/; one that runs a sweep is put back afterwards."""
-    running = GlobalHydra.instance().hydra  # Hydra allows one at a time
+    """Initialize Hydra to compose from conf/; on exit, restore the instance that runs a sweep."""
+    running = GlobalHydra.instance().hydra  # Hydra allows one instance
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(conf.resolve()), job_name=JOB_NAME, **VERSION_BASE):
@@ -78,12 +77,12 @@ def initialized_hydra(conf: Path) -> Iterator[None]:
 
 
 def is_group(conf: Path, key: str) -> bool:
-    """Whether an override of this key chooses a file: model=tiny does, training.optim.lr=1 not."""
+    """Whether an override of this key chooses a file: model=tiny does, training.lr=1 does not."""
     return (conf / key.split("@")[0].replace(".", "/")).is_dir()
 
 
 def sets_value(conf: Path, override: str) -> bool:
-    """Whether an override sets a key of ours, rather than choose a file, delete, or set Hydra's."""
+    """Whether an override sets a project key, rather than choose a file, delete, or set Hydra's."""
     prefix, key, value = split_override(override)
     is_ours = not key.startswith(("hydra.", "hydra/")) and not is_group(conf, key)
     return is_ours and prefix != "~" and bool(value)

@@ -6,13 +6,13 @@ from typing import Any
 
 from ..overrides import split_override
 
-# names whose values are credentials, whatever they are
+# names whose values are always credentials
 NAME = re.compile(
     r".*(api_?key|access_?key|private_?key|secret(_?key)?|pass(word|wd|phrase)|credentials?"
     r"|(access|api|auth|bearer|gh|github|gitlab|hf|hub|refresh|secret|session|wandb)_?token)|token",
     re.I,
 )
-# eos_token and pad_token are no credentials, unless their value looks like one
+# eos_token and pad_token are not credentials, unless their value looks like one
 MAYBE = re.compile(r".*_token", re.I)
 LONG_KEY = re.compile(r"(?=.*\d)(?=.*[A-Za-z])[\w.-]{20,}")
 # as GitHub, GitLab, Hugging Face, OpenAI, Slack and AWS issue them
@@ -32,7 +32,7 @@ set it in the environment instead, as WANDB_API_KEY or MLFLOW_TRACKING_TOKEN are
 
 
 def is_credential(key: str, value: Any) -> bool:
-    """Whether a key, an address or a variable of the environment gives a credential away."""
+    """Whether a value is a credential, by its key, its form, or the variables that it reads."""
     if isinstance(value, list):
         return any(is_credential(key, part) for part in value)
     if isinstance(value, dict):

@@ -17,21 +17,21 @@ from .aliases import ALIAS
 from .origins import Origin, find_origins
 
 DIM, PLAIN = "\x1b[2m", "\x1b[0m"
-SHOWN_WIDTH, SHOWN_OVERRIDDEN = 48, 1  # of all keys; one key alone is shown in full
+SHOWN_WIDTH, SHOWN_OVERRIDDEN = 48, 1  # for all keys; a single key is shown in full
 
 
 @dataclass
 class Entry:
-    """A key, its value, and what set it, the last one being the one that counts."""
+    """A key, its value, and what set it, oldest first."""
 
     key: str
     value: Any
-    raw: Any  # an interpolation as it is written
+    raw: Any  # as written, interpolations unresolved
     history: list[Origin]
 
     @property
     def shown(self) -> str:
-        """The value; of an interpolation, what is written and what it stands for."""
+        """The value; for an interpolation, its text and its value."""
         value = as_yaml(self.value)
         return value if self.raw == self.value else f"{self.raw} = {value}"
 
@@ -41,7 +41,7 @@ def explain(
 ) -> None:
     """Print all of the config, a section of it, or one key's whole history, oldest first.
 
-    Raises UserError for a key that is not there.
+    Raises UserError for an unknown key.
     """
     known = list(find_entries(cfg, conf, overrides, spelling))
     chosen = [e for e in known if not key or e.key == key or e.key.startswith(f"{key}.")]

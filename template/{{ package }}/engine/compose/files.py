@@ -16,7 +16,7 @@ Key = tuple[str, ...]
 
 
 class Setting(NamedTuple):
-    """A key in a file of conf/, a section's too."""
+    """A key or a section in a file of conf/."""
 
     key: Key
     node: yaml.Node
@@ -24,7 +24,7 @@ class Setting(NamedTuple):
 
     @property
     def text(self) -> str:
-        """What the value is written as; nothing for a section or a list."""
+        """The value as written; empty for a section or a list."""
         return str(self.node.value) if isinstance(self.node, yaml.ScalarNode) else ""
 
 
@@ -32,14 +32,14 @@ class File(NamedTuple):
     """A file of conf/, parsed."""
 
     name: str  # conf/training/default.yaml
-    group: Key  # where its keys belong, whatever its folder
+    group: Key  # the section of its keys: its folder, or its @package
     text: str
     tree: yaml.Node | None
     settings: list[Setting]
 
 
 def read_files(conf: Path) -> Iterator[File]:
-    """Each YAML file. Broken ones are left out: Hydra reports one that is used."""
+    """Each YAML file. Invalid ones are left out: Hydra reports those that are used."""
     for file in sorted(conf.rglob("*.yaml")):
         name = file.relative_to(conf.parent).as_posix()
         group = file.parent.relative_to(conf).parts

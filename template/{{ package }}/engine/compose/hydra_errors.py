@@ -1,4 +1,4 @@
-"""What Hydra raises as it composes, in a few lines that name the file."""
+"""Hydra's errors from composing, as a few lines that name the file."""
 
 import re
 from collections.abc import Iterator
@@ -46,7 +46,7 @@ def composing_problem(error: Exception, conf: Path) -> str:
 
 
 def options(conf: Path, group: str, chosen: str) -> str:
-    """What a group has in place of an option that is not there."""
+    """The options of a group, for a message about one that is missing."""
     folder = conf / group
     if (other := folder / f"{chosen}.yml").exists():
         return f"Hydra reads files that end in .yaml: rename {other.relative_to(conf.parent)}"
@@ -55,7 +55,7 @@ def options(conf: Path, group: str, chosen: str) -> str:
 
 
 def _broken_files(conf: Path) -> Iterator[str]:
-    """The files that OmegaConf cannot read, where Hydra's error does not say which."""
+    """A line for each file that OmegaConf cannot read: Hydra's error does not name it."""
     for file in sorted(conf.rglob("*.yaml")):
         name = file.relative_to(conf.parent)
         try:

@@ -1,7 +1,7 @@
-"""What a config may set of Hydra's own section: values, never code, and no other output directory.
+"""Checks of Hydra's own section: it may hold values, but no code and no other output directory.
 
-Hydra imports and calls what `_target_`, a logging `class` or `ext://` name, and writes where its
-directories say. On 1.4 its execution_whitelist refuses the former once more.
+Hydra imports and calls what `_target_`, a logging `class` or `ext://` names, and writes to the
+directories that it sets. Hydra 1.4's execution_whitelist refuses such code too.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from .files import read_files
 
 HANDLERS = ("logging.StreamHandler", "logging.FileHandler", "logging.NullHandler")
 STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
-# the keys whose values logging imports or opens, with those that Hydra and the template give them
+# keys whose values logging imports or opens, with the values that Hydra and the template set
 LOGGING: dict[str, tuple[str, ...]] = {
     "class": HANDLERS,
     "stream": STREAMS,
@@ -32,10 +32,10 @@ WHITELIST = [*HANDLERS, *(stream.removeprefix("ext://") for stream in STREAMS), 
 LOGS = ("job_logging", "hydra_logging")
 PLUGINS = ("hydra_plugins.", "hydra._internal.core_plugins.")
 MUST_BE_EMPTY = ("callbacks", "searchpath", "job.env_set", "job.env_copy")
-JOB_NAME = "train"  # Hydra's name for train.py, and its log's: composing sets it anew
+JOB_NAME = "train"  # Hydra's name for train.py and its log, which composing resets
 
 NO_CODE = "a config holds values, never code: Hydra would run it"
-NO_PLACE = "runs_dir and name say where a run writes"
+NO_PLACE = "runs_dir and name set where a run writes"
 FIXED: dict[str, tuple[tuple[Any, ...], str]] = {
     "job.name": ((JOB_NAME,), NO_PLACE),
     "job.chdir": ((None, False), "paths are read from where train.py is started"),
@@ -46,18 +46,18 @@ FIXED: dict[str, tuple[tuple[Any, ...], str]] = {
 
 
 def searchpath_problems(conf: Path, overrides: list[str]) -> Iterator[str]:
-    """Whether Hydra would import packages to search for files, which it does as it composes."""
+    """Problems of hydra.searchpath: Hydra imports its packages while it composes."""
     given = [o for o in overrides if split_override(o)[1].startswith("hydra.searchpath")]
     primary: Any = yaml.load((conf / "config.yaml").read_text("utf-8"), Loader)
     section = primary.get("hydra") if isinstance(primary, dict) else None
     if isinstance(section, dict) and section.get("searchpath"):
         given.append(f"hydra.searchpath = {section['searchpath']}")
     for problem in given:
-        yield f"{problem}: values come from conf/ alone; take it out"
+        yield f"{problem}: values come from conf/ alone; remove it"
 
 
 def hydra_problems(composed: DictConfig, conf: Path, overrides: list[str]) -> list[str]:
-    """What the composed `hydra` section would run, or write elsewhere, with its place."""
+    """Keys of the composed `hydra` section that run code or write elsewhere, with their places."""
     raw: Any = OmegaConf.to_container(composed.hydra, resolve=False)
     broken = [
         f"hydra.{key}: expected what logging.config.dictConfig reads\n"
@@ -86,9 +86,9 @@ def _misuses(composed: DictConfig) -> Iterator[tuple[str, Any, str]]:
         if value := OmegaConf.select(composed.hydra, key):
             yield key, value, NO_CODE
     for key in LOGS:
-        yield from ((k, v, NO_CODE) for k, v in _leaves(raw[key], key) if _imports(k, v))
+        yield from ((k, v, NO_CODE) for k, v in _leaves(raw[key], key) if _may_import(k, v))
     for key in ("launcher", "sweeper"):
-        # Hydra also calls a _target_ that an interpolation leads to
+        # Hydra also calls a _target_ that an interpolation resolves to
         resolved = OmegaConf.to_container(composed.hydra[key], resolve=True)
         for inner, value in _leaves(resolved, key):
             is_plugin = inner == f"{key}._target_" and str(value).startswith(PLUGINS)
@@ -98,10 +98,10 @@ def _misuses(composed: DictConfig) -> Iterator[tuple[str, Any, str]]:
     yield from (
         (k, values.get(k), why) for k, (it, why) in FIXED.items() if values.get(k) not in it
     )
-    yield from _elsewhere(composed)
+    yield from _moved_directories(composed)
 
 
-def _elsewhere(composed: DictConfig) -> Iterator[tuple[str, Any, str]]:
+def _moved_directories(composed: DictConfig) -> Iterator[tuple[str, Any, str]]:
     try:
         place = composed.mode, str(composed.runs_dir), composed.name, composed.checkpoint
         expected = {"run": output_dir(*place), "sweep": str(Path(place[1], str(place[2])))}
@@ -109,10 +109,10 @@ def _elsewhere(composed: DictConfig) -> Iterator[tuple[str, Any, str]]:
             if Path(composed.hydra[key].dir) != Path(directory):
                 yield f"{key}.dir", composed.hydra[key].dir, NO_PLACE
     except OmegaConfBaseException:
-        return  # a value that is not there is reported with its key
+        return  # a missing value is reported with its key
 
 
-def _imports(key: str, value: Any) -> bool:
+def _may_import(key: str, value: Any) -> bool:
     """Whether logging would import what a value names, or open a file of that name."""
     name = key.rpartition(".")[2]
     if name in LOGGING:
@@ -130,7 +130,7 @@ def _leaves(node: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 
 def _place(key: str, conf: Path, overrides: list[str]) -> str:
-    """Where it is set: the override, or the first line of conf/, of this key or one inside it."""
+    """The override, or the first line of conf/, that sets this key or one inside it."""
     for override in reversed(overrides):
         name = split_override(override)[1]
         if f"{key}.".startswith(f"{name}.") or name.startswith(f"{key}."):

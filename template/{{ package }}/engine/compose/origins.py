@@ -1,4 +1,4 @@
-"""Where a value comes from: what set each key, in the order in which Hydra merges."""
+"""The origins of values: what set each key, in the order in which Hydra merges."""
 
 import re
 from pathlib import Path
@@ -16,7 +16,7 @@ from .files import read_files
 class Origin(NamedTuple):
     """A file or an override that sets a key."""
 
-    value: str  # as it is written
+    value: str  # as written
     place: str  # conf/training/default.yaml:23, or the command line: training.lr=3e-4
 
 
@@ -25,7 +25,7 @@ def find_origins(
 ) -> dict[str, list[Origin]]:
     """What sets each key; the last origin counts. Raises what Hydra raises.
 
-    `spelling` gives an expanded override as the user typed it.
+    `spelling` maps an expanded override to what the user typed.
     """
     with initialized_hydra(conf):
         loader = GlobalHydra.instance().config_loader()
@@ -45,7 +45,7 @@ def find_origins(
     for override in overrides:
         if sets_value(conf, override):
             _, key, value = split_override(override)
-            key = re.sub(r"(\.\d+|\[\d+\])+$", "", key)  # betas.0 is a change of the list
+            key = re.sub(r"(\.\d+|\[\d+\])+$", "", key)  # betas.0 changes the list
             place = f"the command line: {spelling.get(override, override)}"
             found.setdefault(key, []).append(Origin(value[1:], place))
     return found

@@ -1,4 +1,4 @@
-"""From a composed config to a typed one, with every problem reported at once."""
+"""Validates a composed config; all problems are reported at once."""
 
 import contextlib
 import copy
@@ -33,11 +33,11 @@ LONGEST_VALUE = 80
 
 Problem = tuple[str, str]  # key, what is wrong with it
 
-_validated: list[tuple[dict[str, Any], Config]] = []  # by the checks before Hydra starts a run
+_validated: list[tuple[dict[str, Any], Config]] = []  # cache of the checks before Hydra starts
 
 
 def validate(project: Project, composed: DictConfig) -> Config:
-    """The typed config. Raises UserError with what is wrong, without places."""
+    """The typed config. Raises UserError with every problem, without places."""
     for values, known in _validated:
         if values == OmegaConf.to_container(composed, resolve=False):
             return known
@@ -48,7 +48,7 @@ def validate(project: Project, composed: DictConfig) -> Config:
 
 
 def quote_text(project: Project, overrides: list[str]) -> list[str]:
-    """The same overrides, quoted so that a key whose type is text keeps `name=1e5` as typed."""
+    """The same overrides, with numbers quoted where the key's type is text, as in `name=1e5`."""
     texts = text_keys(project.config)
     return [_quote_numbers(o) if split_override(o)[1] in texts else o for o in overrides]
 
@@ -64,10 +64,10 @@ class Checker:
     """Checks the jobs of one command line against conf/."""
 
     def __init__(self, project: Project, spelling: dict[str, str] | None = None) -> None:
-        """`spelling` gives an expanded override as the user typed it."""
+        """`spelling` maps an expanded override to what the user typed."""
         self.project, self.conf = project, project.conf
         self.spelling = spelling or {}
-        self.space: list[str] = []  # the keys of a search that conf/ has
+        self.space: list[str] = []  # the keys of a search space in conf/
         self.bases: dict[tuple[str, ...], DictConfig] = {}
 
     def check(self, overrides: list[str], one_of_many: bool = False) -> Config:
@@ -90,11 +90,11 @@ class Checker:
             self._find_all(error, overrides)
 
     def _compose_cached(self, overrides: list[str]) -> DictConfig:
-        """The same config, but files are composed once for each combination of groups.
+        """Like `compose`, but files are composed once for each combination of groups.
 
-        Composing takes some 50 ms, setting values hardly any.
+        Composing takes about 50 ms, setting values almost nothing.
         """
-        with contextlib.suppress(Exception):  # which composing names
+        with contextlib.suppress(Exception):  # `compose` reports it
             parsed = OverridesParser.create().parse_overrides(overrides)
             plain = [o for o in parsed if o.type == OverrideType.CHANGE]
             values = [o for o in plain if sets_value(self.conf, o.input_line or "")]
@@ -108,7 +108,7 @@ class Checker:
         return self.compose(overrides)
 
     def _find_all(self, error: ComposeError, overrides: list[str]) -> NoReturn:
-        """Hydra stops at the first problem; find the others. Raises UserError."""
+        """Raises UserError with all problems, since Hydra stops at the first."""
         wrong = {o: problem for o in overrides if (problem := self._group_problem(o))}
         kept = [self.forced(o) for o in overrides if o not in wrong]
         problems = list(wrong.values())
@@ -141,7 +141,7 @@ class Checker:
         return f"{override}: no such option of the group {key}\n{expected}"
 
     def forced(self, override: str) -> str:
-        """The override with which Hydra accepts a key that is not there."""
+        """The override with ++, so that Hydra accepts an unknown key."""
         _, key, value = split_override(override)
         if not sets_value(self.conf, override):
             return override
@@ -150,14 +150,14 @@ class Checker:
 
     def _locate(self, problems: list[Problem], overrides: list[str]) -> Iterator[str]:
         """The problems with the places of their values."""
-        # an override of the key itself has the last word; anything else takes another look at conf/
+        # an override of the key itself wins; other places are looked up in conf/
         given = {
             split_override(o)[1]: f"the command line: {self.spelling.get(o, o)}" for o in overrides
         }
         given |= dict.fromkeys(self.space, "the search space, hydra.sweeper.params")
         origins: dict[str, list[Origin]] = {}
         if any(key not in given for key, _ in problems):
-            with contextlib.suppress(Exception):  # a place is no reason to hide the problem
+            with contextlib.suppress(Exception):  # report the problem without its place
                 origins = find_origins(self.conf, overrides, self.spelling)
         for key, text in problems:
             place = given.get(key) or nearest_place(key, origins)
@@ -202,7 +202,7 @@ def _validate(project: Project, composed: DictConfig) -> tuple[Config | None, li
     extra = tuple(".".join([*keys, ""]) for kind, keys in located if kind == "extra_forbidden")
     found = [(name, ALIAS.fullmatch(str(text))) for name, text in written]
     aliases = {f"{name.split('.')[0]}.{match[1]}": name for name, match in found if match}
-    # the keys that are right, each with its flat alias, else with itself
+    # the valid keys, each with its flat alias, else with itself
     known = {key: aliases.get(key, key) for key, _ in plain if not f"{key}.".startswith(extra)}
     missing = [".".join(keys) for kind, keys in located if kind == "missing"]
     problems += _missing([key for key in missing if key not in broken])
@@ -211,7 +211,7 @@ def _validate(project: Project, composed: DictConfig) -> tuple[Config | None, li
 
 
 def _mode_problems(project: Project, values: dict[str, Any]) -> Iterator[Problem]:
-    """Whether the mode is known, and the keys that it needs have values."""
+    """Problems of an unknown mode, and of keys without a value that the mode needs."""
     mode = values.get("mode")
     if isinstance(mode, str) and mode not in (*project.modes, *BUILT_IN_MODES):
         modes = ", ".join([*project.modes, *BUILT_IN_MODES])
@@ -223,7 +223,7 @@ def _mode_problems(project: Project, values: dict[str, Any]) -> Iterator[Problem
 
 
 def resolve(node: DictConfig, path: str, problems: list[Problem]) -> dict[str, Any]:
-    """Plain values, without the aliases; interpolations that lead nowhere become problems."""
+    """Plain values, without the aliases; broken interpolations become problems."""
     values = {}
     unresolved: Any = OmegaConf.to_container(node, resolve=False)
     for key, raw in unresolved.items():
@@ -245,14 +245,14 @@ def resolve(node: DictConfig, path: str, problems: list[Problem]) -> dict[str, A
 
 
 def _keys(location: tuple[int | str, ...], values: dict[str, Any]) -> list[str]:
-    """The keys that lead to where pydantic found an error."""
+    """The path of keys to a pydantic error."""
     keys: list[str] = []
     node: Any = values
     for part in location:
         section = node if isinstance(node, dict) else {}
         if isinstance(part, int):
             keys[-1] += f"[{part}]"
-        elif part != section.get("kind") or part in section:  # a schema's name is no key
+        elif part != section.get("kind") or part in section:  # a schema's name is not a key
             keys.append(part)
             node = section.get(part)
     return keys
@@ -305,7 +305,7 @@ def _missing(keys: list[str]) -> Iterator[Problem]:
 
 
 def _suggest(keys: list[str], known: dict[str, str]) -> str:
-    """The keys that may be meant; else those that the section has."""
+    """The most similar keys, or else the keys of the section."""
     *parents, last = keys
     section, given = "".join(f"{key}." for key in parents), ".".join(keys)
     inside = [key.removeprefix(section) for key in known if key.startswith(section)]

@@ -28,7 +28,7 @@ fewer training.num_workers (0 needs none) or a smaller training.batch_size"""
 
 
 def train_loader(project: Project, cfg: Config, start: int, stop: Stop | None = None) -> "Loader":
-    """Micro-batches from iteration `start` on, `accumulate` of them for each iteration."""
+    """The micro-batches of the iterations after `start`, `accumulate` for each iteration."""
     items = open_split(project, cfg, "train")
     return Loader(project, cfg, items, batch_order(cfg, items, start), stop)
 
@@ -36,7 +36,7 @@ def train_loader(project: Project, cfg: Config, start: int, stop: Stop | None = 
 def eval_loader(
     project: Project, cfg: Config, split: Split, batches: int | None, stop: Stop | None = None
 ) -> "Loader":
-    """The first `batches` batches of a split, or all of it; every world_size-th of them."""
+    """This rank's batches, every world_size-th of a split's first `batches` (None: of all)."""
     items = open_split(project, cfg, split)
     size = cfg.training.loader.batch_size
     order = sequential_batches(len(items), size, batches, rank(), world_size())
@@ -52,7 +52,7 @@ def open_split(project: Project, cfg: Config, split: Split) -> Items[Any]:
 
 
 def batch_order(cfg: Config, items: Items[Any], start: int) -> BatchOrder:
-    """Which items each iteration after `start` holds, this rank's slice of them."""
+    """The order of the items in the iterations after `start`, this rank's slices."""
     run, loader = cfg.training.run, cfg.training.loader
     return BatchOrder(
         num_items=min(len(items), loader.limit or len(items)),
@@ -69,17 +69,17 @@ def batch_order(cfg: Config, items: Items[Any], start: int) -> BatchOrder:
 
 
 def items_of_batch(project: Project, cfg: Config, iteration: int) -> list[str]:
-    """Names of the items that an iteration holds, for messages."""
+    """The names of an iteration's items, for messages."""
     items = project.open_items(cfg, "train")
     order = batch_order(cfg, items, start=iteration)
     return [items.name(index) for _, index in order.batch(iteration)]
 
 
 class SeededDataset(Dataset[Any]):
-    """Items whose own randomness, if they have any, is a function of (seed, position) alone.
+    """Items whose randomness is a function of (seed, position) alone.
 
-    So it depends neither on workers nor on where a run was resumed. Each worker notes which item
-    it reads, so that one that hangs can be named.
+    It depends neither on the workers nor on where a run resumed. Each worker records the item that
+    it reads, so that a message can name one that hangs.
     """
 
     def __init__(self, items: Items[Any], seed: int, workers: int) -> None:
@@ -100,10 +100,10 @@ class SeededDataset(Dataset[Any]):
 
 
 class Loader(DataLoader[Batch]):
-    """A DataLoader whose workers leave the signals of a terminal or a cluster to the run.
+    """A DataLoader whose workers ignore signals of a terminal or a cluster: the run handles them.
 
-    Raises UserError where a batch takes longer than engine.loader_seconds; once `stop` is set,
-    Stopped where one takes longer than engine.stop_seconds.
+    Raises UserError if a batch takes longer than engine.loader_seconds; once `stop` is set,
+    Stopped if one takes longer than engine.stop_seconds.
     """
 
     def __init__(
@@ -123,9 +123,9 @@ class Loader(DataLoader[Batch]):
             num_workers=workers,
             collate_fn=partial(_collate, project=project, cfg=cfg),
             pin_memory=torch.cuda.is_available(),
-            timeout=1 if workers else 0,  # after which torch raises, and may be asked again
+            timeout=1 if workers else 0,  # then torch raises, and may be called again
             worker_init_fn=leave_signals_to_the_run,
-            # without one of its own, a loader draws from the global random state when it starts
+            # without its own generator, a loader draws from the global random state when it starts
             generator=torch.Generator().manual_seed(seed),
         )
 
@@ -145,8 +145,8 @@ class Loader(DataLoader[Batch]):
                 return
             except (ConnectionError, EOFError) as error:
                 if "in DataLoader worker process" in str(error):
-                    raise  # the dataset's own
-                # it was killed while it handed over a batch, and torch has not noticed yet
+                    raise  # the dataset raised it
+                # a worker was killed while it sent a batch, and torch has not noticed yet
                 raise RuntimeError("DataLoader worker (pid unknown) exited unexpectedly") from error
             except RuntimeError as error:
                 if not str(error).startswith("DataLoader timed out"):
@@ -161,13 +161,13 @@ class Loader(DataLoader[Batch]):
         stopped = self.stop.signal if self.stop else 0
         if waited < (self.settings.stop_seconds if stopped else self.settings.loader_seconds):
             return
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's own raises for each that is killed
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's own raises for killed workers
         for worker in workers:
-            worker.kill()  # the end of this process would wait for it
+            worker.kill()  # this process would wait for it at exit
         if stopped:
-            # of several processes, the others have to end as well
-            without = RuntimeError("stopped without a batch")
-            raise without if dist.is_initialized() else Stopped(stopped)
+            # with several processes, an error ends the others too
+            failure = RuntimeError("stopped without a batch")
+            raise failure if dist.is_initialized() else Stopped(stopped)
         read = [(i, self.data.items.name(n)) for i, n in enumerate(self.data.read_by) if n >= 0]
         raise UserError(
             f"no batch for {waited} s (engine.loader_seconds)\n"
@@ -181,13 +181,13 @@ def _collate(items: list[Any], project: Project, cfg: Config) -> Batch:
     for tensor in batch.values() if get_worker_info() else ():
         try:
             tensor.share_memory_()  # type: ignore[no-untyped-call]
-        except RuntimeError as error:  # in torch's own thread nobody would hear of it
+        except RuntimeError as error:  # in torch's own thread it would be lost
             raise UserError(f"{error}\n{SHARED_MEMORY}") from None
     return batch
 
 
 class Expired(BaseException):
-    """A dataset has taken too long; it catches perhaps every Exception."""
+    """A dataset took too long. A BaseException, since datasets may catch every Exception."""
 
 
 def first_batch(project: Project, cfg: Config, split: Split) -> Batch:

@@ -1,4 +1,4 @@
-"""Which items make each batch, as a function of the seed alone."""
+"""The order of items in batches, as a function of the seed alone."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -17,9 +17,9 @@ class BatchOrder(Sampler[list[Key]]):
     """Shuffled micro-batches of the iterations after `start`, up to `stop`.
 
     The batch of iteration i is a function of (seed, i) alone: epochs are permutations, each seeded
-    by its number and laid end to end, so a run resumes anywhere without reading what came before.
-    With a `bucket`, the items of so many batches are sorted by `length` before they are dealt out,
-    so that a batch holds items alike and pads little; the order of these batches is drawn.
+    by its number, one after another, so that a run resumes anywhere without reading earlier items.
+    With a `bucket`, the items of that many batches are sorted by `length` before they are divided,
+    so that a batch pads little; the order of these batches is random.
     Yields this rank's slice of each micro-batch; there are `world_size` equal slices.
     """
 
@@ -37,7 +37,7 @@ class BatchOrder(Sampler[list[Key]]):
     _batches: list[list[Key]] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
-        # no more than an epoch, or copies of an item would be sorted into one batch
+        # at most an epoch, or copies of an item would be sorted into one batch
         self._size = max(1, min(self.bucket or 1, self.num_items // self.batch_size))
 
     def __len__(self) -> int:
@@ -79,7 +79,7 @@ def _permutation(seed: int, epoch: int, size: int) -> Any:
 def sequential_batches(
     num_items: int, batch_size: int, batches: int | None, rank: int = 0, world_size: int = 1
 ) -> list[list[Key]]:
-    """Batches of items 0, 1, 2, …, the last one perhaps smaller; at most `batches` of them.
+    """Batches of items 0, 1, 2, …, the last one maybe smaller; at most `batches` of them.
 
     Each rank gets every world_size-th batch.
     """

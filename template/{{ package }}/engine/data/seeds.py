@@ -1,4 +1,4 @@
-"""Randomness as a function of numbers: seeds for random, NumPy and torch together."""
+"""Seeds random, NumPy and torch together."""
 
 import hashlib
 import random
@@ -13,7 +13,7 @@ def seed_all(*numbers: int) -> None:
     seed = int.from_bytes(digest, "little")
     random.seed(seed)
     np.random.seed(seed & 0xFFFFFFFF)
-    # torch.manual_seed also keeps a formatted traceback for each kind of GPU that is not in use
+    # torch.manual_seed also formats a traceback for each kind of GPU that is not in use
     torch.default_generator.manual_seed(seed)
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.manual_seed(seed)

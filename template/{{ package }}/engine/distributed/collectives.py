@@ -1,4 +1,4 @@
-"""What the processes of a run tell each other. With one process, each function is trivial."""
+"""Communication between the processes of a run. With one process, each function is trivial."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
@@ -22,7 +22,7 @@ def rank() -> int:
 
 
 def world_size() -> int:
-    """How many processes train together."""
+    """The number of processes that train together."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
@@ -32,7 +32,7 @@ def wrap_ddp(model: nn.Module) -> nn.Module:
 
 
 def gradient_sync(model: nn.Module, now: bool) -> AbstractContextManager[object]:
-    """Average gradients in this backward pass, or (accumulating) leave it to a later one."""
+    """Average gradients in this backward pass if `now`, else leave it to a later one."""
     if isinstance(model, DistributedDataParallel) and not now:
         return model.no_sync()
     return nullcontext()

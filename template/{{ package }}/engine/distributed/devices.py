@@ -1,4 +1,4 @@
-"""Devices, precision and determinism: thin names for what torch does."""
+"""Devices, precision and determinism: thin wrappers around torch."""
 
 import ctypes
 import os
@@ -14,7 +14,7 @@ from ..errors import UserError
 
 
 def pick_device(name: str) -> torch.device:
-    """The device that training.run.device means. Raises UserError where it is not there."""
+    """The device that training.run.device names. Raises UserError if it is not available."""
     there = [kind for kind in ("cuda", "mps") if getattr(torch, kind).is_available()] + ["cpu"]
     if name not in (*there, "auto"):
         raise UserError(
@@ -25,13 +25,13 @@ def pick_device(name: str) -> torch.device:
 
 
 def set_up_device(cfg: Config) -> torch.device:
-    """The device of this process, set up as training.run says. Raises UserError as above."""
+    """Set up this process's device and return it. Raises UserError like pick_device."""
     run, freed_mb = cfg.training.run, cfg.engine.keep_freed_mb
     device = pick_device(run.device)
     libc = ctypes.CDLL(None)
     if freed_mb is not None and hasattr(libc, "mallopt"):  # glibc's
-        # returning memory that the next step takes again costs a CPU 5 % or more
-        libc.mallopt(-3, 2**25)  # M_MMAP_THRESHOLD, the highest that it takes
+        # returning freed memory to the system between steps costs a CPU 5 % or more
+        libc.mallopt(-3, 2**25)  # M_MMAP_THRESHOLD, its maximum
         libc.mallopt(-1, freed_mb * 2**20)  # M_TRIM_THRESHOLD
     if device.type == "cuda":
         torch.cuda.init()  # type: ignore[no-untyped-call]  # so that seeds reach it
@@ -43,7 +43,7 @@ def set_up_device(cfg: Config) -> torch.device:
 
 
 def peak_memory(device: torch.device) -> dict[str, float]:
-    """The most that this process has held so far: of the GPU's memory, else of the machine's."""
+    """The peak memory of this process in GB: the GPU's, else the machine's."""
     if device.type == "cuda":
         return {"gpu_memory_gb": torch.cuda.max_memory_allocated(device) / 1e9}
     unit = 1 if sys.platform == "darwin" else 1024
@@ -51,29 +51,29 @@ def peak_memory(device: torch.device) -> dict[str, float]:
 
 
 def cores_here() -> int:
-    """How many cores this process may use: a cluster allots some of the machine's."""
+    """The number of cores that this process may use; a cluster may allot some of the machine's."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def device_count(run: Run) -> int:
-    """How many processes training.run.devices means. Raises UserError where there are too few."""
+    """The number of processes in training.run.devices. Raises UserError if devices are missing."""
     kind = pick_device(run.device).type
-    # a second process on a CPU is for trying things out: `auto` does not mean that
+    # several processes on a CPU are for tests only: `auto` means one
     there = {"cuda": torch.cuda.device_count(), "cpu": cores_here()}.get(kind, 1)
     if run.devices == "auto":
         return there if kind == "cuda" else 1
     if run.devices > there:
-        of_what = {"cuda": "GPUs", "cpu": "cores"}.get(kind, f"{kind} devices")
+        unit = {"cuda": "GPUs", "cpu": "cores"}.get(kind, f"{kind} devices")
         raise UserError(
-            f"training.run.devices = {run.devices}: expected at most {there}, the {of_what} here"
+            f"training.run.devices = {run.devices}: expected at most {there}, the {unit} here"
         )
     return run.devices
 
 
 def batch_problem(training: Training, count: int) -> str | None:
-    """Whether so many processes can share training.loader.batch_size evenly."""
+    """A problem if `count` processes cannot share training.loader.batch_size evenly, else None."""
     batch_size, accumulate = training.loader.batch_size, training.run.accumulate
     if batch_size % (accumulate * count) == 0:
         return None
@@ -84,10 +84,10 @@ def batch_problem(training: Training, count: int) -> str | None:
 
 
 def precision_problem(run: Run) -> str | None:
-    """Whether the device computes in training.run.precision."""
+    """A problem if the device does not support training.run.precision, else None."""
     kind = pick_device(run.device).type
     if kind == "cuda":
-        there = torch.cuda.is_bf16_supported(including_emulation=False)  # as old as tf32
+        there = torch.cuda.is_bf16_supported(including_emulation=False)  # same GPUs as tf32
     else:
         there = run.precision == "bf16"
     if there or run.precision == "fp32":
@@ -97,10 +97,10 @@ def precision_problem(run: Run) -> str | None:
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """With precision bf16, the operations that torch lists as safe run in it."""
+    """With precision bf16, run the operations that torch lists as safe in it."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
 def move(batch: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
-    """The batch on the device; from pinned memory the copy does not wait."""
+    """The batch on the device; the copy from pinned memory is asynchronous."""
     return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}

@@ -1,4 +1,4 @@
-"""One process per device: started from inside the job, with its config, by torch's elastic agent.
+"""One process per device: torch's elastic agent starts them from inside the job.
 
 Hydra composes once and one process owns the run's directory; the others get the finished config.
 """
@@ -27,7 +27,7 @@ from .devices import cores_here, device_count, pick_device
 
 Train = Callable[[Any, Path, Stop], float]
 
-# how gloo and NCCL put it
+# words in the errors of gloo and NCCL
 LOST_ANOTHER = re.compile("gloo|NCCL|DistBackendError", re.I)
 
 
@@ -47,7 +47,7 @@ def launch(train: Train, cfg: Config, run_dir: Path, stop: Stop) -> float:
     for name in ("torch.distributed.elastic", "torch.multiprocessing.spawn"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # _failure reports it
     job_logging: Any = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)
-    with tempfile.TemporaryDirectory() as folder:  # for the error that ends a process
+    with tempfile.TemporaryDirectory() as folder:  # for the error files of the processes
         config = LaunchConfig(
             min_nodes=settings.nodes,
             max_nodes=settings.nodes,
@@ -58,7 +58,7 @@ def launch(train: Train, cfg: Config, run_dir: Path, stop: Stop) -> float:
             rdzv_endpoint="localhost:0",  # any free port
             local_addr="localhost",
             max_restarts=0,  # the same command resumes, and a scheduler requeues
-            signals_to_handle="SIGQUIT",  # the others are ours: see Stop
+            signals_to_handle="SIGQUIT",  # Stop handles the others
             shutdown_timeout=settings.shutdown_seconds,
         )
         if settings.nodes > 1:
@@ -70,7 +70,7 @@ def launch(train: Train, cfg: Config, run_dir: Path, stop: Stop) -> float:
             if stop.is_set():  # while they were starting
                 raise Stopped(stop.signal) from None
             raise _failure(error, count * settings.nodes) from None
-    result = next(iter(results.values()))  # the same in all of them
+    result = next(iter(results.values()))  # the same in each
     if result is None:
         raise Stopped(stop.signal or signal.SIGTERM)
     return float(result)
@@ -79,9 +79,9 @@ def launch(train: Train, cfg: Config, run_dir: Path, stop: Stop) -> float:
 def _process(
     train: Train, cfg: Config, run_dir: Path, stop: Stop, job_logging: dict[str, Any]
 ) -> float | None:
-    """What each process does; None if it was asked to stop."""
+    """Train in one of the processes; return the objective, or None if a stop was requested."""
     ignore_signals()
-    # the system's own way to start data workers; torch's agent leaves "spawn", 3 s for each loader
+    # restore the system's start method for data workers: the agent's "spawn" costs 3 s per loader
     multiprocessing.set_start_method(None, force=True)
     exit_with_parent(os.getppid(), stop.is_immediate)
     logging.config.dictConfig(job_logging)
@@ -105,7 +105,7 @@ def _process(
 
 
 def _failure(error: Any, count: int) -> Exception:
-    """The error of the first process that failed; not of those that only lost it."""
+    """The error of the first process that failed, not of those that only lost contact with it."""
     found = sorted(error.failures.items(), key=lambda item: item[1].timestamp)
     own = [item for item in found if not LOST_ANOTHER.search(str(item[1].message))]
     rank, failure = (own or found)[0]

@@ -1,4 +1,4 @@
-"""Measuring a model on a split; the project says what is measured of a batch and of all items."""
+"""Measures a model on a split; the project defines the measurements and the metrics."""
 
 import json
 import logging
@@ -23,9 +23,9 @@ log = logging.getLogger(__name__)
 
 Row = dict[str, Any]
 MeasureBatch = Callable[[nn.Module, Batch, Any], list[Row]]
-"""A row for each item of a batch, on the model's device."""
+"""Returns a row for each item of a batch, which is on the model's device."""
 ComputeMetrics = Callable[[list[Row], Any], dict[str, float]]
-"""The metrics of all rows by name."""
+"""Returns the metrics of all rows by name."""
 
 
 @torch.inference_mode()
@@ -36,7 +36,7 @@ def measure(
     measure_batch: MeasureBatch,
     compute_metrics: ComputeMetrics,
 ) -> tuple[dict[str, float], list[Row]]:
-    """The metrics, and each item's row. Each process measures its batches, all get the whole."""
+    """The metrics, and each item's row. Each process measures its batches and gets all rows."""
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()

@@ -1,4 +1,4 @@
-"""Recognizing files; the project says which files a folder holds, and what one file shows."""
+"""Recognizes files; the project finds the files of a folder, and recognizes each."""
 
 import json
 import logging
@@ -22,7 +22,7 @@ FindFiles = Callable[[Path], Iterable[str | Path]]
 RecognizeFile = Callable[[nn.Module, Path, Path], tuple[dict[str, Any], str]]
 """Called with the model, a file and the entry of cfg.input that it belongs to.
 
-Returns the file's row and what the terminal shows of it. Raises UserError for a damaged file.
+Returns the file's row and its text for the terminal. Raises UserError for a damaged file.
 """
 
 
@@ -34,7 +34,7 @@ def recognize_files(
     find_files: FindFiles,
     recognize_file: RecognizeFile,
 ) -> None:
-    """Print what the files and folders of cfg.input show; write it to recognized.jsonl.
+    """Recognize the files and folders of cfg.input; print the results, write recognized.jsonl.
 
     Raises UserError if no file can be read.
     """

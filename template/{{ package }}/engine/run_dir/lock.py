@@ -35,11 +35,11 @@ def lock(run: Path, takeover_seconds: float) -> None:
         by = claim()
         if by and slurm:
             by = slurm.take_over(run, file, by, takeover_seconds, claim)
-    except OSError as error:  # some cluster file systems have none; not kept, so a log gets it too
+    except OSError as error:  # no locks on this file system; a second call warns in train.log
         log.warning("%s: no locks here (%s); start no second run of this name", run, error.strerror)
         return
     if by:
-        raise _in_use(run, by)
+        raise _in_use_error(run, by)
     file.truncate(0)
     me = f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%X')}"
     print(me + (slurm.describe_job() if slurm else ""), end="", file=file, flush=True)
@@ -57,11 +57,11 @@ def unlock(run: Path) -> None:
 def check_unlocked(run: Path) -> None:
     """Raises UserError if another process trains in this directory."""
     if other := holder(run):
-        raise _in_use(run, other)
+        raise _in_use_error(run, other)
 
 
 def holder(run: Path) -> str:
-    """The other process that trains in this directory, or nothing."""
+    """The other process that trains in this directory, or empty."""
     path = (run / LOCK).resolve()
     if path not in _locks:  # closing the file would release it
         with suppress(OSError), path.open() as file:
@@ -70,13 +70,13 @@ def holder(run: Path) -> str:
 
 
 def state(run: Path) -> str:
-    """How a run ended. Where a killed one stays recorded as running, the lock tells them apart."""
+    """The state of a run. A killed run is recorded as running, but does not hold the lock."""
     recorded = str(read_record(run).get("state", "unknown"))
     return "killed" if recorded == "running" and not holder(run) else recorded
 
 
 def _claim(file: IO[str], kind: int) -> str:
-    """Take a lock; return who has it, or nothing. Raises OSError where there are no locks."""
+    """Take a lock; return its other holder, or empty. Raises OSError where there are no locks."""
     try:
         fcntl.lockf(file, kind | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
@@ -85,7 +85,7 @@ def _claim(file: IO[str], kind: int) -> str:
     return ""
 
 
-def _in_use(run: Path, by: str) -> UserError:
+def _in_use_error(run: Path, by: str) -> UserError:
     return UserError(
         f"name = {run.name}: {run} is in use by {by}\n"
         "wait for that run or stop it, or give another name"

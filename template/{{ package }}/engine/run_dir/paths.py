@@ -15,7 +15,7 @@ from ..errors import UserError
 from ..yaml_loader import Loader
 
 CONFIG = "config.yaml"
-OVERRIDES = "overrides.yaml"  # .hydra has one too, but of the last command, accepted or not
+OVERRIDES = "overrides.yaml"  # of the last accepted command; .hydra's may be of a refused one
 RECORD = "record.json"
 METRICS = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
@@ -29,14 +29,13 @@ OF_A_RUN = (
 COMMAND = "RUN_COMMAND"  # environment variable: the user's command line, for child processes
 JOB_DIR = "SWEEP_JOB_DIR"  # environment variable: where a job of a sweep works
 DEEPEST = 50  # levels of YAML
-FORMULA = re.compile(r"[=+@\t\r\n]|-(?!\.?\d[\d.eE+-]*$)")  # but no negative number
+FORMULA = re.compile(r"[=+@\t\r\n]|-(?!\.?\d[\d.eE+-]*$)")  # but not negative numbers
 
 
 def output_dir(mode: str, runs_dir: str, name: object, checkpoint: str | None) -> str:
-    """runs/NAME to train in; runs/NAME/evaluate/… for results of other modes on the run NAME.
+    """runs/NAME for training; runs/NAME/evaluate/… for results of other modes on the run NAME.
 
-    Nothing is written to a run outside of runs_dir or to a read-only one: their results go to
-    runs/evaluate/… instead.
+    Results on a run outside runs_dir, or on a read-only one, go to runs/evaluate/… instead.
     """
     if job := os.environ.get(JOB_DIR):
         return job
@@ -62,18 +61,18 @@ def find_run(path: Path) -> Path | None:
 
 
 def resume_command(name: str) -> str:
-    """What to type to resume the run of this name."""
+    """The command line that resumes the run of this name."""
     command = os.environ.get(COMMAND, "python train.py")
     return command if re.search(r"(^| )'?name=", command) else f"{command} name={shlex.quote(name)}"
 
 
 def read_overrides(run: Path) -> list[str]:
-    """The run's command line, as it was accepted."""
+    """The overrides of the run's last accepted command line."""
     return list(_read_yaml(run / OVERRIDES, list[str]) or [])
 
 
 def read_config(run: Path) -> dict[str, Any]:
-    """The resolved config that the run started with; only ever compared, never used as a config."""
+    """The resolved config that the run started with; only to compare, never used as a config."""
     return _read_yaml(run / CONFIG, dict[str, Any]) or {}
 
 
@@ -86,25 +85,25 @@ def _read_yaml(file: Path, kind: Any) -> Any:
     depth = 0
     try:
         text = file.read_text("utf-8")
-        for event in yaml.parse(text, Loader):  # anyone may have written it
+        for event in yaml.parse(text, Loader):  # the file is not trusted
             depth += isinstance(event, yaml.CollectionStartEvent)
             depth -= isinstance(event, yaml.CollectionEndEvent)
-            if depth > DEEPEST or isinstance(event, yaml.AliasEvent):  # aliases: short, yet endless
+            if depth > DEEPEST or isinstance(event, yaml.AliasEvent):  # aliases expand endlessly
                 raise ValueError
         return TypeAdapter(kind).validate_python(yaml.load(text, Loader), strict=True)
     except OSError as error:
         raise UserError(f"{file}: {error.strerror}") from None
-    except Exception:  # whichever its reader happens to raise
+    except Exception:  # its reader raises many kinds
         raise UserError(f"{file}: damaged, no longer the YAML that the run wrote") from None
 
 
 def parse_json(text: str, kind: Any) -> Any:
-    """The value of a text that anyone may have written. Raises ValueError for another kind."""
+    """The value of untrusted JSON. Raises ValueError if it is not of this kind."""
     from pydantic import TypeAdapter
     from pydantic_core import from_json
 
     TypeAdapter(kind).validate_json(text, strict=True)
-    return from_json(text)  # unlike Python's own it limits how deep brackets nest
+    return from_json(text)  # unlike Python's own, it limits nesting
 
 
 @dataclass

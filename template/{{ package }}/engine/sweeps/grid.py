@@ -16,7 +16,7 @@ from ..run_dir.paths import OVERRIDES, read_overrides
 
 @dataclass
 class Job:
-    """One job of a sweep: its overrides, where it works, and how it ended."""
+    """One job of a sweep: its overrides, its directory, and how it ended."""
 
     overrides: list[str]
     directory: Path
@@ -27,13 +27,13 @@ class Job:
 
 
 def search_space(params: Mapping[Any, Any], overrides: list[str]) -> list[str]:
-    """The values that YAML gives to keys, except where the command line gives others."""
+    """The overrides of a search space in YAML, without keys that the command line sets."""
     given = {split_override(override)[1] for override in overrides}
     return [f"{key}={value}" for key, value in params.items() if str(key) not in given]
 
 
 def last_of_each(overrides: list[str]) -> list[str]:
-    """Without those whose key is given again later: Hydra reads both, or refuses them."""
+    """The last override of each key, and all deletions: Hydra would read or refuse the others."""
     last = {split_override(override)[1]: override for override in overrides}
     return [o for o in overrides if o.startswith("~") or last[split_override(o)[1]] is o]
 
@@ -45,7 +45,7 @@ def swept(overrides: list[str]) -> dict[str, Override]:
 
 
 def choices(overrides: list[str]) -> dict[str, list[str]]:
-    """Each key's overrides, the later ones where it is given twice; of an interval, its ends."""
+    """The overrides of each key, one for each value; the two ends for an interval."""
     parsed = OverridesParser.create().parse_overrides(overrides)
     return {override.get_key_element(): _values(override) for override in parsed}
 
@@ -66,7 +66,7 @@ def grid_jobs(overrides: list[str], sweep_dir: Path) -> list[Job]:
 
 
 def probe_jobs(overrides: list[str]) -> list[list[str]]:
-    """Jobs that show each value of each key, and the ends of its intervals, at least once."""
+    """Jobs that use each value of each key, and the ends of its intervals, at least once."""
     values = list(choices(overrides).values())
     first = [of_key[0] for of_key in values]
     return [first] + [
@@ -77,9 +77,9 @@ def probe_jobs(overrides: list[str]) -> list[list[str]]:
 
 
 def assign_directories(jobs: Sequence[list[str]], sweep_dir: Path, swept: set[str]) -> list[Job]:
-    """Each job with its directory: the one it had, else one named by what is swept.
+    """Each job with its directory: the existing one, else one named by the swept keys.
 
-    A job is known by its overrides, so that a longer or reordered grid finds what is there.
+    Overrides identify a job, so that a longer or reordered grid finds existing directories.
     """
     known = {job_key(overrides): path for path, overrides in started_jobs(sweep_dir).items()}
     taken = {path.name: key for key, path in known.items()}
@@ -104,14 +104,14 @@ def started_jobs(sweep_dir: Path) -> dict[Path, list[str]]:
 
 
 def sweep_problems(overrides: list[str], is_grid: bool) -> Iterator[str]:
-    """What is wrong with the values of a sweep, whatever its keys mean."""
+    """Problems of the values of a sweep, whatever its keys."""
     for key, override in swept(overrides).items():
         given, value = override.input_line, override.value()
         if not is_identifying(key):
             yield f"{given}: all jobs of a sweep share it; expected one value of {key}"
         elif override.is_discrete_sweep():
             if not list(override.sweep_iterator()):
-                yield f"{given}: no value in it; expected a range with its end above its start"
+                yield f"{given}: the range is empty; expected one with its end above its start"
         elif is_grid:
             search = "search (sweep=optuna, or sweep.sampler=tpe)"
             yield f"{given}: a grid has no intervals; name the values of {key}, or {search}"

@@ -1,4 +1,4 @@
-"""hydra/launcher=serial and local: jobs on this machine, one after another or side by side."""
+"""hydra/launcher=serial and local: jobs on this machine, one after another or in parallel."""
 
 import itertools
 import logging
@@ -29,18 +29,18 @@ from .sweeper import Launcher
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.1
-# a job is forked with these imported already: 1.5 s each instead of 7 s
+# jobs are forked with these imported: each starts in 1.5 s instead of 7 s
 PRELOAD = ("hydra.main", "torch._dynamo", "matplotlib.figure")
 
 
 class Local(Launcher):
-    """Runs jobs in processes of their own, each with its part of the cores and GPUs."""
+    """Runs each job in its own process, with its share of the cores and GPUs."""
 
     def __init__(self, at_once: int | str) -> None:
         self.at_once = at_once
 
     def run(self, jobs: list[Job]) -> None:
-        """Start jobs while there is room; pass a signal on to them; a second one kills them."""
+        """Run jobs as resources allow. A signal asks them to stop; a second one kills them."""
         free, sweep = self._resources(jobs), self.composed.sweep
         log.info("%d jobs, %d at once", len(jobs), min(len(free), len(jobs)))
         waiting, running = list(jobs), list[Process]()
@@ -76,7 +76,7 @@ class Local(Launcher):
             raise
 
     def _resources(self, jobs: list[Job]) -> list[dict[str, str]]:
-        """What the environment of a job says it may use, for each job that runs at once."""
+        """The environment variables that set a job's resources, for each parallel job."""
         from ..distributed.devices import cores_here
 
         run = self.composed.training.run
@@ -88,7 +88,7 @@ class Local(Launcher):
         most = max(1, (len(gpus) or cores_here()) // each)
         count = most if self.at_once == "auto" else int(self.at_once)
         threads = os.environ.get("OMP_NUM_THREADS", str(max(1, cores_here() // count // each)))
-        # one job at a time has the machine, as a run of its own
+        # a single job has the whole machine, like a run
         resources = {"OMP_NUM_THREADS": threads} if count > 1 else {}
         if not gpus or count == 1:
             return [resources] * count
@@ -98,7 +98,7 @@ class Local(Launcher):
 
 
 class Process:
-    """A job's process, what it may use, and since when it runs."""
+    """A job's process, its resources, and its start time."""
 
     def __init__(self, launcher: Local, job: Job, resources: dict[str, str]) -> None:
         self.job, self.resources, self.began = job, resources, time.monotonic()
@@ -125,7 +125,7 @@ class Process:
         return f"{self.job.directory.name} ({format_duration(time.monotonic() - self.began)})"
 
     def stop_if_due(self, stopping: bool, composed: DictConfig) -> None:
-        """Ask the job once to save and stop; kill it some seconds after its time is over."""
+        """Ask the job once to save and stop; kill it some seconds after its time limit."""
         minutes = composed.sweep.job_minutes or math.inf
         late = time.monotonic() - self.began - 60 * minutes
         if (stopping or late > 0) and not self.asked_to_stop:
@@ -149,7 +149,7 @@ class Process:
 
 
 def run_train(train: Path, overrides: list[str], environment: dict[str, str], output: Path) -> None:
-    """A job: run train.py in this process; its output goes to a file."""
+    """Run train.py in this process, a job's; its output goes to a file."""
     os.setsid()  # a Ctrl-C reaches it once, from the sweep
     with output.open("ab") as file, Path(os.devnull).open("rb") as nothing:
         os.dup2(nothing.fileno(), 0)
@@ -158,7 +158,7 @@ def run_train(train: Path, overrides: list[str], environment: dict[str, str], ou
     if (torch := sys.modules.get("torch")) and (threads := environment.get("OMP_NUM_THREADS")):
         torch.set_num_threads(int(threads))  # a preloaded torch has read the variable already
     if parent := multiprocessing.parent_process():
-        threading.Thread(target=_exit_with, args=(parent.sentinel,), daemon=True).start()
+        threading.Thread(target=_exit_with_parent, args=(parent.sentinel,), daemon=True).start()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     run_here(train, overrides, environment)
 
@@ -171,13 +171,13 @@ def run_here(train: Path, overrides: list[str], environment: dict[str, str]) -> 
     runpy.run_path(str(train), run_name="__main__")
 
 
-def _exit_with(sentinel: int) -> None:
+def _exit_with_parent(sentinel: int) -> None:
     wait([sentinel])
     os._exit(1)
 
 
 def describe(status: Any) -> str:
-    """`ended by SIGKILL`, as a shell or Python gives a signal, or `status 1`."""
+    """An exit status as text: `ended by SIGKILL`, or `status 1`."""
     if not isinstance(status, int) or 0 <= status <= 128:
         return f"status {status}"
     return f"ended by {signal.Signals(status - 128 if status > 0 else -status).name}"
@@ -193,7 +193,7 @@ def visible_gpus() -> list[str]:
 
 
 def find_problems(settings: DictConfig) -> Iterator[str]:
-    """What is wrong with the launcher's settings."""
+    """Problems of the launcher's settings."""
     at_once = settings.get("at_once", "auto")
     if at_once != "auto" and not (isinstance(at_once, int) and at_once > 0):
         yield f"hydra.launcher.at_once = {at_once}: expected a number of jobs, 1 or more, or auto"

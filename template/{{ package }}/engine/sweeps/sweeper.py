@@ -29,7 +29,7 @@ OF_THE_SWEEP = ("hydra.mode", "hydra.sweep", "hydra/sweep", "hydra.launcher", "h
 
 
 class Launcher(HydraLauncher):
-    """Starts jobs, each python train.py in a process of its own: one that dies takes no other."""
+    """Starts each job as python train.py in its own process, so that a crash ends no other."""
 
     project: ClassVar[Project]
 
@@ -62,7 +62,7 @@ class Launcher(HydraLauncher):
         raise NotImplementedError
 
     def arguments(self, job: Job) -> list[str]:
-        """What train.py is given for a job: its overrides, and what is Hydra's own of all jobs."""
+        """The arguments of train.py for a job: its overrides, and Hydra's own for all jobs."""
         given = self.composed.hydra.overrides.hydra
         return [*job.overrides, *(o for o in given if not o.startswith(OF_THE_SWEEP))]
 
@@ -136,7 +136,7 @@ class Sweeper(HydraSweeper):
             self.jobs_launcher.run(waiting)
         ended = [job for job in waiting if job.state not in ("", "finished")]
         if skipped := [job for job in waiting if not job.state]:
-            log.info("%d jobs are left out after the failure", len(skipped))
+            log.info("%d jobs are not started after the failure", len(skipped))
         # another command may have finished one that was in use
         left = [job for job in ended if not is_finished(configs[job.directory], job.directory)]
         return {job.directory: job for job in left}
@@ -150,5 +150,5 @@ def is_grid(composed: DictConfig) -> bool:
 
 
 def is_ours(composed: DictConfig) -> bool:
-    """Whether the sweeper is the one of this file, not one of another package."""
+    """Whether the sweeper is this module's, not another package's."""
     return str(composed.hydra.sweeper._target_).endswith("_sweeps.Sweeper")

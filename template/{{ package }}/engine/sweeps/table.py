@@ -1,4 +1,4 @@
-"""The table of a sweep: sweep.csv, the best job first, and what the terminal shows of it."""
+"""The table of a sweep, the best job first: sweep.csv, and a short one on the terminal."""
 
 import math
 import shlex
@@ -19,7 +19,7 @@ SHOWN_ROWS = 20
 
 
 def print_table(project: Project, composed: DictConfig, unfinished: dict[Path, Job]) -> None:
-    """Write sweep.csv; print it, what failed, and the command line of the best job."""
+    """Write sweep.csv; print it, the unfinished jobs, and the command line of the best job."""
     sweep_dir, metric = Path(composed.hydra.sweep.dir), composed.training.objective.metric
     rows = list(_rows(sweep_dir, metric, unfinished))
     if not rows:
@@ -49,7 +49,7 @@ def print_table(project: Project, composed: DictConfig, unfinished: dict[Path, J
 
 
 def _rows(sweep_dir: Path, metric: str, unfinished: dict[Path, Job]) -> Iterator[dict[str, Any]]:
-    """One for each job in the directory, those of earlier commands and those not started too."""
+    """A row for each job in the directory, from earlier commands and not started ones too."""
     known = {path: job.overrides for path, job in unfinished.items()} | started_jobs(sweep_dir)
     found = {
         path: {key: value[1:] for _, key, value in identifying_overrides(overrides)}

@@ -1,7 +1,7 @@
-"""What a run reports to. Each tracker is a module of its kind's name, with its own client.
+"""The interface of the trackers. Each tracker is a module named after its kind.
 
-Such a module has open_run(cfg, run_dir, start) -> Tracker, find_problem(settings), found without
-importing the client, and next_steps(cfg), commands that show the run.
+Such a module has open_run(cfg, run_dir, start) -> Tracker, find_problem(settings), which does not
+import the client, and next_steps(cfg), commands that show the run.
 """
 
 import importlib.util
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class Tracker:
-    """Reports to nothing; a subclass to its client. A failure is logged once, and that is all."""
+    """Reports nothing; subclasses report to a client, whose failure is logged once and ignored."""
 
     def __init__(self, cfg: Config, run_dir: Path) -> None:
         self.settings: Any = cfg.tracker
@@ -44,7 +44,7 @@ class Tracker:
             self.send(step, {f"{split}/{name}": value for name, value in values.items()})
         except Exception as error:
             if not self.failed:
-                text = "%s takes no values now: %s; training continues, metrics.jsonl has them all"
+                text = "%s accepts no values now: %s; training continues, metrics.jsonl has them all"
                 log.warning(text, self.settings.kind, error)
             self.failed = True
 
@@ -62,9 +62,9 @@ class Tracker:
 
 
 def open_tracker(cfg: Config, run_dir: Path, start: int) -> Tracker:
-    """The tracker that the config names, with the config and the record in it already.
+    """Open the tracker that the config names, and send it the config and the record.
 
-    Raises UserError where its client refuses: no credential, no server, no account.
+    Raises UserError if its client fails: no credential, no server, no account.
     """
     kind: Any = cfg.tracker.kind  # mypy: "none" alone where no tracker was rendered
     if kind == "none" or not is_main():
@@ -75,7 +75,7 @@ def open_tracker(cfg: Config, run_dir: Path, start: int) -> Tracker:
         problem = f"tracker = {kind}: {str(error).strip()}\nfix it, or train with tracker=none"
         known = run_dir / f"{kind}.id"
         if start and known.exists():
-            problem += f"; as a new run there: rm {shlex.quote(str(known))}"
+            problem += f"; to start a new run there: rm {shlex.quote(str(known))}"
         raise UserError(problem) from error
     return opened
 
@@ -92,7 +92,7 @@ def tracker_problem(settings: Any) -> str | None:
 
 
 def remember_id(file: Path, start: int, new_id: Callable[[], str]) -> str:
-    """The tracker's id of this run: the one it had before, if it resumes from a checkpoint."""
+    """The tracker's id of this run; a run that resumes from a checkpoint keeps its id."""
     if start == 0 or not file.exists():
         file.write_text(new_id())
     return file.read_text()

@@ -1,1 +1,1 @@
-"""What surrounds the training loop."""
+"""The parts around the training loop."""

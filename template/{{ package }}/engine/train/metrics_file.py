@@ -19,9 +19,9 @@ class MetricsFile:
     """Appends to metrics.jsonl."""
 
     def __init__(self, run_dir: Path, start: int, last_eval: int) -> None:
-        """Drop the lines that the run repeats: after iteration `start`, or after `last_eval`."""
+        """Drop the lines that the run repeats: after `start` or, for evaluations, `last_eval`."""
         self.path = run_dir / METRICS
-        self.waiting = ""  # lines that a full disk did not take
+        self.waiting = ""  # lines to write once a full disk has room
         if is_main() and self.path.exists():
             lines = self.path.read_bytes().splitlines(keepends=True)
             beside = self.path.with_suffix(".tmp")
@@ -29,7 +29,7 @@ class MetricsFile:
             beside.replace(self.path)
 
     def write(self, step: int, split: str, values: dict[str, float]) -> None:
-        """Append one line; where the disk is full, together with a later one."""
+        """Append one line; if the disk is full, write it with a later one."""
         if not is_main():
             return
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}

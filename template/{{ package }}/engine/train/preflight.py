@@ -1,4 +1,4 @@
-"""What must hold on the machine that will train: device, precision, disk, limits, splits."""
+"""Checks of the machine that trains: device, precision, disk, limits, splits."""
 
 import math
 import resource
@@ -26,7 +26,7 @@ def machine_problems(project: Project, cfg: Config, run: Path) -> list[str]:
     except UserError as error:
         return list(error.problems)
     nodes = cfg.engine.nodes
-    known = nodes == 1 or training.run.devices != "auto"  # else when the nodes have met
+    known = nodes == 1 or training.run.devices != "auto"  # else once the nodes have met
     problems = [
         precision_problem(training.run),
         batch_problem(training, count * nodes) if known else None,
@@ -37,7 +37,7 @@ def machine_problems(project: Project, cfg: Config, run: Path) -> list[str]:
 
 
 def disk_problem(project: Project, cfg: Config, run: Path) -> str | None:
-    """Whether the checkpoints that are kept fit on the disk, beside one being written."""
+    """A problem if the disk has no room for the kept checkpoints and one being written."""
     size = checkpoint_bytes(project, cfg)
     there = sum(f.stat().st_size for f in (run / CHECKPOINTS).rglob("*") if f.is_file())
     kept = cfg.training.checkpoint.keep_last + 2  # the best one, and the one being written
@@ -53,13 +53,13 @@ def disk_problem(project: Project, cfg: Config, run: Path) -> str | None:
 
 
 def checkpoint_bytes(project: Project, cfg: Config) -> int:
-    """About how large a checkpoint of this model is: weights and AdamW's two moments."""
+    """The approximate size of a checkpoint: weights and AdamW's two moments."""
     tensors = meta_state(project, cfg).values()
     return int(3 * sum(tensor.numel() * tensor.element_size() for tensor in tensors))
 
 
 def worker_problem(workers: int, batch: int = 0) -> str | None:
-    """Whether the limits here suffice for data workers, and batches of so many bytes each."""
+    """A problem if limits here are too low for data workers with batches of `batch` bytes."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     key = f"training.loader.num_workers = {workers}: "
     if files < (needed := 64 + 24 * workers):  # pipes, and each tensor of its two batches
@@ -77,7 +77,7 @@ def split_problems(project: Project, cfg: Config) -> Iterator[str]:
     for split in project.splits(cfg):
         items = open_split(project, cfg, split)
         paths = list(map(str, items.files()))
-        # files of many items each may serve several splits
+        # splits may share files that hold many items each
         files[split] = resolve(paths) if len(paths) >= len(items) else set()
     for one, other in combinations(files, 2):
         if shared := files[one] & files[other]:
@@ -89,7 +89,7 @@ def split_problems(project: Project, cfg: Config) -> Iterator[str]:
 
 
 def batch_problems(project: Project, cfg: Config) -> Iterator[str]:
-    """Splits of which no batch can be read, and batches too large for data workers."""
+    """Problems of splits whose first batch fails, and of batches too large for data workers."""
     largest = 0
     for split in project.splits(cfg):
         try:

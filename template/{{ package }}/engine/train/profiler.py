@@ -14,14 +14,14 @@ from ..distributed.collectives import is_main
 
 log = logging.getLogger(__name__)
 
-ROWS = 12  # of the table: about as many as a terminal shows with all else
+ROWS = 12  # of the table, so that it fits on a terminal
 
 
 @contextmanager
 def profiler(
     cfg: Config, run_dir: Path, device: torch.device, left: int
 ) -> Iterator[Callable[[], None]]:
-    """Yields what to call after each iteration; `left` iterations are still to come."""
+    """Yields a function to call after each iteration; `left` iterations remain."""
     settings, folder = cfg.engine.profiler, run_dir / "profile"
     if not cfg.training.run.profile or not is_main():
         yield lambda: None
@@ -40,7 +40,7 @@ def profiler(
         log.info("%s", table)
         log.info("%s/trace.json.gz: open it in https://ui.perfetto.dev or chrome://tracing", folder)
 
-    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # its own lines on standard error
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # silence its lines on standard error
     record = min(settings.record, left)
     wait = min(settings.wait, left - record)
     warmup = min(1, wait)

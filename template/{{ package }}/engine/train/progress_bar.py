@@ -1,4 +1,4 @@
-"""What a terminal shows while a run trains."""
+"""The progress of a run on the terminal."""
 
 import logging
 import shutil
@@ -18,14 +18,14 @@ ESTIMATE_AFTER = 5  # iterations; the first one is slow and does not count
 
 
 class ProgressBar:
-    """A bar on a terminal, elsewhere a line per log interval; early on, how long it will take."""
+    """A bar on a terminal, elsewhere a line per log interval; early on, the time left."""
 
     def __init__(self, total: int, start: int, device: str) -> None:
         self.total, self.start, self.device = total, start, device
         self.first: float | None = None
         self.evaluated: dict[str, float] = {}
-        hidden = None if is_main() else True  # None: where there is no terminal
-        columns = shutil.get_terminal_size().columns  # some terminals say 0, where tqdm is silent
+        hidden = None if is_main() else True  # None: hidden without a terminal
+        columns = shutil.get_terminal_size().columns  # some report 0, which silences tqdm
         self.bar = tqdm(total=total, initial=start, desc="train", disable=hidden, ncols=columns)
         self.redirect = nullcontext() if self.bar.disable else logging_redirect_tqdm()
 
@@ -38,7 +38,7 @@ class ProgressBar:
         self.bar.close()
 
     def step(self, iteration: int) -> None:
-        """One iteration is done."""
+        """Advance by one iteration; estimate the time left once."""
         self.bar.update()
         done = iteration - self.start
         if self.first is None:
@@ -52,7 +52,7 @@ class ProgressBar:
     def show(self, iteration: int, values: dict[str, float]) -> None:
         """Show the latest training values."""
         if not self.bar.disable:
-            # a terminal's line is short: the first value, and what evaluation alone knows
+            # a terminal's line is short: the first value, and the metrics of the evaluation
             shown = self.evaluated | dict(list(values.items())[:1])
             self.bar.set_postfix({name: f"{value:.3g}" for name, value in shown.items()})
             return
@@ -69,7 +69,7 @@ class ProgressBar:
 
 
 def format_duration(seconds: float) -> str:
-    """A length of time for people: 40 s, 12 min, 3.5 h, 2.1 days."""
+    """A readable duration: 40 s, 12 min, 3.5 h, 2.1 days."""
     if seconds < 100 * 60:
         return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
     hours = seconds / 3600

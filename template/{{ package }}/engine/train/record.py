@@ -1,4 +1,4 @@
-"""record.json: what is needed to understand and repeat a run."""
+"""record.json: the facts needed to understand and reproduce a run."""
 
 import json
 import logging
@@ -37,7 +37,7 @@ NEW_FILES = ("conf", "*.py", ":(exclude)*/site-packages/*")
 
 
 def begin_record(project: Project, cfg: Config, run_dir: Path, made_of: dict[str, Any]) -> None:
-    """Record what an accepted run is made of; a resumed run adds what has changed since."""
+    """Write the record of an accepted run; a resumed run adds its changes since the checkpoint."""
     if not is_main():
         return
     values = cfg.model_dump()
@@ -71,7 +71,7 @@ def begin_record(project: Project, cfg: Config, run_dir: Path, made_of: dict[str
     }
     before = read_record(run_dir)
     if before.get("packages") == entry["packages"]:
-        del before["packages"]  # as later
+        del before["packages"]  # the same as now
     earlier = [*before.pop("earlier", []), before] if before else []
     _write(run_dir, entry | {"earlier": earlier})
 
@@ -96,9 +96,9 @@ def recorded(run_dir: Path) -> Iterator[Callable[..., None]]:
 
 
 def git_state(root: Path) -> tuple[dict[str, Any], bytes]:
-    """Commit, branch and changed files of the project's folder, and the difference to the commit.
+    """Commit, branch and changed files of the project's folder, and the diff to the commit.
 
-    New files in conf/ and of Python, unless git ignores them, are part of the difference.
+    The diff includes new Python files, and new files in conf/, that git does not ignore.
     """
     if not (commit := _git(root, "rev-parse", "HEAD").decode().strip()):
         return {}, b""
@@ -113,12 +113,12 @@ def git_state(root: Path) -> tuple[dict[str, Any], bytes]:
     }
     index = root / os.fsdecode(_git(root, "rev-parse", "--git-path", "index").strip())
     with tempfile.TemporaryDirectory() as folder:
-        copied = f"{folder}/index"  # that of the user's lists no new file
+        copied = f"{folder}/index"  # a copy: the user's own lists no new files
         with suppress(OSError):
             shutil.copy(index, copied)
         _git(root, "add", "--intent-to-add", "--", *NEW_FILES, GIT_INDEX_FILE=copied)
         _git(root, "update-index", "--refresh", GIT_INDEX_FILE=copied)
-        # unlike `git diff` it heeds no setting of the user's: colours, prefixes, programs
+        # unlike `git diff`, it ignores the user's settings: colours, prefixes, programs
         plain = ("diff-index", "--patch", "--binary", "--no-ext-diff")
         diff = _git(root, *plain, "HEAD", "--", ".", GIT_INDEX_FILE=copied)
     return state | ({"diff": DIFF} if diff else {}), diff

@@ -1,6 +1,6 @@
-"""A run from its newest checkpoint to its last iteration: what is due when, and what is kept.
+"""A run from its newest checkpoint to its last iteration: schedule, checkpoints, metrics.
 
-All processes of a run decide alike: a flag that one of them has set is set for all.
+All processes of a run decide the same: a flag that one of them has set is set for all.
 """
 
 import logging
@@ -119,7 +119,7 @@ class Session:
     def evaluate(
         self, model: nn.Module, measure_batch: MeasureBatch, compute_metrics: ComputeMetrics
     ) -> None:
-        """Measure the validation split. A result that a stop cut short is dropped, and repeated."""
+        """Measure the validation split. A stop drops the result; the resumed run repeats it."""
         batches = until_stopped(self.stop, self.valid)
         values, _ = measure(model, batches, self.cfg, measure_batch, compute_metrics)
         (self.stopping,) = any_process(self.stop.is_set())
@@ -138,9 +138,9 @@ class Session:
         progress.last_eval = self.now
 
     def save_if_due(self) -> None:
-        """Save by cadence, for the best, before a stop and at the end; never spoilt weights.
+        """Save on schedule, for a new best, before a stop and at the end; never spoilt weights.
 
-        Raises UserError if a loss was not finite, or a required checkpoint finds no room.
+        Raises UserError if a loss was not finite, or if a required checkpoint cannot be written.
         """
         complete = self.is_complete()
         asked = self.save_due or self.is_best or self.stopping
@@ -149,7 +149,7 @@ class Session:
             self.checkpoints.save(self.progress, self.value, required=complete or self.stopping)
 
     def is_over(self) -> bool:
-        """Whether the run is complete. Raises Stopped if a signal ends it before."""
+        """Whether the run is complete. Raises Stopped if a signal stops it earlier."""
         if self.is_complete():
             return True
         if self.stopping:
@@ -176,7 +176,7 @@ class Session:
     def micro_batches(self) -> Iterator[Batch]:
         """This iteration's micro-batches, on the device; random numbers are seeded for each.
 
-        So dropout depends on (seed, iteration, micro-batch, rank) alone, wherever a run resumed.
+        Dropout depends on (seed, iteration, micro-batch, rank) alone, wherever a run resumed.
         """
         for micro_batch in range(self.run.accumulate):
             batch = move(next(self.batches), self.device)
@@ -185,16 +185,16 @@ class Session:
                 yield batch
 
     def may_step(self, loss: Tensor, grad_norm: Tensor) -> bool:
-        """Whether the optimizer may step: not after a NaN, with on_nonfinite=skip.
+        """Whether the optimizer may step; with on_nonfinite=skip, not after a NaN.
 
-        Raises UserError after too many of them in a row. With on_nonfinite=stop the device need
-        not be waited for: losses are checked when they are logged and before each checkpoint.
+        Raises UserError after too many skips in a row. With on_nonfinite=stop it does not wait for
+        the device: losses are checked when they are logged and before each checkpoint.
         """
         progress = self.progress
         skips = self.run.on_nonfinite == "skip"
         if skips and any(any_process(not math.isfinite(loss + grad_norm))):
             progress.skipped += 1
-            text = "iteration %d is left out: loss %g, norm %g"
+            text = "iteration %d is skipped: loss %g, norm %g"
             log.warning(text, self.now, loss.item(), grad_norm.item())
             if progress.skipped > self.cfg.engine.skip_at_most:
                 raise self._nonfinite(self.now, {"loss": loss.item(), "norm": grad_norm.item()})
@@ -209,7 +209,7 @@ class Session:
     def end_iteration(self, **values: Tensor | float) -> None:
         """Log these values every log_every iterations, tensors as means over the interval.
 
-        They are also what the terminal shows. Each tensor must be finite, unless skipped.
+        The terminal shows them too. Each tensor must be finite, unless the iteration is skipped.
         """
         self.bar.step(self.now)
         tensors = {k: value.detach() for k, value in values.items() if isinstance(value, Tensor)}
@@ -235,7 +235,7 @@ class Session:
     # At the end ----------------------------------------------------------------------------------
 
     def conclude(self) -> float:
-        """Log how the run went; return the best objective."""
+        """Log the result; return the best objective."""
         progress = self.progress
         best = math.nan if progress.best is None else progress.best
         early = "" if progress.iteration >= self.run.iter_num else ", stopped early"

@@ -1,4 +1,4 @@
-"""What surrounds training: the directory's lock, signals, checks of this machine, processes."""
+"""Starts training: the directory's lock, signals, checks of this machine, processes."""
 
 import logging
 import math
@@ -28,13 +28,13 @@ def start(
 
     Raises UserError, or Stopped after a signal. The first of several nodes owns the directory.
     """
-    logging.raiseExceptions = False  # a full disk must not bury the run in tracebacks of its log
+    logging.raiseExceptions = False  # a full disk must not flood the terminal with tracebacks
     is_first = cfg.engine.is_first_node
     try:
         with handle_signals() as stop:
             if is_first:
                 lock(run_dir, cfg.engine.takeover_seconds)
-            # torch is imported here, so that a signal in its seconds is answered as well
+            # torch is imported here, so that a signal during its import is handled too
             from ..checkpoints.resume import check_resume
             from ..distributed.processes import launch
             from .preflight import machine_problems, split_problems
@@ -57,7 +57,7 @@ def start(
         if is_first:
             stopped.resume_command = resume_command(cfg.name)
             if slurm := find_part("slurm"):
-                is_job = JOB_DIR in os.environ  # then the sweep gives its Slurm job back
+                is_job = JOB_DIR in os.environ  # then the sweep requeues its Slurm job
                 slurm.requeue(stopped, cfg.engine.requeue and not is_job)
         raise
     finally:

@@ -1,4 +1,4 @@
-"""How fast training is, what share of the time it waits for data, and the losses since a log."""
+"""Training speed, the share of time spent waiting for data, and the losses since the last log."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -13,7 +13,7 @@ Values = Mapping[str, Tensor | float]
 
 
 class Throughput:
-    """Iterations and items per second, and the share of the time that waits for data."""
+    """Iterations and items per second, and the share of time spent waiting for data."""
 
     def __init__(self, start: int, batch_size: int) -> None:
         self.batch_size = batch_size
@@ -21,7 +21,7 @@ class Throughput:
         self.restart(start)
 
     def restart(self, iteration: int) -> None:
-        """Count from here on, as after an evaluation, which is not training."""
+        """Start counting at this iteration, as after an evaluation, which is not training."""
         self.iteration, self.began, self.waited = iteration, time.perf_counter(), 0.0
 
     def watch(self, batches: Iterator[Batch]) -> Iterator[Batch]:
@@ -33,14 +33,14 @@ class Throughput:
             began = time.perf_counter()
 
     def read(self, iteration: int) -> dict[str, float]:
-        """The figures since it was restarted or read."""
+        """The figures since the last restart or read."""
         now = (iteration - self.iteration, time.perf_counter() - self.began, self.waited)
         self.total = [*map(sum, zip(self.total, now, strict=True))]
         self.restart(iteration)
         return self._figures(*now)
 
     def summary(self) -> dict[str, float]:
-        """The figures of all that was read; empty before."""
+        """The figures over all reads; empty before the first."""
         return self._figures(*self.total) if self.total[0] else {}
 
     def _figures(self, iterations: float, seconds: float, waited: float) -> dict[str, float]:
@@ -52,7 +52,7 @@ class Throughput:
 
 
 class LossBuffer:
-    """Losses and norms since the last log, on the device: reading them waits for it."""
+    """Losses and norms since the last log, kept on the device: reading them waits for it."""
 
     def __init__(self) -> None:
         self.rows: list[tuple[int, dict[str, Tensor]]] = []
@@ -63,7 +63,7 @@ class LossBuffer:
         self.rows.append((iteration, values))
 
     def add_extra(self, values: Values) -> None:
-        """Keep values that some iterations and some processes have."""
+        """Keep values that only some iterations or processes have."""
         for name, value in values.items():
             kept = value.detach() if isinstance(value, Tensor) else value
             self.extra.setdefault(name, []).append(kept)
@@ -89,6 +89,6 @@ class LossBuffer:
         return {name: sum(values) / len(values) for name, values in lists.items()}
 
     def clear(self) -> None:
-        """Forget the buffered values once they are logged."""
+        """Clear the buffered values once they are logged."""
         self.rows.clear()
         self.extra.clear()

@@ -11,7 +11,7 @@ COLUMNS = 3
 
 
 def draw_curves(run_dir: Path) -> None:
-    """Draw what metrics.jsonl holds; a failure is only told."""
+    """Draw metrics.jsonl; a failure is only logged."""
     try:
         from matplotlib.figure import Figure
 
@@ -22,7 +22,7 @@ def draw_curves(run_dir: Path) -> None:
         rows = -(-len(panels) // COLUMNS)
         width, height = 4.5 * COLUMNS, 3.2 * rows
         figure = Figure(figsize=(width, height))
-        # in inches, for a layout engine would draw it all twice
+        # in inches: a layout engine would draw everything twice
         figure.subplots_adjust(0.6 / width, 0.5 / height, 1 - 0.2 / width, 1 - 0.3 / height)
         figure.subplots_adjust(wspace=0.25, hspace=0.4)
         for place, (metric, curves) in enumerate(panels.items(), start=1):
@@ -33,5 +33,5 @@ def draw_curves(run_dir: Path) -> None:
             axes.grid(alpha=0.3)
             axes.legend()
         figure.savefig(run_dir / "curves.png", dpi=110)
-    except Exception as error:  # after hours of training a drawing is no reason to fail
+    except Exception as error:  # a plot must not fail a run after hours of training
         log.warning("curves.png could not be drawn: %s", error)

@@ -1,4 +1,4 @@
-"""mode=report: a page that compares runs. It is made of the files in their directories alone."""
+"""mode=report: a page that compares runs, made from the files in their directories alone."""
 
 import base64
 import hashlib
@@ -38,7 +38,7 @@ Curve = np.ndarray
 
 @dataclass
 class Run:
-    """What the files of one run say."""
+    """One run, as its files record it."""
 
     project: Project
     directory: Path
@@ -51,12 +51,12 @@ class Run:
 
     @property
     def metric(self) -> str:
-        """The curve that the run is judged by."""
+        """The curve of the run's objective."""
         return f"valid/{self.values.get(METRIC, 'loss')}"
 
     @property
     def low_is_best(self) -> bool:
-        """Whether that is better when lower."""
+        """Whether a lower objective is better."""
         return self.project.goal(self.metric.removeprefix("valid/")) == "minimize"
 
     @property
@@ -70,7 +70,7 @@ class Run:
         """The best value of its objective."""
         values = self.curves.get(self.metric, np.empty((2, 0)))[1]
         values = values[np.isfinite(values)]
-        if not values.size or not self.values:  # without a config nobody knows what it is judged by
+        if not values.size or not self.values:  # without a config the objective is unknown
             return None
         return float(values.min() if self.low_is_best else values.max())
 
@@ -100,7 +100,7 @@ def compare_runs(project: Project, cfg: Config) -> None:
 
 
 def find_runs(place: Path, depth: int = 2) -> list[Path]:
-    """The run directories that are meant: this one, or those in it, the jobs of sweeps too."""
+    """The run directories of a place: itself, or those in it, the jobs of sweeps too."""
     if _is_run(place):
         return [place]
     inside = sorted(place.glob("*/")) if depth else []
@@ -112,7 +112,7 @@ def _is_run(path: Path) -> bool:
 
 
 def read_run(project: Project, directory: Path, runs_dir: Path) -> Run:
-    """What can be read of a run; what cannot is remarked."""
+    """A run, with a remark for each file that cannot be read."""
     name = directory.relative_to(runs_dir) if directory.is_relative_to(runs_dir) else directory
     run = Run(project, directory, str(name), record=read_record(directory))
     try:
@@ -131,7 +131,7 @@ def read_run(project: Project, directory: Path, runs_dir: Path) -> Run:
 
 
 def read_curves(file: Path, remarks: list[str]) -> dict[str, Curve]:
-    """The curves of a metrics.jsonl by split/name; lines that are damaged are left out."""
+    """The curves of a metrics.jsonl by split/name; damaged lines are left out."""
     points: dict[str, list[tuple[int, float]]] = {}
     damaged = 0
     try:
@@ -144,7 +144,7 @@ def read_curves(file: Path, remarks: list[str]) -> dict[str, Curve]:
             row = from_json(line)
             step, split = int(row.pop("step")), str(row.pop("split"))
             values = {k: math.nan if v is None else float(v) for k, v in row.items()}
-            if abs(step) >= 2**31:  # the page has them in 32 bits
+            if abs(step) >= 2**31:  # the page stores them in 32 bits
                 raise ValueError
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
             damaged += 1
@@ -157,7 +157,7 @@ def read_curves(file: Path, remarks: list[str]) -> dict[str, Curve]:
 
 
 def table(known: Sequence[Run], harmless: set[str]) -> tuple[list[str], list[list[Any]]]:
-    """Columns and rows: runs, results, keys that differ; `harmless` ones, as of speed, last."""
+    """Columns and rows: runs, results, keys that differ; `harmless` ones, such as speed, last."""
     metrics = dict.fromkeys(key for run in known for key in run.curves)
     metrics = dict.fromkeys(key for key in metrics if key[:6] == "valid/" or key == "train/loss")
     differ = differing(known)
@@ -181,7 +181,7 @@ def table(known: Sequence[Run], harmless: set[str]) -> tuple[list[str], list[lis
 
 
 def differing(known: Sequence[Run]) -> list[str]:
-    """The keys that do not have one value in all configs; a key that one lacks is one."""
+    """The keys whose values differ between configs, or that a config lacks."""
     read = [run.values for run in known if run.values]
     there = dict.fromkeys(key for values in read for key in values)
     keys = [key for key in there if not _is_under(key, NOT_COMPARED)]
@@ -193,7 +193,7 @@ def _is_under(key: str, sections: set[str]) -> bool:
 
 
 def seconds(run: Run) -> float | None:
-    """How long it has trained, over all the times that it went on."""
+    """The training time in seconds, over all resumes; None without a record."""
     total = 0.0
     for entry in _entries(run.record):
         with suppress(KeyError, TypeError, ValueError, OSError):
@@ -210,14 +210,14 @@ def _entries(record: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def commit(record: dict[str, Any]) -> str | None:
-    """The commit that it was made of, with + if there was more."""
+    """The short commit of the run, with + for uncommitted changes."""
     git = record.get("git") or {}
     more = "+" if git.get("uncommitted") else ""
     return git["commit"][:8] + more if git.get("commit") else None
 
 
 def page(title: str, known: Sequence[Run], columns: list[str], rows: list[list[Any]]) -> str:
-    """The page, with everything in it: it opens without a network."""
+    """The page as HTML, with everything in it: it opens without a network."""
     from plotly.offline import get_plotlyjs
 
     curves = sum(len(run.curves) for run in known)
@@ -243,7 +243,7 @@ def page(title: str, known: Sequence[Run], columns: list[str], rows: list[list[A
 
 
 def drawn(curve: Curve, points: int) -> dict[str, Any]:
-    """A curve as plotly reads it: of a long one the lowest and highest of each stretch."""
+    """A curve as plotly reads it; a long one is cut to the lowest and highest of each stretch."""
     values = curve[1]
     if len(values) > points:
         low, high = (np.where(np.isnan(values), fill, values) for fill in (np.inf, -np.inf))
@@ -260,7 +260,7 @@ def drawn(curve: Curve, points: int) -> dict[str, Any]:
 
 
 def sweeps(known: Iterable[Run]) -> Iterator[dict[str, Any]]:
-    """Of each sweep, the objective of its jobs against each key that is swept."""
+    """For each sweep and each swept key, the objectives of the jobs."""
     jobs: dict[Path, list[Run]] = {}
     for run in known:
         sweep = run.directory.parent

@@ -1,4 +1,4 @@
-"""Types of conf/data; `kind` tells the datasets apart."""
+"""Types of conf/data; `kind` selects the dataset."""
 
 from typing import Annotated, Literal, Self
 
@@ -16,13 +16,13 @@ from ..engine.types import FixedOrder, Range, ResumeSafe, Section, Text, conflic
 from .model import Model
 
 
-def _no_symbol_twice(vocabulary: str) -> str:
+def _check_unique(vocabulary: str) -> str:
     if len(set(vocabulary)) < len(vocabulary):
         raise ValueError("each symbol once")
     return vocabulary
 
 
-Vocabulary = Annotated[Text, AfterValidator(_no_symbol_twice)]
+Vocabulary = Annotated[Text, AfterValidator(_check_unique)]
 
 
 class Items(Section):
@@ -34,7 +34,7 @@ class Items(Section):
 
 
 class Dialtones(Dataset):
-    """conf/data/dialtones.yaml: telephone keys, made while training."""
+    """conf/data/dialtones.yaml: telephone keys, generated during training."""
 
     kind: Literal["dialtones"]
     seed: NonNegativeInt
@@ -82,7 +82,7 @@ Data = Annotated[Dialtones | Manifest, Field(discriminator="kind")]
 
 
 def check_against_model(data: Dialtones | Manifest, model: Model) -> None:
-    """Raise where the data cannot be heard at the model's sample rate."""
+    """Raises if the model's sample rate cannot represent the highest tone of the data."""
     if isinstance(data, Dialtones):
         highest = max(data.column_hz) * (1 + data.frequency_offset[1])
         if highest >= model.encoder.sample_rate / 2:

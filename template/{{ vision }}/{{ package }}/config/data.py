@@ -1,4 +1,4 @@
-"""Types of conf/data; `kind` tells the datasets apart."""
+"""Types of conf/data; `kind` selects the dataset."""
 
 from typing import Annotated, Literal, Self
 
@@ -17,30 +17,30 @@ from .model import Model
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-def _no_class_twice(classes: list[str]) -> list[str]:
+def _check_unique(classes: list[str]) -> list[str]:
     if len(set(classes)) < len(classes):
         raise ValueError("each class once")
     return classes
 
 
-def _above_zero(bounds: list[float]) -> list[float]:
+def _check_positive(bounds: list[float]) -> list[float]:
     if bounds[0] <= 0:
         raise ValueError("above 0")
     return bounds
 
 
-Classes = Annotated[list[Text], Field(min_length=2), AfterValidator(_no_class_twice)]
-Factors = Annotated[Range, AfterValidator(_above_zero)]
+Classes = Annotated[list[Text], Field(min_length=2), AfterValidator(_check_unique)]
+Factors = Annotated[Range, AfterValidator(_check_positive)]
 
 
 class Augment(Section):
-    """How pictures are varied for training."""
+    """Random augmentation of training pictures."""
 
     degrees: Range
     area: Factors
-    """Share of the picture that a crop keeps."""
+    """Fraction of the picture that a crop keeps."""
     aspect: Factors
-    """Width by height of that crop."""
+    """Width / height of that crop."""
     flip: Share
     brightness: Factors
     contrast: Factors
@@ -104,4 +104,4 @@ Data = Annotated[Digits | ImageFolder, Field(discriminator="kind")]
 
 
 def check_against_model(data: Data, model: Model) -> None:
-    """Any picture is fitted to any model: nothing to refuse."""
+    """Nothing to check: pictures are resized to the model's input."""

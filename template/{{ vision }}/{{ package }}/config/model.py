@@ -1,4 +1,4 @@
-"""Types of conf/model; `kind` tells the networks apart."""
+"""Types of conf/model; `kind` selects the network."""
 
 from typing import Annotated, Literal, Self
 
@@ -12,14 +12,14 @@ Dropout = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Image(Section):
-    """What the network sees of a picture."""
+    """The network's input."""
 
     size: PositiveInt
     """Pixels, both ways."""
     channels: Literal[1, 3]
-    """1 sees greys, 3 sees colours."""
+    """1 for greyscale, 3 for RGB."""
     mean: Annotated[list[Share], Field(min_length=1, max_length=3)]
-    """Of values from 0 to 1: one for all channels, or one for each."""
+    """One for all channels, or one for each, of values from 0 to 1."""
     std: Annotated[list[Deviation], Field(min_length=1, max_length=3)]
 
     @model_validator(mode="after")
