@@ -29,7 +29,7 @@ def check_digits(data: Digits) -> list[str]:
     there = len(read_digits()[0])
     if wanted <= there:
         return []
-    return [f"data.items: {wanted} pictures in all; expected at most {there}, the size of the dataset"]
+    return [f"data.items: {wanted} pictures in all; expected at most {there}"]
 
 
 def check_folder(split: str, cfg: Config, data: ImageFolder) -> list[str]:

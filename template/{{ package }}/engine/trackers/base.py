@@ -44,7 +44,7 @@ class Tracker:
             self.send(step, {f"{split}/{name}": value for name, value in values.items()})
         except Exception as error:
             if not self.failed:
-                text = "%s accepts no values now: %s; training continues, metrics.jsonl has them all"
+                text = "%s accepts no values: %s; training continues, metrics.jsonl has them all"
                 log.warning(text, self.settings.kind, error)
             self.failed = True
 
