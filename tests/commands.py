@@ -162,8 +162,9 @@ print(json.dumps([outcome(arguments) for arguments in json.load(sys.stdin)]))
 
 
 def prepared(project: Project, commands: list[list[str]]) -> list[str]:
+    package = next(project.path.glob("*/project.py")).parent.name
     done = subprocess.run(
-        [project.python, "-c", PREPARED],
+        [project.python, "-c", PREPARED.replace("my_project", package)],
         cwd=project.path,
         input=json.dumps(commands),
         capture_output=True,

@@ -517,6 +517,7 @@ def test_a_sweep_that_is_stopped_resumes(project: Project) -> None:
     assert process.returncode == 143
     assert f"resume with: python train.py {grid}" in said
     done = project.run(f"python train.py {grid}")
-    assert done.stdout.count(": finished") == 2
+    # the first job may have finished before the signal
+    assert done.stdout.count(": finished") + done.stdout.count("finished before: ") == 2
     assert outputs().count("continues after iteration") == 1
     assert outputs().count("iteration 12: best") == 2
