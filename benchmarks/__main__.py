@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import loop, pictures, preflight, seeing, survival
+from benchmarks import loop, pictures, preflight, seeing, survival, weigh
 from tests.kills import kill_and_compare
 from tests.sox import KEYPAD, dial
 
@@ -225,6 +225,10 @@ def main() -> None:
         "| what | measured | limit |",
         "|---|---|---|",
         *results,
+        "",
+        "Files and lines of a rendered project, after formatting (`make weigh`).",
+        "",
+        *weigh.table()[0],
     ]
     (ROOT / "benchmarks" / "RESULTS.md").write_text("\n".join(text) + "\n")
     shutil.rmtree(folder)

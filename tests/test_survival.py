@@ -406,12 +406,12 @@ def test_a_run_whose_checkpoints_are_all_damaged_does_not_begin_again(
         command = f"python train.py mode={mode} {SMALL} {more} runs_dir={tmp_path} name=intact"
         done = project.run(command, status=2)
         assert "none of its checkpoints is intact" in done.stderr
-        assert "another checksum" in done.stderr
+        assert "recorded checksum" in done.stderr
         assert "resume=force" in done.stderr
     assert (run / "metrics.jsonl").read_text() == lines
     done = project.run(f"python train.py mode=evaluate checkpoint={run}", status=2)
     assert "no intact checkpoint in it" in done.stderr
-    assert "another checksum" in done.stderr
+    assert "recorded checksum" in done.stderr
 
 
 def test_a_worker_that_dies_is_told_as_such(project: Project) -> None:

@@ -143,7 +143,7 @@ def _grammar_problems(overrides: list[str]) -> Iterator[str]:
                 span = abs(float(parsed.stop or 0) - float(parsed.start or 0))
                 if span > MOST_VALUES * abs(float(parsed.step)):
                     yield f"{override}: expected a range of at most {MOST_VALUES} values"
-        except Exception:  # also RecursionError, and ValueError for a number of 5,000 digits
+        except Exception:  # also RecursionError, and ValueError for a number of 5,000 characters
             if not value or not re.fullmatch(r"\w[\w./@]*", key):
                 yield f"{override}: expected KEY=VALUE, as in training.lr=3e-4"
             else:
