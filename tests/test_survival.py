@@ -502,7 +502,7 @@ def test_check_tells_every_problem_in_one_report(project: Project, dryrun: str) 
 
 
 def test_a_sweep_that_is_stopped_resumes(project: Project) -> None:
-    grid = f"--multirun {SMALL} training.iter_num=12 training.lr=1e-4,3e-4 name=grid"
+    grid = f"--multirun {SMALL} training.iter_num=200 training.lr=1e-4,3e-4 name=grid"
     process = start(project, grid, "2 jobs, 1 at once")
     runs = project.path / "runs" / "grid"
 
@@ -517,7 +517,6 @@ def test_a_sweep_that_is_stopped_resumes(project: Project) -> None:
     assert process.returncode == 143
     assert f"resume with: python train.py {grid}" in said
     done = project.run(f"python train.py {grid}")
-    # the first job may have finished before the signal
-    assert done.stdout.count(": finished") + done.stdout.count("finished before: ") == 2
+    assert done.stdout.count(": finished") == 2
     assert outputs().count("continues after iteration") == 1
-    assert outputs().count("iteration 12: best") == 2
+    assert outputs().count("iteration 200: best") == 2
