@@ -15,7 +15,6 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ..overrides import split_override
 from ..run_dir.paths import output_dir
-from ..types import leaves
 from ..yaml_loader import Loader
 from .files import read_files
 
@@ -94,7 +93,7 @@ def _misuses(composed: DictConfig) -> Iterator[tuple[str, Any, str]]:
             is_plugin = inner == f"{key}._target_" and str(value).startswith(PLUGINS)
             if inner.endswith("._target_") and not is_plugin:
                 yield inner, value, NO_CODE
-    values = dict(leaves(raw))
+    values = {key[1:]: value for key, value in _leaves(raw, "")}
     yield from (
         (k, values.get(k), why) for k, (it, why) in FIXED.items() if values.get(k) not in it
     )

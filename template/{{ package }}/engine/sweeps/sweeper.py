@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING
 
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
@@ -12,16 +12,16 @@ from hydra.plugins.sweeper import Sweeper as HydraSweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from ..checkpoints.resume import is_finished
-from ..compose.validate import Checker
 from ..errors import exit_on_user_error
 from ..overrides import job_name
 from ..parts import find_part
-from ..project import Project
 from ..run_dir.lock import holder
 from ..run_dir.paths import read_record, relative
 from .grid import Job, grid_jobs, search_space
 from .table import print_table
+
+if TYPE_CHECKING:
+    from ..project import Project
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,10 @@ OF_THE_SWEEP = ("hydra.mode", "hydra.sweep", "hydra/sweep", "hydra.launcher", "h
 class Launcher(HydraLauncher):
     """Starts each job as python train.py in its own process, so that a crash ends no other."""
 
-    project: ClassVar[Project]
+    @property
+    def project(self) -> "Project":
+        """The project; Hydra imports its plugins early, so that they import it late."""
+        raise NotImplementedError
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -90,7 +93,10 @@ class Launcher(HydraLauncher):
 class Sweeper(HydraSweeper):
     """Runs a grid or a search."""
 
-    project: ClassVar[Project]
+    @property
+    def project(self) -> "Project":
+        """The project; Hydra imports its plugins early, so that they import it late."""
+        raise NotImplementedError
 
     def __init__(self, params: DictConfig) -> None:
         self.params = params
@@ -124,6 +130,9 @@ class Sweeper(HydraSweeper):
 
     def run_jobs(self, jobs: list[Job]) -> dict[Path, Job]:
         """Run the jobs that have not finished; return those that still have not, by directory."""
+        from ..checkpoints.resume import is_finished
+        from ..compose.validate import Checker
+
         checker = Checker(self.project)
         waiting, configs = [], {}
         for job in {job.directory: job for job in jobs}.values():  # a search may draw one twice

@@ -4,21 +4,23 @@ import math
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
 from ..overrides import identifying_overrides
-from ..project import Project
 from ..run_dir.lock import state
 from ..run_dir.paths import read_overrides, read_record, relative, write_csv
 from .grid import Job, started_jobs
+
+if TYPE_CHECKING:
+    from ..project import Project
 
 TABLE = "sweep.csv"
 SHOWN_ROWS = 20
 
 
-def print_table(project: Project, composed: DictConfig, unfinished: dict[Path, Job]) -> None:
+def print_table(project: "Project", composed: DictConfig, unfinished: dict[Path, Job]) -> None:
     """Write sweep.csv; print it, the unfinished jobs, and the command line of the best job."""
     sweep_dir, metric = Path(composed.hydra.sweep.dir), composed.training.objective.metric
     rows = list(_rows(sweep_dir, metric, unfinished))
