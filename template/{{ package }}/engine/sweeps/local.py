@@ -105,7 +105,7 @@ class Process:
         self.asked_to_stop = ""  # timed out or stopped
         job.directory.mkdir(parents=True, exist_ok=True)
         self.output = job.directory / JOB_OUTPUT
-        project, name = launcher.project, launcher.composed.name
+        project, name = launcher.load_project(), launcher.composed.name
         environment = resources | {JOB_DIR: str(job.directory), "RUN_NAME": str(name)}
         context: Any = multiprocessing.get_context("spawn")  # macOS: forking after imports crashes
         if sys.platform != "darwin":

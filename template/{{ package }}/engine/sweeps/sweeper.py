@@ -1,7 +1,7 @@
 """The sweeper behind --multirun: starts the jobs that have not finished, and compares them."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,10 +31,7 @@ OF_THE_SWEEP = ("hydra.mode", "hydra.sweep", "hydra/sweep", "hydra.launcher", "h
 class Launcher(HydraLauncher):
     """Starts each job as python train.py in its own process, so that a crash ends no other."""
 
-    @property
-    def project(self) -> "Project":
-        """The project; Hydra imports its plugins early, so that they import it late."""
-        raise NotImplementedError
+    load_project: Callable[[], "Project"]
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -93,10 +90,7 @@ class Launcher(HydraLauncher):
 class Sweeper(HydraSweeper):
     """Runs a grid or a search."""
 
-    @property
-    def project(self) -> "Project":
-        """The project; Hydra imports its plugins early, so that they import it late."""
-        raise NotImplementedError
+    load_project: Callable[[], "Project"]
 
     def __init__(self, params: DictConfig) -> None:
         self.params = params
@@ -122,9 +116,9 @@ class Sweeper(HydraSweeper):
             unfinished = self.run_jobs(grid_jobs(overrides, sweep_dir))
         else:
             search = find_part("sweeps.search").search
-            unfinished = search(self.project, overrides, self.composed, self.run_jobs)
+            unfinished = search(self.load_project(), overrides, self.composed, self.run_jobs)
         if self.composed.mode == "train":
-            print_table(self.project, self.composed, unfinished)
+            print_table(self.load_project(), self.composed, unfinished)
         if unfinished:
             raise SystemExit(1)
 
@@ -133,7 +127,7 @@ class Sweeper(HydraSweeper):
         from ..checkpoints.resume import is_finished
         from ..compose.validate import Checker
 
-        checker = Checker(self.project)
+        checker = Checker(self.load_project())
         waiting, configs = [], {}
         for job in {job.directory: job for job in jobs}.values():  # a search may draw one twice
             cfg = configs[job.directory] = checker.check(job.overrides, one_of_many=True)

@@ -62,7 +62,7 @@ class Dialtones(Dataset):
             if getattr(self, key)[0] < 0:
                 raise conflict(key, "seconds, 0 or more")
         if self.tone_seconds[0] == 0:
-            raise conflict("tone_seconds", "above 0: a key must be heard")
+            raise conflict("tone_seconds", "above 0: a key must be audible")
         return self
 
 
