@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 ROOM = 2**18  # bytes that are written before the run itself can report a full disk
 MOST_VALUES = 10_000  # of one key in a sweep
+COLUMN = 51  # the widest first column on the page of --help
 EXPLAIN = re.compile(r"\+*mode=(['\"]?)explain\1")
 
 
@@ -57,7 +58,7 @@ def prepare(argv: list[str], conf: Path, load_project: Callable[[], "Project"]) 
     args = parser.parse_intermixed_args(argv)
     if args.help:
         # Hydra's own page composes the config and reads every group first: three times as slow
-        print(help_page(conf))
+        print(help_page(load_project()))
         raise SystemExit(0)
     refuse(_flag_problems(args))
     if args.shell_completion:
@@ -352,18 +353,20 @@ def _announce(cfg: "Config", recorded: list[str]) -> None:
             print(f"unlike the run: {line}", flush=True)
 
 
-def help_page(conf: Path) -> str:
-    """conf/help.txt with the groups and aliases that conf/ has now."""
+def help_page(project: "Project") -> str:
+    """conf/help.txt with the project's modes, and the groups and aliases that conf/ has now."""
+    conf = project.conf
+    modes = {project.command(name): mode.help for name, mode in project.modes.items()}
     groups = {
         folder.name: ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
         for folder in sorted(conf.iterdir())
         if folder.is_dir() and folder.name not in ("engine", "hydra", "local")
     }
     page = string.Template((conf / "help.txt").read_text("utf-8"))
-    aliases = _two_columns(Aliases(conf).targets)
-    return page.safe_substitute(groups=_two_columns(groups), aliases=aliases)
+    parts = {"modes": modes, "groups": groups, "aliases": Aliases(conf).targets}
+    return page.safe_substitute({name: _two_columns(rows) for name, rows in parts.items()})
 
 
 def _two_columns(rows: dict[str, str]) -> str:
-    width = max(map(len, rows), default=0)
+    width = min(COLUMN, max(map(len, rows), default=0))
     return "\n".join(f"  {left:{width}}  {right}" for left, right in rows.items())

@@ -38,6 +38,7 @@ class Mode:
     run: Callable[[Any, Path], float | None]
     """Called with the config and the output directory; returns the objective for a sweep."""
     help: str
+    """Its line on the page of --help."""
     needs: tuple[str, ...] = ()
     """Keys of the config that must have a value: checkpoint, input."""
     splits: tuple[str, ...] = ()
@@ -84,6 +85,12 @@ class Project:
     def needs(self, mode: str) -> tuple[str, ...]:
         """The keys that a mode needs."""
         return self.modes[mode].needs if mode in self.modes else ()
+
+    def command(self, mode: str, checkpoint: str = "checkpoint=runs/NAME") -> str:
+        """The command line of a mode, with placeholders for what it needs."""
+        values = {"checkpoint": checkpoint, "input": "input=FILE_OR_FOLDER"}
+        needed = (values.get(key, f"{key}=…") for key in self.needs(mode))
+        return " ".join([f"python train.py mode={mode}", *needed])
 
     def splits(self, cfg: Config) -> list[Split]:
         """The splits that the config's mode reads, each once."""

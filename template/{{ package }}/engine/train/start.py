@@ -71,12 +71,7 @@ def print_next_steps(project: Project, cfg: Config, run_dir: Path) -> None:
         return
     plain = re.fullmatch(r"[\w./-]+", str(run_dir))
     checkpoint = f"checkpoint={run_dir}" if plain else shlex.quote(f'checkpoint="{run_dir}"')
-    values = {"checkpoint": checkpoint, "input": "input=FILE_OR_FOLDER"}
-    steps = [
-        " ".join([f"python train.py mode={name}", *(values[key] for key in mode.needs)])
-        for name, mode in project.modes.items()
-        if mode.needs
-    ]
+    steps = [project.command(name, checkpoint) for name, it in project.modes.items() if it.needs]
     if find_part("report.table"):
         given = shlex.split(os.environ.get(COMMAND, ""))
         elsewhere = [argument for argument in given if argument.startswith("runs_dir=")]
