@@ -15,6 +15,7 @@ from .commands import (
     LONG,
     SMALL,
     Project,
+    Render,
     copy_project,
     jobs,
     record,
@@ -470,6 +471,12 @@ def test_what_is_wrong_is_reported_before_the_first_job(project: Project, what: 
     for text in expected:
         assert text in done.stderr
     assert not list((project.path / "runs" / name).glob("*/.hydra"))
+
+
+def test_a_project_without_searches_says_how_to_add_them(render: Render) -> None:
+    refused = Project(render()).run("python train.py --multirun sweep=optuna", status=2).stderr
+    assert "sweep=optuna: this project was rendered without searches" in refused
+    assert "copier update --data 'parts=[search, …]'" in refused
 
 
 def test_a_misspelt_key_of_a_search_is_reported_before_the_first_job(project: Project) -> None:

@@ -234,6 +234,11 @@ def _prepare_sweep(overrides: list[str], checker: "Checker") -> "Config":
     in_yaml = search_space(base.hydra.sweeper.get("params") or {}, overrides)
     checker.space = [split_override(override)[1] for override in in_yaml]
     overrides = [*in_yaml, *overrides]
+    if isinstance(base.sweep, str):
+        raise UserError(
+            f"sweep={base.sweep}: this project was rendered without searches\n"
+            "copier update --data 'parts=[search, …]' adds them"
+        )
     all_known = is_grid(base)
     launcher = base.hydra.runtime.choices["hydra/launcher"]
     refuse(_grammar_problems(overrides))
@@ -246,11 +251,7 @@ def _prepare_sweep(overrides: list[str], checker: "Checker") -> "Config":
     kind = find_part(f"sweeps.{'slurm' if launcher == 'slurm' else 'local'}")
     refuse(kind.find_problems(base.hydra.launcher))
     if is_ours(base) and not all_known:
-        if not (search := find_part("sweeps.search")):
-            raise UserError(
-                f"sweep.sampler = {base.sweep.sampler}: the project was rendered without searches\n"
-                "copier update --data parts=[search,…] adds them"
-            )
+        search = find_part("sweeps.search")
         refuse(search.find_problems(str(base.sweep.get("sampler")), swept(overrides)))
     jobs = grid_jobs(overrides, Path(base.hydra.sweep.dir)) if all_known else []
     configs = _check_all([job.overrides for job in jobs] or probe_jobs(overrides), checker)

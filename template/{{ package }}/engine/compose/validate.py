@@ -316,6 +316,8 @@ def _suggest(keys: list[str], known: dict[str, str]) -> str:
         or [section + key for key in difflib.get_close_matches(last, siblings, 1)]
         or difflib.get_close_matches(given, known, 1, 0.8)
     )
+    if not meant and not siblings:
+        return ""
     if not meant:
         return f"; {'.'.join(parents) or 'the config'} has: {', '.join(siblings)}"
     alias = known.get(meant[0], meant[0])
