@@ -186,7 +186,7 @@ def _prepare_run(overrides: list[str], checker: "Checker") -> "Config":
         if not (report := find_part("report.table")):
             raise UserError(
                 "mode=report: this project was rendered without the report\n"
-                "copier update --data parts=[report,…] adds it"
+                "copier update --data 'parts=[report, …]' adds it"
             )
         report.compare_runs(project, cfg)
         raise SystemExit(0)
