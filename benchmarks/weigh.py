@@ -11,7 +11,7 @@ from typing import Any
 
 import copier
 
-from tests.commands import FULL
+from tests.commands import FULL, NAMED
 
 ROOT = Path(__file__).parent.parent
 NOTHING: dict[str, Any] = {"trackers": [], "slurm": False, "parts": []}
@@ -41,7 +41,7 @@ def weigh(answers: dict[str, Any]) -> tuple[int, Counter[str]]:
     """Files, and lines by part, of a rendering."""
     with tempfile.TemporaryDirectory() as folder:
         copier.run_copy(
-            str(ROOT), folder, answers, vcs_ref="HEAD", defaults=True, quiet=True, unsafe=False
+            str(ROOT), folder, NAMED | answers, vcs_ref="HEAD", defaults=True, quiet=True
         )
         files = [file for file in Path(folder).rglob("*") if file.is_file()]
         lines: Counter[str] = Counter()

@@ -23,11 +23,14 @@ from .tasks import TASKS, Task
 ROOT = Path(__file__).parent.parent
 Finished = subprocess.CompletedProcess[str]
 Render = Callable[..., Path]
+# else the folder's name, which tests do not choose
+NAMED: dict[str, Any] = {"project_name": "My project"}
 # the answers that render everything
 FULL: dict[str, Any] = {
+    "license": "MIT",
     "trackers": ["tensorboard", "wandb", "mlflow"],
     "slurm": True,
-    "parts": ["report", "search", "rules", "schemas"],
+    "parts": ["report", "search", "rules", "schemas", "container"],
 }
 SMALL = "model=dryrun training=dryrun"
 LONG = f"{SMALL} training.iter_num=100000 training.run.eval_every=100000"

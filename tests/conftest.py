@@ -12,7 +12,7 @@ import pytest
 import yaml
 from xdist.scheduler import LoadScopeScheduling
 
-from .commands import FULL, ROOT, Project, Render
+from .commands import FULL, NAMED, ROOT, Project, Render
 from .tasks import TASKS, Task
 
 # with two workers, tests of these files go to whichever is free; those of other files stay together
@@ -75,7 +75,7 @@ def render(copie_session: Any) -> Render:
     def project_for(**answers: Any) -> Path:
         key = repr(sorted(answers.items()))
         if key not in rendered:
-            result = copie_session.copy(extra_answers=answers)
+            result = copie_session.copy(extra_answers=NAMED | answers)
             assert result.exception is None, result.exception
             rendered[key] = Path(result.project_dir)
         return rendered[key]

@@ -11,7 +11,7 @@ from pathlib import Path
 import copier
 import pytest
 
-from .commands import Finished, Project
+from .commands import NAMED, Finished, Project
 from .history import (
     CHANGES,
     EDITS,
@@ -46,7 +46,9 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def living(template: Path, tmp_path: Path) -> Living:
     def render(version: str, folder: Path | None = None, **answers: object) -> Path:
         project = folder or tmp_path / "my project"
-        copier.run_copy(str(template), project, answers, vcs_ref=version, defaults=True, quiet=True)
+        copier.run_copy(
+            str(template), project, NAMED | answers, vcs_ref=version, defaults=True, quiet=True
+        )
         git(project, "init", "-q")
         commit(project, "Rendered")
         return project

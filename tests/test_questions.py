@@ -35,7 +35,7 @@ def copier_copy(target: Path, **answers: str) -> Finished:
 @pytest.mark.parametrize("name", HOSTILE)
 def test_any_text_is_a_name_and_is_shown_as_given(tmp_path: Path, name: str) -> None:
     target = tmp_path / "project"
-    answers = {"project_name": name, "description": name, "author_name": name}
+    answers = {"project_name": name, "description": name, "author_name": name, "license": "MIT"}
     done = copier_copy(target, **answers)
     assert done.returncode == 0, done.stderr
     project = tomllib.loads((target / "pyproject.toml").read_text("utf-8"))["project"]

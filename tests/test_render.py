@@ -12,7 +12,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
-from .commands import FULL, ROOT, Project, Render
+from .commands import FULL, NAMED, ROOT, Project, Render
 from .tasks import TASKS, Task
 
 NOTHING: dict[str, Any] = {"trackers": [], "slurm": False, "parts": []}
@@ -41,12 +41,14 @@ RENDERS = {
     "search": ("my_project/engine/sweeps/search.py", r"optuna|n_trials|sweep\.sampler"),
     "rules": ("tools/config_rules/__main__.py", "config.rules|config-ok"),
     "schemas": ("tools/schemas.py", "schema"),
+    "container": ("Dockerfile", "docker|container"),
 }
 SHOWN = ("README.md", "AGENTS.md", "Makefile", ".gitignore", ".pre-commit-config.yaml")
 
 
 def copy_without_trust(target: Path, **answers: Any) -> Path:
     """Rendered without trust, and by the validators' leave: pytest-copie would grant both."""
+    answers = NAMED | answers
     copier.run_copy(str(ROOT), target, answers, vcs_ref="HEAD", defaults=True, quiet=True)
     return target
 

@@ -17,7 +17,7 @@ import copier
 import pytest
 import yaml
 
-from .commands import ROOT, Project
+from .commands import NAMED, ROOT, Project
 from .conftest import oldest_copier
 from .history import (
     CHANGES,
@@ -159,7 +159,7 @@ class History:
         """A new project of this version, with the answers that v0.1.0 took by default."""
         target = self.rendered / tag
         if not target.exists():
-            answers = None if tag == "v0.1.0" else answers_of(self.render("v0.1.0"))
+            answers = NAMED if tag == "v0.1.0" else answers_of(self.render("v0.1.0"))
             copier.run_copy(str(self.path), target, answers, vcs_ref=tag, defaults=True, quiet=True)
         return target
 

@@ -1,7 +1,6 @@
 """Checks before a run (files, tracker, checkpoint), and mode=check, which runs them all."""
 
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from .checkpoints.files import find_checkpoint, list_checkpoints, list_damages, newest_checkpoint
@@ -10,6 +9,7 @@ from .config import Config
 from .errors import UserError, refuse
 from .project import Project
 from .run_dir.lock import check_unlocked
+from .terminal import print_table
 from .trackers.base import tracker_problem
 
 
@@ -41,54 +41,69 @@ def checkpoint_problems(project: Project, cfg: Config, path: str, key: str) -> l
 
 
 def report(project: Project, cfg: Config, found: list[str]) -> None:
-    """mode=check: run all checks, print a summary. Raises UserError with all problems."""
-    from .checkpoints.identity import check_identity, identify
-    from .train.preflight import batch_problems, machine_problems, split_problems
+    """mode=check: run all checks, print a table. Raises UserError with all problems."""
+    problems, rows = list[str](), []
+    for what, wrong, warnings, detail in _checks(project, cfg, found):
+        problems += wrong
+        state = "failed" if wrong else "warning" if warnings else "ok"
+        count = "" if not wrong else "1 problem" if len(wrong) == 1 else f"{len(wrong)} problems"
+        details = [count] if wrong else [*warnings, *detail()]
+        rows += [(state, what, details[0]), *(("", "", line) for line in details[1:])]
+    print_table(rows, styles={"ok": "green", "warning": "yellow", "failed": "bold red"})
+    refuse(problems)
 
-    run = Path(cfg.runs_dir, cfg.name)
-    problems = [*found, *machine_problems(project, cfg, run)]
-    warnings = list(_warnings(project, run))
+
+def _checks(
+    project: Project, cfg: Config, found: list[str]
+) -> Iterator[tuple[str, list[str], list[str], Callable[[], list[str]]]]:
+    """Each check with its problems, its warnings, and details for when it passes."""
+    from .checkpoints.identity import check_identity, identify
+    from .distributed.devices import device_count, pick_device
+    from .train.preflight import batch_problems, checkpoint_bytes, machine_problems, split_problems
+    from .train.record import git_state
+
+    yield "config", [], [], lambda: ["all values are set and valid"]
+    git, _ = git_state(project.root)
+    changed = len(git["uncommitted"]) if git else 0
+    code = []
+    if not git:
+        code = ["no git commit here: record.json cannot record which code a run uses"]
+    elif changed:
+        code = [f"{changed} files are not committed (git status); uncommitted.diff keeps them"]
+    yield "code", [], code, lambda: [f"commit {git['commit'][:10]}"] if git else []
+    yield "files", found, [], lambda: [f"data={cfg.data.kind}, tracker={cfg.tracker.kind}"]
+
+    run, splits = Path(cfg.runs_dir, cfg.name), project.splits(cfg)
+    machine = machine_problems(project, cfg, run)
+    yield (
+        "machine",
+        machine,
+        [],
+        lambda: [
+            f"{device_count(cfg.training.run)} × {pick_device(cfg.training.run.device)}, "
+            f"{cfg.training.run.precision}",
+            f"room for checkpoints of about {checkpoint_bytes(project, cfg) / 1e6:.3g} MB",
+        ],
+    )
+    if not (found or machine):  # else they would fail for the same reasons
+        wrong = list(batch_problems(project, cfg))
+        wrong = wrong or list(split_problems(project, cfg))
+        yield (
+            "data",
+            wrong,
+            [],
+            lambda: [
+                f"a batch of each of {', '.join(splits)} was read",
+                *project.data_notes(cfg, splits),
+            ],
+        )
+    wrong, warnings, newest = [], list_damages(run), newest_checkpoint(run)
     try:
         check_unlocked(run)
         check_resume(project, cfg, run)
-        if newest := newest_checkpoint(run):
+        if newest:
             warnings += check_identity(cfg, newest, identify(project, cfg))
     except UserError as error:
-        problems += error.problems
-    if not found:  # else they would fail for the same reasons
-        problems += batch_problems(project, cfg)
-        problems += [] if problems else split_problems(project, cfg)
-    for line in warnings:
-        print(f"warning: {line}", file=sys.stderr)
-    refuse(problems)
-    print(*_passed(project, cfg, run), sep="\n")
-
-
-def _warnings(project: Project, run: Path) -> Iterator[str]:
-    from .train.record import git_state
-
-    git, _ = git_state(project.root)
-    if not git:
-        yield "no git commit here: record.json cannot record which code a run uses"
-    elif git["uncommitted"]:
-        count = len(git["uncommitted"])
-        yield f"{count} files are not committed (git status); uncommitted.diff keeps the changes"
-    yield from list_damages(run)
-
-
-def _passed(project: Project, cfg: Config, run: Path) -> Iterator[str]:
-    from .distributed.devices import device_count, pick_device
-    from .train.preflight import checkpoint_bytes
-
-    training, splits = cfg.training, project.splits(cfg)
-    count, size = device_count(training.run), checkpoint_bytes(project, cfg)
-    newest = newest_checkpoint(run)
+        wrong += error.problems
     beginning = f"resumes from {newest.name}" if newest else "starts at iteration 1"
-    yield "config      all values are set and valid"
-    yield f"data        {cfg.data.kind}: a batch of each of {', '.join(splits)} was read"
-    for note in project.data_notes(cfg, splits):
-        yield f"            {note}"
-    yield f"device      {count} × {pick_device(training.run.device)}, {training.run.precision}"
-    yield f"disk        checkpoints of about {size / 1e6:.3g} MB, room for those that are kept"
-    yield f"tracker     {cfg.tracker.kind}"
-    yield f"run         {run}: {beginning}"
+    yield "run", wrong, warnings, lambda: [f"{run}: {beginning}"]

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from .terminal import print_error
+
 MOST_SHOWN = 20
 LONGEST_LINE = 400
 PACKAGE = str(Path(__file__).parents[1])
@@ -95,10 +97,12 @@ def _printable(line: str) -> str:
 
 def _print_problems(problems: tuple[str, ...]) -> None:
     count = len(problems)
-    print("1 problem:" if count == 1 else f"{count} problems:", file=sys.stderr)
+    print_error("1 problem:" if count == 1 else f"{count} problems:", style="bold red")
     for problem in problems[:MOST_SHOWN]:
         # an error from a data worker follows a traceback
-        problem = problem.rpartition("UserError: ")[2].rstrip()
-        print("  " + "\n      ".join(map(_printable, problem.split("\n"))), file=sys.stderr)
+        first, *others = problem.rpartition("UserError: ")[2].rstrip().split("\n")
+        print_error(_printable(first), 2)
+        for line in others:
+            print_error(_printable(line), 6)
     if count > MOST_SHOWN:
-        print(f"  … and {count - MOST_SHOWN} more", file=sys.stderr)
+        print_error(f"… and {count - MOST_SHOWN} more", 2)

@@ -7,15 +7,13 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import get_context, resource_tracker
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any
 
 from .errors import Stopped
-
-T = TypeVar("T")
 
 WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)  # a cluster may send one twice, to the job and its step
 SIGNALS = (signal.SIGINT, signal.SIGTERM, *WARNINGS)
@@ -70,14 +68,6 @@ def handle_signals() -> Iterator[Stop]:
             # after a stop request the process is about to exit: one more signal ends it
             ends = stop.is_set() and number != signal.SIGUSR2
             signal.signal(number, signal.SIG_DFL if ends else handler)
-
-
-def until_stopped(stop: Stop, items: Iterable[T]) -> Iterator[T]:
-    """Yield items until a stop is requested; always at least one."""
-    for item in items:
-        yield item
-        if stop.is_set():
-            return
 
 
 @contextmanager

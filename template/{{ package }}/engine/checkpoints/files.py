@@ -30,7 +30,8 @@ class Progress:
     last_eval: int
     """The iteration of the last evaluation."""
     best: float | None
-    """The best objective so far."""
+    """The best objective so far, and its iteration."""
+    best_iteration: int
     evals_since_best: int
     skipped: int
     """Consecutive iterations that training.run.on_nonfinite=skip has skipped."""

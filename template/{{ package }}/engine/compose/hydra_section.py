@@ -18,7 +18,8 @@ from ..run_dir.paths import output_dir
 from ..yaml_loader import Loader
 from .files import read_files
 
-HANDLERS = ("logging.StreamHandler", "logging.FileHandler", "logging.NullHandler")
+OURS = f"{__package__.removesuffix('.compose')}.terminal.Handler"
+HANDLERS = (OURS, "logging.StreamHandler", "logging.FileHandler", "logging.NullHandler")
 STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
 # keys whose values logging imports or opens, with the values that Hydra and the template set
 LOGGING: dict[str, tuple[str, ...]] = {

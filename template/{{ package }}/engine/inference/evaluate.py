@@ -8,16 +8,17 @@ from typing import Any
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from ..checkpoints.files import find_checkpoint
 from ..checkpoints.identity import changed_split
 from ..checkpoints.store import load_model
 from ..config import Config
-from ..data.loader import eval_loader
-from ..distributed.collectives import gather
+from ..data.loader import Loader, eval_loader
+from ..distributed.collectives import gather, is_main
 from ..distributed.devices import autocast, move, set_up_device
 from ..project import Batch, Project
+from ..signals import Stop
+from ..terminal import track
 
 log = logging.getLogger(__name__)
 
@@ -31,19 +32,25 @@ ComputeMetrics = Callable[[list[Row], Any], dict[str, float]]
 @torch.inference_mode()
 def measure(
     model: nn.Module,
-    batches: Iterable[Batch],
+    loader: Loader,
     cfg: Config,
     measure_batch: MeasureBatch,
     compute_metrics: ComputeMetrics,
+    stop: Stop | None = None,
 ) -> tuple[dict[str, float], list[Row]]:
-    """The metrics, and each item's row. Each process measures its batches and gets all rows."""
+    """The metrics, and each item's row. Each process measures its batches and gets all rows.
+
+    A stop ends it after a batch.
+    """
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
     rows: list[Row] = []
-    for batch in tqdm(batches, desc="evaluate", leave=False, disable=None):
+    for batch in track(loader, "evaluate", len(loader)) if is_main() else loader:
         with autocast(device, cfg.training.run.precision):
             rows += measure_batch(model, move(batch, device), cfg)
+        if stop and stop.is_set():
+            break
     model.train(was_training)
     rows = gather(rows)
     return compute_metrics(rows, cfg), rows

@@ -15,6 +15,7 @@ from ..config import Config
 from ..distributed.devices import autocast, set_up_device
 from ..errors import UserError
 from ..project import Project
+from ..terminal import track
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ def recognize_files(
     ]
     width, count = max(len(str(path)) for path, _ in files), 0
     with (output_dir / "recognized.jsonl").open("w", encoding="utf-8") as lines:
-        for path, source in files:
+        for path, source in track(files, "recognize", len(files)):
             try:
                 with autocast(device, cfg.training.run.precision):
                     row, text = recognize_file(model, path, source)

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from ..overrides import split_override
 from ..parts import find_part
 from ..run_dir.paths import JOB_DIR, JOB_OUTPUT, resume_command
 from ..signals import SIGNALS, block_signals_in_children, handle_signals
+from ..terminal import bar, format_duration
 from .grid import Job
 from .sweeper import Launcher
 
@@ -47,7 +48,7 @@ class Local(Launcher):
         printed_at = time.monotonic()
         self.ended = []
         try:
-            with handle_signals() as stop:
+            with handle_signals() as stop, bar("jobs", len(jobs)) as update:
                 while running or (waiting and not stop.is_set()):
                     while waiting and free and not stop.is_set():
                         running.append(Process(self, waiting.pop(0), free.pop(0)))
@@ -57,12 +58,15 @@ class Local(Launcher):
                         log.info("running: %s", ", ".join(map(str, running)))
                     for it in list(running):
                         it.stop_if_due(stop.is_set(), self.composed)
+                        it.update_bar(note=it.duration())
                         if it.process.exitcode is None:
                             continue
                         running.remove(it)
+                        it.bar.close()
                         free.append(it.resources)
                         if not stop.is_set():
                             self.report_end(it.job, len(jobs), *it.outcome(), it.output)
+                            update(advance=1, note=self.best())
                     if self.gives_up():
                         waiting.clear()
                 if stop.is_set():
@@ -118,11 +122,15 @@ class Process:
         self.process = context.Process(target=run_train, args=arguments, name=job.directory.name)
         with block_signals_in_children():  # a signal to the group must not end the fork server
             self.process.start()
+        self.bar = ExitStack()
+        self.update_bar = self.bar.enter_context(bar(f"  {job.directory.name}", None))
 
     def __str__(self) -> str:
-        from ..train.progress_bar import format_duration
+        return f"{self.job.directory.name} ({self.duration()})"
 
-        return f"{self.job.directory.name} ({format_duration(time.monotonic() - self.began)})"
+    def duration(self) -> str:
+        """How long it has run."""
+        return format_duration(time.monotonic() - self.began)
 
     def stop_if_due(self, stopping: bool, composed: DictConfig) -> None:
         """Ask the job once to save and stop; kill it some seconds after its time limit."""

@@ -38,6 +38,7 @@ class Launcher(HydraLauncher):
     ) -> None:
         """Called by Hydra."""
         self.composed = config
+        self.metric = config.training.objective.metric
         self.ended: list[Job] = []
 
     def launch(
@@ -79,7 +80,20 @@ class Launcher(HydraLauncher):
         if job.state != "finished":
             text += f", {job.message.splitlines()[0]}"
             text += f"; see {relative(output.absolute())}" if output.exists() else ""
+        elif (value := read_record(job.directory).get("objective")) is not None:
+            text += f", {self.metric} {value:.4g}; {self.best()}"
         log.info("%d/%d %s: %s", len(self.ended), total, job.directory.name, text)
+
+    def best(self) -> str:
+        """The best objective of the jobs that have ended, and its job; empty without one."""
+        records = {it.directory.name: read_record(it.directory) for it in self.ended}
+        found = [(record.get("objective"), name) for name, record in records.items()]
+        values = [pair for pair in found if pair[0] is not None]
+        if not values:
+            return ""
+        pick = max if self.load_project().goal(self.metric) == "maximize" else min
+        value, name = pick(values)
+        return f"best {self.metric} {value:.4g} ({name})"
 
     def gives_up(self) -> bool:
         """Whether no other job may start, since one has failed."""

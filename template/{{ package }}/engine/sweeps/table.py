@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
+from .. import terminal
 from ..overrides import identifying_overrides
 from ..run_dir.lock import state
 from ..run_dir.paths import read_overrides, read_record, relative, write_csv
@@ -29,14 +30,10 @@ def print_table(project: "Project", composed: DictConfig, unfinished: dict[Path,
     sign = -1 if project.goal(metric) == "maximize" else 1
     rows.sort(key=lambda row: math.inf if row[metric] is None else sign * row[metric])
     write_csv(sweep_dir / TABLE, [list(rows[0]), *(row.values() for row in rows)])
-    lines = [[name for name in rows[0] if name != "job"]]
-    for row in rows[:SHOWN_ROWS]:
-        short = "" if row[metric] is None else f"{row[metric]:.4g}"
-        lines.append([short if name == metric else row[name] for name in lines[0]])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    header = [name for name in rows[0] if name != "job"]
+    shown = [row | {metric: format_objective(row[metric])} for row in rows[:SHOWN_ROWS]]
     print()
-    for line in lines:
-        print("  ".join(map(str.ljust, line, widths)).rstrip())
+    terminal.print_table(([row[name] for name in header] for row in shown), header)
     if len(rows) > SHOWN_ROWS:
         print(f"… and {len(rows) - SHOWN_ROWS} more")
     print(f"table: {relative(sweep_dir / TABLE)}")
@@ -48,6 +45,11 @@ def print_table(project: "Project", composed: DictConfig, unfinished: dict[Path,
         given = ["".join(parts) for parts in identifying_overrides(read_overrides(best / ".hydra"))]
         print(f"best: {relative(best)}")
         print(f"  {shlex.join(['python', 'train.py', *given])}")
+
+
+def format_objective(value: float | None) -> str:
+    """An objective as the terminal shows it; nothing without one."""
+    return "" if value is None else f"{value:.4g}"
 
 
 def _rows(sweep_dir: Path, metric: str, unfinished: dict[Path, Job]) -> Iterator[dict[str, Any]]:

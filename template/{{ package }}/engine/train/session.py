@@ -22,7 +22,7 @@ from ..distributed.devices import move, peak_memory, set_up_device
 from ..errors import Stopped, UserError
 from ..inference.evaluate import ComputeMetrics, MeasureBatch, measure
 from ..project import Batch, Project
-from ..signals import Stop, until_stopped
+from ..signals import Stop
 from ..trackers.base import open_tracker
 from .metrics_file import MetricsFile
 from .profiler import profiler
@@ -83,7 +83,9 @@ class Session:
         self.metrics = MetricsFile(self.run_dir, start, self.progress.last_eval)
         self.stack = ExitStack()
         self.tracker = self.stack.enter_context(open_tracker(cfg, self.run_dir, start))
-        self.bar = self.stack.enter_context(ProgressBar(total, start, self.device.type))
+        self.bar = self.stack.enter_context(
+            ProgressBar(total, start, self.device.type, self.metric)
+        )
         traced = profiler(cfg, self.run_dir, self.device, total - start)
         self.profile_step = self.stack.enter_context(traced)
         self.throughput.restart(start)
@@ -120,8 +122,8 @@ class Session:
         self, model: nn.Module, measure_batch: MeasureBatch, compute_metrics: ComputeMetrics
     ) -> None:
         """Measure the validation split. A stop drops the result; the resumed run repeats it."""
-        batches = until_stopped(self.stop, self.valid)
-        values, _ = measure(model, batches, self.cfg, measure_batch, compute_metrics)
+        how = measure_batch, compute_metrics, self.stop
+        values, _ = measure(model, self.valid, self.cfg, *how)
         (self.stopping,) = any_process(self.stop.is_set())
         if self.stopping:
             return
@@ -133,8 +135,10 @@ class Session:
         self.is_finite = all(map(math.isfinite, values.values()))
         self.value = values[self.metric] if self.is_finite else math.nan
         self.is_best = self._is_better(self.value)
-        progress.best = self.value if self.is_best else progress.best
-        progress.evals_since_best = 0 if self.is_best else progress.evals_since_best + 1
+        progress.evals_since_best += 1
+        if self.is_best:
+            progress.best, progress.best_iteration = self.value, self.now
+            progress.evals_since_best = 0
         progress.last_eval = self.now
 
     def save_if_due(self) -> None:
@@ -237,10 +241,14 @@ class Session:
     def conclude(self) -> float:
         """Log the result; return the best objective."""
         progress = self.progress
-        best = math.nan if progress.best is None else progress.best
         early = "" if progress.iteration >= self.run.iter_num else ", stopped early"
-        log.info("iteration %d%s: best %s %.4g", progress.iteration, early, self.metric, best)
-        return best
+        if progress.best is None:
+            log.info("iteration %d%s: no %s was finite", progress.iteration, early, self.metric)
+            return math.nan
+        text = "iteration %d%s: best %s %.4g at iteration %d"
+        best = self.metric, progress.best, progress.best_iteration
+        log.info(text, progress.iteration, early, *best)
+        return progress.best
 
     def _is_better(self, value: float) -> bool:
         best = self.progress.best

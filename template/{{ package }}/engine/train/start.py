@@ -79,5 +79,5 @@ def print_next_steps(project: Project, cfg: Config, run_dir: Path) -> None:
     if tracker := find_part(f"trackers.{cfg.tracker.kind}"):
         steps += tracker.next_steps(cfg)
     files = [name for name in ("curves.png", METRICS, RECORD) if (run_dir / name).is_file()]
-    log.info("in %s: %s", run_dir, ", ".join([*files, CHECKPOINTS]))
-    log.info("next: %s", "\n      ".join(steps))
+    log.info("results  %s: %s", run_dir, ", ".join([*files, CHECKPOINTS]))
+    log.info("next     %s", "\n         ".join(steps))

@@ -1,0 +1,147 @@
+"""The terminal, by rich: colour, bars and tables. In a pipe or a file the same text is plain."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
+
+if TYPE_CHECKING:  # rich is imported where something is shown
+    from rich.console import Console
+    from rich.progress import Progress
+
+T = TypeVar("T")
+
+WIDE = 10_000  # columns of what is no terminal, so that nothing wraps
+PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}
+STYLES = {logging.WARNING: "yellow", logging.ERROR: "bold red"}
+# groups are named after styles
+HIGHLIGHTS = (
+    r"(?P<bold>best \S+ -?[\d.]+(e[+-]\d+)?)",
+    r"(: |· )\w+ (?P<bold>-?[\d.]+(e[+-]\d+)?)(?= ·|$)",
+    r"^(?P<bold>results|next|table|page)\b",
+    r"(: |^)(?P<green>finished|complete)\b",
+    r": (?P<red>failed|in use|lost|timed out|cancelled|stopped)\b",
+)
+
+
+@cache
+def console(*, stderr: bool = False) -> "Console":
+    """Standard output or standard error. NO_COLOR and TERM=dumb are respected."""
+    from rich.console import Console
+
+    is_terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    return Console(stderr=stderr, width=None if is_terminal else WIDE, **PLAIN)
+
+
+class Handler(logging.StreamHandler[TextIO]):
+    """Writes log records; on a terminal in colour, wrapped between words, above the bars."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self.process = os.getpid()
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Warnings begin with the word."""
+        text = super().format(record)
+        return f"warning: {text}" if record.levelno == logging.WARNING else text
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record."""
+        # the console's lock may have been held when a data worker was forked
+        if not self.stream.isatty() or os.getpid() != self.process:
+            return super().emit(record)
+        from rich.text import Text
+
+        text = Text(self.format(record), STYLES.get(record.levelno, ""))
+        for pattern in HIGHLIGHTS:
+            text.highlight_regex(pattern)
+        console().print(text)
+
+
+def shows_bars() -> bool:
+    """Whether standard output is a terminal that can redraw a line."""
+    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+
+
+@cache
+def _bars() -> "Progress":
+    from rich import progress as rich
+    from rich.text import Text
+
+    class Count(rich.MofNCompleteColumn):
+        def render(self, task: rich.Task) -> Text:
+            return Text() if task.total is None else super().render(task)
+
+    return rich.Progress(
+        rich.TextColumn("{task.description}"),
+        rich.BarColumn(bar_width=None),
+        Count(),
+        rich.TextColumn("{task.fields[note]}"),
+        rich.TimeRemainingColumn(compact=True),
+        console=console(),
+        disable=not shows_bars(),
+        expand=True,
+        refresh_per_second=4,
+        speed_estimate_period=3600,
+        transient=True,
+    )
+
+
+@contextmanager
+def bar(description: str, total: int | None, done: int = 0) -> Iterator[Callable[..., None]]:
+    """A bar on a terminal, below those that are there; yields Progress.update for it."""
+    bars = _bars()
+    is_first = not bars.task_ids
+    task = bars.add_task(description, total=total, completed=done, note="")
+    if is_first:
+        bars.start()
+        bars.console.show_cursor()  # it would stay hidden after a kill
+    try:
+        yield partial(bars.update, task)
+    finally:
+        bars.remove_task(task)
+        if is_first:
+            bars.stop()
+
+
+def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:
+    """The items, with a bar on a terminal."""
+    with bar(description, total) as update:
+        for item in items:
+            yield item
+            update(advance=1)
+
+
+def print_error(text: str, indent: int = 0, style: str = "") -> None:
+    """Print an indented line to standard error, on a terminal wrapped between words."""
+    if not sys.stderr.isatty():
+        print(" " * indent + text, file=sys.stderr)
+        return
+    from rich.padding import Padding
+    from rich.text import Text
+
+    console(stderr=True).print(Padding(Text(text, style), (0, 0, 0, indent), expand=False))
+
+
+def print_table(
+    rows: Iterable[Sequence[str]], header: Sequence[str] = (), styles: Mapping[str, str] = {}
+) -> None:
+    """Print aligned rows; `styles` are those of a first cell, by its text."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*header, box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=bool(header))
+    for first, *others in rows:
+        table.add_row(Text(first, styles.get(first, "")), *map(Text, others))
+    console().print(table)
+
+
+def format_duration(seconds: float) -> str:
+    """A readable duration: 40 s, 12 min, 3.5 h, 2.1 days."""
+    if seconds < 100 * 60:
+        return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+    hours = seconds / 3600
+    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} days"

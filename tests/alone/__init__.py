@@ -1,0 +1,4 @@
+def load_project():
+    from .project import PROJECT
+
+    return PROJECT
