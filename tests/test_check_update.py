@@ -145,7 +145,7 @@ def test_without_copier_it_says_what_to_install(living: Living, tmp_path: Path) 
     project = living("v0.1.0")
     tools = tmp_path / "tools"
     tools.mkdir()
-    for tool in ("make", "git", "sh"):
+    for tool in ("make", "git", "sh", "bash"):
         (tools / tool).symlink_to(str(shutil.which(tool)))
     # this machine's own Python, which has no copier
     (tools / "python3").symlink_to(Path(sys.base_prefix, "bin", "python3"))

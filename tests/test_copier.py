@@ -174,7 +174,7 @@ def test_the_oldest_copier_is_the_same_everywhere() -> None:
     (copier,) = [tool for tool in tools if Requirement(tool).name == "copier"]
     assert copier == f"copier>={MINIMUM}"
     for readme in ("README.md", "template/README.md.jinja"):
-        assert f"# {MINIMUM} or newer\n" in (ROOT / readme).read_text()
+        assert f"pip install copier, {MINIMUM} or newer" in (ROOT / readme).read_text()
 
 
 def test_the_settings_need_no_trust() -> None:

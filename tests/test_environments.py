@@ -1,6 +1,7 @@
 """A project in environments of its own: installed from nothing, and on the next Hydra."""
 
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -14,22 +15,28 @@ from .test_trust import CODE
 pytestmark = pytest.mark.slow
 
 
-def clean_environment() -> dict[str, str]:
-    """As in a new terminal: no environment is active."""
+def clean_environment(tools: Path | None = None) -> dict[str, str]:
+    """As in a new terminal: no environment is active; `tools` has commands that are installed."""
     active = ("VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV", "RUN_NAME", "MAKEFLAGS")
     path = os.pathsep.join(
         part
         for part in os.environ["PATH"].split(os.pathsep)
         if Path(part) != Path(sys.prefix, "bin")
     )
-    # compiled when first imported: most of what is installed never is
-    changed = {"PATH": path, "PIP_COMPILE": "0"}
+    changed = {
+        "PATH": f"{tools}{os.pathsep}{path}" if tools else path,
+        "PIP_COMPILE": "0",  # when first imported: most of what is installed never is
+        "TORCH_BACKEND": "",  # torch from where pip is configured to look; uv looks there too
+        "UV_FIND_LINKS": os.environ.get("PIP_FIND_LINKS", ""),
+        "UV_CONSTRAINT": os.environ.get("PIP_CONSTRAINT", ""),
+    }
     return {k: v for k, v in os.environ.items() if k not in active} | changed
 
 
-def make(folder: Path, target: str) -> str:
+def make(folder: Path, target: str, tools: Path | None = None) -> str:
+    environment = clean_environment(tools)
     done = subprocess.run(
-        ["make", target], cwd=folder, env=clean_environment(), capture_output=True, text=True
+        ["make", target], cwd=folder, env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
     return done.stdout
@@ -57,7 +64,11 @@ def test_no_warning_of_ours_on_the_stable_hydra(render: Render) -> None:
 
 def test_two_commands_do_everything_on_a_fresh_machine(render: Render) -> None:
     project = render(**FULL | {"trackers": []}, project_name="Fresh")
-    assert "best cer" in make(project, "dryrun")
+    first = make(project, "dryrun")
+    assert re.search(r"\n(GPU 0.*|no GPU found): torch's build from PyPI, about ", first)
+    assert re.search(r"^ *(Downloading|Using cached) pydantic-", first, re.MULTILINE)
+    assert first.count("\n") < 120, "progress, not hundreds of lines"
+    assert "best cer" in first
     assert " passed" in make(project, "test")
     assert (project / ".venv" / "bin" / "python").exists()
     make(project, "lint")
@@ -67,6 +78,20 @@ def test_two_commands_do_everything_on_a_fresh_machine(render: Render) -> None:
     assert "the package optuna is missing" in told
     assert "pip install -e '.[sweep]'" in told
     assert "page   runs/report.html" in own.run("python train.py mode=report").stdout
+
+
+def test_uv_installs_where_it_is(render: Render, tmp_path: Path) -> None:
+    (tmp_path / "uv").symlink_to(Path(sys.executable).with_name("uv"))
+    project = render(project_name="By uv", task="vision")
+    first = make(project, "dryrun", tmp_path)
+    assert "uv pip install" in first
+    assert "best accuracy" in first
+    lock = [str(tmp_path / "uv"), "lock", "--quiet"]
+    environment = {k: v for k, v in clean_environment().items() if k != "UV_CONSTRAINT"}
+    subprocess.run(lock, cwd=project, check=True, env=environment)
+    run = [str(tmp_path / "uv"), "run", "--no-sync", "train.py", "--help"]
+    done = subprocess.run(run, cwd=project, env=environment, capture_output=True, text=True)
+    assert "python train.py" in done.stdout, done.stderr
 
 
 def test_the_next_hydra_runs_the_same_project(

@@ -36,13 +36,19 @@ def listed(paths: list[str]) -> str:
     return "\n".join(f"    {path}" for path in paths)
 
 
+def copier_command() -> list[str]:
+    """What starts Copier, or uv's copy of it; empty if there is neither."""
+    if command := shutil.which("copier"):
+        return [command]
+    if find_spec("copier"):
+        return [sys.executable, "-m", "copier"]
+    return [uvx, "copier"] if (uvx := shutil.which("uvx")) else []
+
+
 def copier(folder: Path, *arguments: str) -> str:
     """Run Copier; returns the last lines of its error message if it fails."""
-    command = shutil.which("copier")
-    program = [command] if command else [sys.executable, "-m", "copier"]
-    done = subprocess.run(
-        [*program, *arguments, "--defaults", "--quiet"], cwd=folder, capture_output=True, text=True
-    )
+    command = [*copier_command(), *arguments, "--defaults", "--quiet"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     last = done.stderr.strip().splitlines()[-3:] if done.returncode else []
     return "\n".join(line for line in last if not line.startswith(" "))  # no traceback's code
 
@@ -89,7 +95,7 @@ def main() -> int:
     if not (project / ANSWERS).is_file():
         print(f"There is no {ANSWERS}: only a project that Copier rendered can be updated.")
         return 2
-    if not shutil.which("copier") and not find_spec("copier"):
+    if not copier_command():
         print("Copier is missing: pip install copier, and again make check-update.")
         return 2
     top = git(project, "rev-parse", "--show-toplevel")

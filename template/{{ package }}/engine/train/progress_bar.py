@@ -68,5 +68,5 @@ class ProgressBar:
 
 
 def format_values(values: dict[str, float]) -> str:
-    """Names and values on one line: loss 0.0312 · cer 0.0021."""
+    """Names and values on one line: loss 0.0312 · lr 0.0001."""
     return " · ".join(f"{name} {value:.4g}" for name, value in values.items())
