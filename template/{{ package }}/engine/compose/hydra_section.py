@@ -14,8 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ..overrides import split_override
-from ..run_dir.paths import output_dir
-from ..yaml_loader import Loader
+from ..run_dir.paths import Loader, output_dir
 from .files import read_files
 
 OURS = f"{__package__.removesuffix('.compose')}.terminal.Handler"

@@ -21,9 +21,8 @@ from ..project import Project
 from ..types import as_yaml, leaves, text_keys
 from . import credentials
 from .aliases import ALIAS
-from .compose import ComposeError, compose, is_group, sets_value
-from .hydra_errors import HEADER, NEED_A_HEADER, options
-from .origins import Origin, find_origins, nearest_place
+from .compose import HEADER, NEED_A_HEADER, ComposeError, compose, is_group, options, sets_value
+from .explain import Origin, find_origins, nearest_place
 
 BUILT_IN_MODES = ("check", "explain", "report")
 PLAIN = {"bool_type": "true or false", "model_type": "a section, with keys of its own"}
@@ -33,17 +32,12 @@ LONGEST_VALUE = 80
 
 Problem = tuple[str, str]  # key, what is wrong with it
 
-_validated: list[tuple[dict[str, Any], Config]] = []  # cache of the checks before Hydra starts
-
 
 def validate(project: Project, composed: DictConfig) -> Config:
     """The typed config. Raises UserError with every problem, without places."""
-    for values, known in _validated:
-        if values == OmegaConf.to_container(composed, resolve=False):
-            return known
     config, problems = _validate(project, composed)
     if config is None:
-        raise UserError(*(f"{key}: {text}" for key, text in problems))
+        raise UserError(*(f"{key}{text}" for key, text in problems))
     return config
 
 
@@ -195,7 +189,6 @@ def _validate(project: Project, composed: DictConfig) -> tuple[Config | None, li
     except ValidationError as error:
         details = error.errors()
     else:
-        _validated[:] = [(OmegaConf.to_container(composed, resolve=False), config)]  # type: ignore[list-item]
         return (None if problems else config), problems
     broken = {key for key, _ in problems}
     located = [(detail["type"], _keys(detail["loc"], values)) for detail in details]

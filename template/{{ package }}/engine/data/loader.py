@@ -18,8 +18,7 @@ from ..distributed.devices import cores_here
 from ..errors import Stopped, UserError
 from ..project import Batch, Items, Project
 from ..signals import Stop, block_signals_in_children, leave_signals_to_the_run
-from .order import BatchOrder, Key, sequential_batches
-from .seeds import seed_all
+from .order import BatchOrder, Key, seed_all, sequential_batches
 
 PACKAGE = Path(__file__).parents[2]
 SHARED_MEMORY = """\

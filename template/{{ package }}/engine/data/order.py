@@ -1,11 +1,14 @@
-"""The order of items in batches, as a function of the seed alone."""
+"""The order of items in batches, and random numbers, as functions of the seed alone."""
 
+import hashlib
+import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import torch
 from torch.utils.data import Sampler
 
 Key = tuple[int, int]
@@ -85,3 +88,17 @@ def sequential_batches(
     """
     firsts = range(0, num_items, batch_size)[:batches][rank::world_size]
     return [[(i, i) for i in range(f, min(f + batch_size, num_items))] for f in firsts]
+
+
+def seed_all(*numbers: int) -> None:
+    """Seed random, NumPy and torch from these numbers together; takes about 10 µs."""
+    digest = hashlib.blake2b(repr(numbers).encode(), digest_size=8).digest()
+    seed = int.from_bytes(digest, "little")
+    random.seed(seed)
+    np.random.seed(seed & 0xFFFFFFFF)
+    # torch.manual_seed also formats a traceback for each kind of GPU that is not in use
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.manual_seed(seed)
+    if torch.backends.mps.is_available():
+        torch.mps.manual_seed(seed)

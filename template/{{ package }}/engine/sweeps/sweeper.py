@@ -12,9 +12,9 @@ from hydra.plugins.sweeper import Sweeper as HydraSweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from .. import find_part
 from ..errors import exit_on_user_error
 from ..overrides import job_name
-from ..parts import find_part
 from ..run_dir.lock import holder
 from ..run_dir.paths import read_record, relative
 from .grid import Job, grid_jobs, search_space
