@@ -267,7 +267,7 @@ def _check_all(jobs: list[list[str]], checker: "Checker") -> list["Config"]:
     problems: list[str] = []
     for overrides in jobs:
         try:
-            configs.append(checker.check(overrides, one_of_many=True))
+            configs.append(checker.check(overrides))
         except UserError as error:
             problems += error.problems
     refuse(problems)

@@ -6,16 +6,15 @@ import difflib
 import os
 import re
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import OverrideType
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
 from ..config import Config
-from ..errors import UserError
+from ..errors import UserError, refuse
 from ..overrides import split_override
 from ..project import Project
 from ..types import as_yaml, leaves, text_keys
@@ -64,10 +63,9 @@ class Checker:
         self.space: list[str] = []  # the keys of a search space in conf/
         self.bases: dict[tuple[str, ...], DictConfig] = {}
 
-    def check(self, overrides: list[str], one_of_many: bool = False) -> Config:
+    def check(self, overrides: list[str]) -> Config:
         """Compose and validate one job. Raises UserError with every problem and its place."""
-        composed = self._compose_cached(overrides) if one_of_many else self.compose(overrides)
-        return self.validate(composed, overrides)
+        return self.validate(self.compose(overrides), overrides)
 
     def validate(self, composed: DictConfig, overrides: list[str]) -> Config:
         """The typed config of these overrides. Raises UserError like `check`."""
@@ -78,38 +76,32 @@ class Checker:
 
     def compose(self, overrides: list[str]) -> DictConfig:
         """The config that Hydra would compose. Raises UserError like `check`."""
-        try:
-            return compose(self.conf, overrides)
-        except ComposeError as error:
-            self._find_all(error, overrides)
-
-    def _compose_cached(self, overrides: list[str]) -> DictConfig:
-        """Like `compose`, but files are composed once for each combination of groups.
-
-        Composing takes about 50 ms, setting values almost nothing.
-        """
-        with contextlib.suppress(Exception):  # `compose` reports it
-            parsed = OverridesParser.create().parse_overrides(overrides)
-            plain = [o for o in parsed if o.type == OverrideType.CHANGE]
-            values = [o for o in plain if sets_value(self.conf, o.input_line or "")]
-            rest = tuple(o.input_line or "" for o in parsed if o not in values)
-            if rest not in self.bases:
-                self.bases[rest] = compose(self.conf, list(rest))
-            composed = copy.deepcopy(self.bases[rest])
-            for override in values:
-                OmegaConf.update(composed, override.key_or_group, override.value(), merge=True)
-            return composed
-        return self.compose(overrides)
-
-    def _find_all(self, error: ComposeError, overrides: list[str]) -> NoReturn:
-        """Raises UserError with all problems, since Hydra stops at the first."""
+        with contextlib.suppress(Exception):  # it is reported below
+            return self._compose(overrides)
+        # Hydra stops at the first problem
         wrong = {o: problem for o in overrides if (problem := self._group_problem(o))}
         kept = [self.forced(o) for o in overrides if o not in wrong]
         problems = list(wrong.values())
-        with contextlib.suppress(UserError):
-            found = _validate(self.project, compose(self.conf, kept))[1]
-            problems += self._locate(found, kept)
-        raise UserError(*(problems or [f"{self._blame(overrides)}{error}"]))
+        with contextlib.suppress(Exception):
+            problems += self._locate(_validate(self.project, self._compose(kept))[1], kept)
+        refuse(problems)
+        try:
+            return compose(self.conf, overrides)
+        except ComposeError as error:
+            raise UserError(f"{self._blame(overrides)}{error}") from None
+
+    def _compose(self, overrides: list[str]) -> DictConfig:
+        """Like Hydra, but composes the files of each combination of groups once: 50 ms."""
+        parsed = OverridesParser.create().parse_overrides(overrides)
+        values = [o for o in parsed if not o.is_add() and sets_value(self.conf, o.input_line or "")]
+        files = tuple(o.input_line or "" for o in parsed if o not in values)
+        if files not in self.bases:
+            self.bases[files] = compose(self.conf, list(files))
+        composed = copy.deepcopy(self.bases[files])
+        for o in values:
+            key, value = o.key_or_group, o.value()
+            OmegaConf.update(composed, key, value, merge=True, force_add=o.is_force_add())
+        return composed
 
     def _blame(self, overrides: list[str]) -> str:
         """The override without which the others compose."""

@@ -144,7 +144,7 @@ class Sweeper(HydraSweeper):
         checker = Checker(self.load_project())
         waiting, configs = [], {}
         for job in {job.directory: job for job in jobs}.values():  # a search may draw one twice
-            cfg = configs[job.directory] = checker.check(job.overrides, one_of_many=True)
+            cfg = configs[job.directory] = checker.check(job.overrides)
             if cfg.mode == "train" and is_finished(cfg, job.directory):
                 log.info("finished before: %s", job.directory.name)
             else:
