@@ -5,7 +5,7 @@ import copy
 import difflib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -30,14 +30,6 @@ SYNONYMS = {"on": "true", "yes": "true", "off": "false", "no": "false", "none": 
 LONGEST_VALUE = 80
 
 Problem = tuple[str, str]  # key, what is wrong with it
-
-
-def validate(project: Project, composed: DictConfig) -> Config:
-    """The typed config. Raises UserError with every problem, without places."""
-    config, problems = _validate(project, composed)
-    if config is None:
-        raise UserError(*(f"{key}{text}" for key, text in problems))
-    return config
 
 
 def quote_text(project: Project, overrides: list[str]) -> list[str]:
@@ -67,7 +59,7 @@ class Checker:
         """Compose and validate one job. Raises UserError with every problem and its place."""
         return self.validate(self.compose(overrides), overrides)
 
-    def validate(self, composed: DictConfig, overrides: list[str]) -> Config:
+    def validate(self, composed: DictConfig, overrides: Sequence[str] = ()) -> Config:
         """The typed config of these overrides. Raises UserError like `check`."""
         config, problems = _validate(self.project, composed)
         if config is None:
@@ -134,7 +126,7 @@ class Checker:
         self.spelling.setdefault("++" + key + value, self.spelling.get(override, override))
         return "++" + key + value
 
-    def _locate(self, problems: list[Problem], overrides: list[str]) -> Iterator[str]:
+    def _locate(self, problems: list[Problem], overrides: Sequence[str]) -> Iterator[str]:
         """The problems with the places of their values."""
         # an override of the key itself wins; other places are looked up in conf/
         given = {
@@ -144,7 +136,7 @@ class Checker:
         origins: dict[str, list[Origin]] = {}
         if any(key not in given for key, _ in problems):
             with contextlib.suppress(Exception):  # report the problem without its place
-                origins = find_origins(self.conf, overrides, self.spelling)
+                origins = find_origins(self.conf, list(overrides), self.spelling)
         for key, text in problems:
             place = given.get(key) or nearest_place(key, origins)
             yield f"{key}{text}" + (f"\nfrom {place}{self._variables(place)}" if place else "")
