@@ -129,7 +129,8 @@ def test_the_next_hydra_runs_the_same_project(
     unchecked = (
         "import runpy, sys\n"
         "from next_hydra.engine import cli\n"
-        "cli.prepare = lambda argv, *_: cli.register_resolvers() or argv\n"
+        "from next_hydra.engine.compose import compose\n"
+        "cli.prepare = lambda argv, *_: compose.register_resolvers() or argv\n"
         f"sys.argv = ['train.py', {evil!r}]\n"
         "runpy.run_path('train.py', run_name='__main__')\n"
     )

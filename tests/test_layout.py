@@ -11,7 +11,7 @@ from .commands import FULL, Render
 from .tasks import TASKS
 
 ROOMS = [
-    "terminal errors types signals config project overrides yaml_loader parallel parts slurm",
+    "find_part errors terminal types signals config project overrides parallel slurm",
     *("run_dir", "compose", "distributed", "checkpoints", "data", "trackers report", "inference"),
     *("train", "sweeps"),
     "check load cli",

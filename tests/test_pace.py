@@ -14,7 +14,7 @@ DRYRUN = "python train.py model=dryrun training=dryrun training.num_workers=0"
 SEEDS = """
 import random, sys
 import numpy as np, torch
-from my_project.engine.data.seeds import seed_all
+from my_project.engine.data.order import seed_all
 
 def draw(*numbers):
     seed_all(*numbers)

@@ -31,3 +31,16 @@ What project files import, each name with its module:
     recognize_files   inference.recognize  mode=recognize
     load              load                 a trained model for a notebook or a server
 """
+
+from importlib import import_module
+from typing import Any
+
+
+def find_part(name: str) -> Any:
+    """An optional module, such as report.curves, or None if it was not rendered."""
+    try:
+        return import_module(f"{__package__}.{name}")
+    except ModuleNotFoundError as error:
+        if not str(error.name).startswith(str(__package__)):
+            raise  # the part needs a missing library
+        return None

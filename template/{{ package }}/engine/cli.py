@@ -17,12 +17,12 @@ from hydra.core.override_parser.types import RangeSweep
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
+from . import find_part
 from .compose.aliases import Aliases
-from .compose.compose import ComposeError, compose, name_this_run, register_resolvers
+from .compose.compose import ComposeError, compose, name_this_run, options
 from .compose.credentials import credential_problems
 from .errors import UserError, refuse
 from .overrides import split_override
-from .parts import find_part
 from .run_dir.lock import lock
 from .run_dir.paths import COMMAND, JOB_DIR, OF_A_RUN, OVERRIDES, find_run, output_dir, relative
 
@@ -45,7 +45,6 @@ def prepare(argv: list[str], conf: Path, load_project: Callable[[], "Project"]) 
     """
     for stream in (sys.stdout, sys.stderr):  # a terminal or locale without Unicode
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    register_resolvers()
     _refuse_torchrun()
     name_this_run()
     os.environ[COMMAND] = shlex.join(["python", "train.py", *argv])
@@ -201,8 +200,6 @@ def _claim_run(project: "Project", cfg: "Config") -> None:
     from .checkpoints.resume import check_resume
 
     run = Path(output_dir(cfg.mode, cfg.runs_dir, cfg.name, None))
-    if run.exists() and not run.is_dir():
-        raise UserError(f"name = {cfg.name}: {run} is a file; give another name")
     if any(run.glob(f"*/.hydra/{OVERRIDES}")):
         raise UserError(f"name = {cfg.name}: {run} holds the jobs of a sweep; give another name")
     if run.is_dir() and any(run.iterdir()) and not any((run / it).exists() for it in OF_A_RUN):
@@ -244,8 +241,6 @@ def _prepare_sweep(overrides: list[str], checker: "Checker") -> "Config":
     refuse(_grammar_problems(overrides))
     refuse(sweep_problems(overrides, all_known))
     if "_sweeps." not in str(base.hydra.launcher.get("_target_")):
-        from .compose.hydra_errors import options
-
         expected = options(checker.conf, "hydra/launcher", str(launcher))
         raise UserError(f"hydra/launcher={launcher}: it cannot start these jobs\n{expected}")
     kind = find_part(f"sweeps.{'slurm' if launcher == 'slurm' else 'local'}")
@@ -272,7 +267,7 @@ def _check_all(jobs: list[list[str]], checker: "Checker") -> list["Config"]:
     problems: list[str] = []
     for overrides in jobs:
         try:
-            configs.append(checker.check(overrides, one_of_many=True))
+            configs.append(checker.check(overrides))
         except UserError as error:
             problems += error.problems
     refuse(problems)

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import get_context, resource_tracker
 from types import FrameType
@@ -35,10 +35,6 @@ class Stop:
     def is_set(self) -> bool:
         """Whether to stop after this iteration."""
         return bool(self.shared[0])
-
-    def is_immediate(self) -> bool:
-        """Whether a second signal has come."""
-        return bool(self.shared[1])
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Record a signal; raises Stopped at the second one."""
@@ -90,24 +86,21 @@ def block_signals_in_children() -> Iterator[None]:
         ended.set()
 
 
-def exit_with_parent(parent: int, or_when: Callable[[], bool] = bool) -> None:
-    """Exit once the parent process is gone, or `or_when` returns true.
+def follow_parent(stop: Stop) -> None:
+    """Leave SIGNALS to the parent process; exit once it is gone, or has got a second signal.
 
     Another thread watches, since the main one may be blocked in a call to C.
     """
+    parent = os.getppid()
 
     def watch() -> None:
-        while os.getppid() == parent and not or_when():
+        while os.getppid() == parent and not stop.shared[1]:
             time.sleep(0.1)
         os._exit(1)
 
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def ignore_signals() -> None:
-    """Ignore SIGNALS: the parent process handles them."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def leave_signals_to_the_run(_: int) -> None:

@@ -1,12 +1,12 @@
 """This project's config, modes, model, data and metrics, for the engine.
 
-Functions import what needs torch themselves: config errors are reported before torch loads.
+Functions import what they need themselves: config errors are reported before torch or NumPy loads.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .checks import check_data, check_input, data_notes
 from .config import Config
 from .engine.config import Split
 from .engine.project import Batch, Items, Mode, Project
@@ -58,6 +58,27 @@ def collate(items: "list[Item]", cfg: Config) -> Batch:
     from .data import collate
 
     return collate(items, cfg)
+
+
+def check_data(cfg: Config, splits: list[Split]) -> Iterable[str]:
+    """Problems of these splits."""
+    from .checks import check_data
+
+    return check_data(cfg, splits)
+
+
+def check_input(cfg: Config) -> Iterable[str]:
+    """Problems of the files and folders in `input`."""
+    from .checks import check_input
+
+    return check_input(cfg)
+
+
+def data_notes(cfg: Config, splits: list[Split]) -> Iterable[str]:
+    """Notes on the data for the user."""
+    from .checks import data_notes
+
+    return data_notes(cfg, splits)
 
 
 def resume_safe(cfg: Config) -> set[str]:

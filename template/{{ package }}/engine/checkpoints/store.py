@@ -37,7 +37,7 @@ from .files import (
     sync,
     write_about,
 )
-from .identity import check_identity, code_digest, identify
+from .identity import check_identity, identify
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ class Checkpoints:
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir(parents=True)
         save_weights(self.model, str(beside / WEIGHTS))
-        torch.save({name: _state(name, each) for name, each in self.others.items()}, beside / STATE)
+        torch.save({name: _state(each) for name, each in self.others.items()}, beside / STATE)
         shutil.copymode(beside / STATE, beside / WEIGHTS)  # safetensors lets only the owner read
         for name in (WEIGHTS, STATE):
             sync(beside / name)
@@ -145,7 +145,7 @@ class Checkpoints:
         """
         self.model, self.others = model, dict(others)
         for name, each in others.items():
-            _check_leaves(name, _state(name, each))
+            _check_leaves(name, _state(each))
         if is_main():  # leftovers of a killed run
             for left in (self.run_dir / CHECKPOINTS).glob(".*iteration-*/"):
                 shutil.rmtree(left, ignore_errors=True)
@@ -176,7 +176,7 @@ class Checkpoints:
         return progress
 
 
-def _state(name: str, each: Stateful) -> dict[str, Any]:
+def _state(each: Stateful) -> dict[str, Any]:
     state = each.state_dict()
     if isinstance(each, Optimizer):
         # restoring its groups would bring back the old learning rate and weight decay
@@ -216,11 +216,9 @@ def load_model(model: nn.Module, checkpoint: Path) -> nn.Module:
         raise UserError(f"{checkpoint / WEIGHTS}: {error}") from None
     except RuntimeError as error:
         first = str(error).splitlines()[:2][-1].strip()
-        same = read_about(checkpoint)["identity"].get("code") == code_digest()
-        what = "has not changed since, so the config has" if same else "has changed since"
         raise UserError(
             f"{checkpoint}: its weights do not fit the model that build_model makes\n"
-            f"the package's code {what}\n{first}"
+            f"the package's code has changed since, or keys outside of model and data\n{first}"
         ) from None
     return model
 

@@ -1,8 +1,9 @@
-"""Composes the config as Hydra does, before Hydra starts."""
+"""Composes the config as Hydra does, before Hydra starts; errors name the file in a few lines."""
 
 import contextlib
 import functools
 import os
+import re
 import secrets
 import time
 from collections.abc import Iterator
@@ -12,12 +13,15 @@ from typing import Any
 import hydra
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+from yaml.error import YAMLError
 
-from ..errors import UserError, refuse
+from ..errors import UserError, nearest, refuse
 from ..overrides import job_name, split_override
 from ..run_dir.paths import output_dir
-from .hydra_errors import composing_problem
+from .files import read_files
 from .hydra_section import JOB_NAME, WHITELIST, hydra_problems, searchpath_problems
 
 # Hydra 1.3 warns without version_base, 1.4 with it; its OmegaConf renamed register_new_resolver
@@ -25,6 +29,10 @@ HYDRA_1_3 = hydra.__version__.startswith("1.3.")
 VERSION_BASE: dict[str, Any] = {"version_base": "1.3"} if HYDRA_1_3 else {}
 HYDRA_MAIN = VERSION_BASE if HYDRA_1_3 else {"execution_whitelist": WHITELIST}
 REGISTER = "register_new_resolver" if HYDRA_1_3 else "register_resolver"
+NEED_A_HEADER = ("experiment", "local")
+HEADER = """a file of this group sets keys of others, so its first line is
+# @package _global_
+saved as UTF-8, without a byte order mark (BOM)"""
 
 
 def register_resolvers() -> None:
@@ -56,7 +64,7 @@ def compose(conf: Path, overrides: list[str], own_section: bool = False) -> Dict
             composed = hydra.compose("config", overrides, return_hydra_config=True)
         problems = hydra_problems(composed, conf, overrides)
     except Exception as error:  # TypeError, AssertionError, RecursionError …
-        raise ComposeError(composing_problem(error, conf)) from None
+        raise ComposeError(_composing_problem(error, conf)) from None
     refuse(problems)
     if not own_section:
         with open_dict(composed):
@@ -86,3 +94,60 @@ def sets_value(conf: Path, override: str) -> bool:
     prefix, key, value = split_override(override)
     is_ours = not key.startswith(("hydra.", "hydra/")) and not is_group(conf, key)
     return is_ours and prefix != "~" and bool(value)
+
+
+def _composing_problem(error: Exception, conf: Path) -> str:
+    """Why Hydra could not compose, with the file."""
+    text = str(error)
+    where = re.match(r"In '(.+?)': ", text)
+    file = f"{conf.name}/{where[1]}.yaml" if where else conf.name
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        missing = str(error.missing_cfg_file)
+        group, _, name = missing.rpartition("/")
+        naming = [
+            f"{it.name}:{number}"
+            for it in read_files(conf)
+            for number, line in enumerate(it.text.splitlines(), start=1)
+            if re.search(rf"\b{re.escape(name)}$", line.rstrip("]} "))
+        ]
+        place = naming[0] if len(naming) == 1 else file  # Hydra blames the primary config
+        expected = options(conf, group, name)
+        return f"{place}: its defaults name {missing}, which is not there\n{expected}"
+    group = where[1].split("/")[0] if where else ""
+    if group in NEED_A_HEADER and f"@{group}." in text:
+        return f"{file}: {HEADER}"
+    if not isinstance(error, HydraException | OmegaConfBaseException) or not text:
+        found = "\n".join(_broken_files(conf))
+        return found or f"Hydra cannot compose this ({type(error).__name__}: {text[:200]})"
+    lines = [line for line in text.splitlines() if line.strip() and "hydra.cc" not in line]
+    return "\n".join(lines[:6])
+
+
+def options(conf: Path, group: str, chosen: str) -> str:
+    """The options of a group, for a message about one that is missing."""
+    folder = conf / group
+    if (other := folder / f"{chosen}.yml").exists():
+        return f"Hydra reads files that end in .yaml: rename {other.relative_to(conf.parent)}"
+    found = sorted(path.stem for path in folder.glob("*.yaml"))
+    return f"expected one of {', '.join(found)}{nearest(chosen, found)}"
+
+
+def _broken_files(conf: Path) -> Iterator[str]:
+    """A line for each file that OmegaConf cannot read: Hydra's error does not name it."""
+    for file in sorted(conf.rglob("*.yaml")):
+        name = file.relative_to(conf.parent)
+        try:
+            OmegaConf.load(file)
+        except (UnicodeDecodeError, RecursionError):
+            yield f"{name}: not UTF-8 text, or nested too deeply"
+        except OSError as error:
+            yield f"{name}: {error.strerror or 'expected KEY: VALUE, not a value alone'}"
+        except (YAMLError, OmegaConfBaseException) as error:
+            mark = getattr(error, "problem_mark", None)
+            place = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
+            why = getattr(error, "problem", None) or str(error).splitlines()[0]
+            lines = file.read_text("utf-8", errors="replace").splitlines()
+            if conflict := [n for n, it in enumerate(lines, 1) if it.startswith("<<<<<<< ")]:
+                place = f"{name}:{conflict[0]}"
+                why = "<<<<<<< is a merge conflict of git; keep one of its two sides"
+            yield f"{place}: not valid YAML: {why}"

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import yaml
 
-from ..yaml_loader import Loader
+from ..run_dir.paths import Loader
 
 PACKAGE = re.compile(r"^#\s*@package\s+(\S+)", re.MULTILINE)
 

@@ -11,11 +11,9 @@ from typing import Any
 import yaml
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from ..overrides import split_override
-from ..run_dir.paths import output_dir
-from ..yaml_loader import Loader
+from ..run_dir.paths import Loader
 from .files import read_files
 
 OURS = f"{__package__.removesuffix('.compose')}.terminal.Handler"
@@ -39,6 +37,8 @@ NO_PLACE = "runs_dir and name set where a run writes"
 FIXED: dict[str, tuple[tuple[Any, ...], str]] = {
     "job.name": ((JOB_NAME,), NO_PLACE),
     "job.chdir": ((None, False), "paths are read from where train.py is started"),
+    "run.dir": (("${output_dir:${mode},${runs_dir},${name},${checkpoint}}",), NO_PLACE),
+    "sweep.dir": (("${runs_dir}/${name}",), NO_PLACE),
     "sweep.subdir": (("${job_name:${hydra.overrides.task}}",), NO_PLACE),
     "output_subdir": ((".hydra",), "expected .hydra, where a run's files are read"),
     "mode": ((None, RunMode.RUN), "give --multirun instead"),
@@ -67,7 +67,7 @@ def hydra_problems(composed: DictConfig, conf: Path, overrides: list[str]) -> li
     ]
     return broken or [
         f"hydra.{key} = {value}: {why}{_place(f'hydra.{key}', conf, overrides)}"
-        for key, value, why in _misuses(composed)
+        for key, value, why in _misuses(composed.hydra, raw)
     ]
 
 
@@ -80,16 +80,15 @@ def _is_logging(section: Any, key: str) -> bool:
         return False
 
 
-def _misuses(composed: DictConfig) -> Iterator[tuple[str, Any, str]]:
-    raw: Any = OmegaConf.to_container(composed.hydra, resolve=False)
+def _misuses(section: DictConfig, raw: Any) -> Iterator[tuple[str, Any, str]]:
     for key in MUST_BE_EMPTY:
-        if value := OmegaConf.select(composed.hydra, key):
+        if value := OmegaConf.select(section, key):
             yield key, value, NO_CODE
     for key in LOGS:
         yield from ((k, v, NO_CODE) for k, v in _leaves(raw[key], key) if _may_import(k, v))
     for key in ("launcher", "sweeper"):
         # Hydra also calls a _target_ that an interpolation resolves to
-        resolved = OmegaConf.to_container(composed.hydra[key], resolve=True)
+        resolved = OmegaConf.to_container(section[key], resolve=True)
         for inner, value in _leaves(resolved, key):
             is_plugin = inner == f"{key}._target_" and str(value).startswith(PLUGINS)
             if inner.endswith("._target_") and not is_plugin:
@@ -98,18 +97,6 @@ def _misuses(composed: DictConfig) -> Iterator[tuple[str, Any, str]]:
     yield from (
         (k, values.get(k), why) for k, (it, why) in FIXED.items() if values.get(k) not in it
     )
-    yield from _moved_directories(composed)
-
-
-def _moved_directories(composed: DictConfig) -> Iterator[tuple[str, Any, str]]:
-    try:
-        place = composed.mode, str(composed.runs_dir), composed.name, composed.checkpoint
-        expected = {"run": output_dir(*place), "sweep": str(Path(place[1], str(place[2])))}
-        for key, directory in expected.items():
-            if Path(composed.hydra[key].dir) != Path(directory):
-                yield f"{key}.dir", composed.hydra[key].dir, NO_PLACE
-    except OmegaConfBaseException:
-        return  # a missing value is reported with its key
 
 
 def _may_import(key: str, value: Any) -> bool:

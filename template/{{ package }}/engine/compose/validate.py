@@ -5,25 +5,23 @@ import copy
 import difflib
 import os
 import re
-from collections.abc import Iterator
-from typing import Any, NoReturn
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import OverrideType
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
 from ..config import Config
-from ..errors import UserError
+from ..errors import UserError, refuse
 from ..overrides import split_override
 from ..project import Project
 from ..types import as_yaml, leaves, text_keys
 from . import credentials
 from .aliases import ALIAS
-from .compose import ComposeError, compose, is_group, sets_value
-from .hydra_errors import HEADER, NEED_A_HEADER, options
-from .origins import Origin, find_origins, nearest_place
+from .compose import HEADER, NEED_A_HEADER, ComposeError, compose, is_group, options, sets_value
+from .explain import Origin, find_origins, nearest_place
 
 BUILT_IN_MODES = ("check", "explain", "report")
 PLAIN = {"bool_type": "true or false", "model_type": "a section, with keys of its own"}
@@ -32,19 +30,6 @@ SYNONYMS = {"on": "true", "yes": "true", "off": "false", "no": "false", "none": 
 LONGEST_VALUE = 80
 
 Problem = tuple[str, str]  # key, what is wrong with it
-
-_validated: list[tuple[dict[str, Any], Config]] = []  # cache of the checks before Hydra starts
-
-
-def validate(project: Project, composed: DictConfig) -> Config:
-    """The typed config. Raises UserError with every problem, without places."""
-    for values, known in _validated:
-        if values == OmegaConf.to_container(composed, resolve=False):
-            return known
-    config, problems = _validate(project, composed)
-    if config is None:
-        raise UserError(*(f"{key}: {text}" for key, text in problems))
-    return config
 
 
 def quote_text(project: Project, overrides: list[str]) -> list[str]:
@@ -70,12 +55,11 @@ class Checker:
         self.space: list[str] = []  # the keys of a search space in conf/
         self.bases: dict[tuple[str, ...], DictConfig] = {}
 
-    def check(self, overrides: list[str], one_of_many: bool = False) -> Config:
+    def check(self, overrides: list[str]) -> Config:
         """Compose and validate one job. Raises UserError with every problem and its place."""
-        composed = self._compose_cached(overrides) if one_of_many else self.compose(overrides)
-        return self.validate(composed, overrides)
+        return self.validate(self.compose(overrides), overrides)
 
-    def validate(self, composed: DictConfig, overrides: list[str]) -> Config:
+    def validate(self, composed: DictConfig, overrides: Sequence[str] = ()) -> Config:
         """The typed config of these overrides. Raises UserError like `check`."""
         config, problems = _validate(self.project, composed)
         if config is None:
@@ -84,38 +68,32 @@ class Checker:
 
     def compose(self, overrides: list[str]) -> DictConfig:
         """The config that Hydra would compose. Raises UserError like `check`."""
-        try:
-            return compose(self.conf, overrides)
-        except ComposeError as error:
-            self._find_all(error, overrides)
-
-    def _compose_cached(self, overrides: list[str]) -> DictConfig:
-        """Like `compose`, but files are composed once for each combination of groups.
-
-        Composing takes about 50 ms, setting values almost nothing.
-        """
-        with contextlib.suppress(Exception):  # `compose` reports it
-            parsed = OverridesParser.create().parse_overrides(overrides)
-            plain = [o for o in parsed if o.type == OverrideType.CHANGE]
-            values = [o for o in plain if sets_value(self.conf, o.input_line or "")]
-            rest = tuple(o.input_line or "" for o in parsed if o not in values)
-            if rest not in self.bases:
-                self.bases[rest] = compose(self.conf, list(rest))
-            composed = copy.deepcopy(self.bases[rest])
-            for override in values:
-                OmegaConf.update(composed, override.key_or_group, override.value(), merge=True)
-            return composed
-        return self.compose(overrides)
-
-    def _find_all(self, error: ComposeError, overrides: list[str]) -> NoReturn:
-        """Raises UserError with all problems, since Hydra stops at the first."""
+        with contextlib.suppress(Exception):  # it is reported below
+            return self._compose(overrides)
+        # Hydra stops at the first problem
         wrong = {o: problem for o in overrides if (problem := self._group_problem(o))}
         kept = [self.forced(o) for o in overrides if o not in wrong]
         problems = list(wrong.values())
-        with contextlib.suppress(UserError):
-            found = _validate(self.project, compose(self.conf, kept))[1]
-            problems += self._locate(found, kept)
-        raise UserError(*(problems or [f"{self._blame(overrides)}{error}"]))
+        with contextlib.suppress(Exception):
+            problems += self._locate(_validate(self.project, self._compose(kept))[1], kept)
+        refuse(problems)
+        try:
+            return compose(self.conf, overrides)
+        except ComposeError as error:
+            raise UserError(f"{self._blame(overrides)}{error}") from None
+
+    def _compose(self, overrides: list[str]) -> DictConfig:
+        """Like Hydra, but composes the files of each combination of groups once: 50 ms."""
+        parsed = OverridesParser.create().parse_overrides(overrides)
+        values = [o for o in parsed if not o.is_add() and sets_value(self.conf, o.input_line or "")]
+        files = tuple(o.input_line or "" for o in parsed if o not in values)
+        if files not in self.bases:
+            self.bases[files] = compose(self.conf, list(files))
+        composed = copy.deepcopy(self.bases[files])
+        for o in values:
+            key, value = o.key_or_group, o.value()
+            OmegaConf.update(composed, key, value, merge=True, force_add=o.is_force_add())
+        return composed
 
     def _blame(self, overrides: list[str]) -> str:
         """The override without which the others compose."""
@@ -148,7 +126,7 @@ class Checker:
         self.spelling.setdefault("++" + key + value, self.spelling.get(override, override))
         return "++" + key + value
 
-    def _locate(self, problems: list[Problem], overrides: list[str]) -> Iterator[str]:
+    def _locate(self, problems: list[Problem], overrides: Sequence[str]) -> Iterator[str]:
         """The problems with the places of their values."""
         # an override of the key itself wins; other places are looked up in conf/
         given = {
@@ -158,7 +136,7 @@ class Checker:
         origins: dict[str, list[Origin]] = {}
         if any(key not in given for key, _ in problems):
             with contextlib.suppress(Exception):  # report the problem without its place
-                origins = find_origins(self.conf, overrides, self.spelling)
+                origins = find_origins(self.conf, list(overrides), self.spelling)
         for key, text in problems:
             place = given.get(key) or nearest_place(key, origins)
             yield f"{key}{text}" + (f"\nfrom {place}{self._variables(place)}" if place else "")
@@ -195,7 +173,6 @@ def _validate(project: Project, composed: DictConfig) -> tuple[Config | None, li
     except ValidationError as error:
         details = error.errors()
     else:
-        _validated[:] = [(OmegaConf.to_container(composed, resolve=False), config)]  # type: ignore[list-item]
         return (None if problems else config), problems
     broken = {key for key, _ in problems}
     located = [(detail["type"], _keys(detail["loc"], values)) for detail in details]

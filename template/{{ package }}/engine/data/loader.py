@@ -18,8 +18,7 @@ from ..distributed.devices import cores_here
 from ..errors import Stopped, UserError
 from ..project import Batch, Items, Project
 from ..signals import Stop, block_signals_in_children, leave_signals_to_the_run
-from .order import BatchOrder, Key, sequential_batches
-from .seeds import seed_all
+from .order import BatchOrder, Key, seed_all
 
 PACKAGE = Path(__file__).parents[2]
 SHARED_MEMORY = """\
@@ -30,7 +29,7 @@ fewer training.num_workers (0 needs none) or a smaller training.batch_size"""
 def train_loader(project: Project, cfg: Config, start: int, stop: Stop | None = None) -> "Loader":
     """The micro-batches of the iterations after `start`, `accumulate` for each iteration."""
     items = open_split(project, cfg, "train")
-    return Loader(project, cfg, items, batch_order(cfg, items, start), stop)
+    return Loader(project, cfg, items, BatchOrder(items, cfg.training, start), stop)
 
 
 def eval_loader(
@@ -39,7 +38,8 @@ def eval_loader(
     """This rank's batches, every world_size-th of a split's first `batches` (None: of all)."""
     items = open_split(project, cfg, split)
     size = cfg.training.loader.batch_size
-    order = sequential_batches(len(items), size, batches, rank(), world_size())
+    firsts = range(0, len(items), size)[:batches][rank() :: world_size()]
+    order = [[(i, i) for i in range(f, min(f + size, len(items)))] for f in firsts]
     return Loader(project, cfg, items, order, stop)
 
 
@@ -51,28 +51,11 @@ def open_split(project: Project, cfg: Config, split: Split) -> Items[Any]:
     return items
 
 
-def batch_order(cfg: Config, items: Items[Any], start: int) -> BatchOrder:
-    """The order of the items in the iterations after `start`, this rank's slices."""
-    run, loader = cfg.training.run, cfg.training.loader
-    return BatchOrder(
-        num_items=min(len(items), loader.limit or len(items)),
-        batch_size=loader.batch_size,
-        accumulate=run.accumulate,
-        seed=run.seed,
-        start=start,
-        stop=run.iter_num,
-        rank=rank(),
-        world_size=world_size(),
-        bucket=loader.bucket,
-        length=items.length,
-    )
-
-
 def items_of_batch(project: Project, cfg: Config, iteration: int) -> list[str]:
     """The names of an iteration's items, for messages."""
     items = project.open_items(cfg, "train")
-    order = batch_order(cfg, items, start=iteration)
-    return [items.name(index) for _, index in order.batch(iteration)]
+    keys = BatchOrder(items, cfg.training, start=iteration).batch(iteration)
+    return [items.name(index) for _, index in keys]
 
 
 class SeededDataset(Dataset[Any]):

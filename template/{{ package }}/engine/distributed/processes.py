@@ -19,10 +19,10 @@ import torch.distributed as dist
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
+from .. import find_part
 from ..config import Config
 from ..errors import Stopped, UserError
-from ..parts import find_part
-from ..signals import Stop, block_signals_in_children, exit_with_parent, ignore_signals
+from ..signals import Stop, block_signals_in_children, follow_parent
 from .devices import cores_here, device_count, pick_device
 
 Train = Callable[[Any, Path, Stop], float]
@@ -80,10 +80,9 @@ def _process(
     train: Train, cfg: Config, run_dir: Path, stop: Stop, job_logging: dict[str, Any]
 ) -> float | None:
     """Train in one of the processes; return the objective, or None if a stop was requested."""
-    ignore_signals()
+    follow_parent(stop)
     # restore the system's start method for data workers: the agent's "spawn" costs 3 s per loader
     multiprocessing.set_start_method(None, force=True)
-    exit_with_parent(os.getppid(), stop.is_immediate)
     logging.config.dictConfig(job_logging)
     rank, local_rank = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])
     if rank:

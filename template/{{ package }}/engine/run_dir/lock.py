@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
+from .. import find_part
 from ..errors import UserError
-from ..parts import find_part
 from .paths import LOCK, read_record
 
 log = logging.getLogger(__name__)

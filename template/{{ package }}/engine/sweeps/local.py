@@ -18,9 +18,9 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from .. import find_part
 from ..errors import Stopped
 from ..overrides import split_override
-from ..parts import find_part
 from ..run_dir.paths import JOB_DIR, JOB_OUTPUT, resume_command
 from ..signals import SIGNALS, block_signals_in_children, handle_signals
 from ..terminal import bar, format_duration

@@ -12,9 +12,9 @@ from hydra.plugins.sweeper import Sweeper as HydraSweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from .. import find_part
 from ..errors import exit_on_user_error
 from ..overrides import job_name
-from ..parts import find_part
 from ..run_dir.lock import holder
 from ..run_dir.paths import read_record, relative
 from .grid import Job, grid_jobs, search_space
@@ -144,7 +144,7 @@ class Sweeper(HydraSweeper):
         checker = Checker(self.load_project())
         waiting, configs = [], {}
         for job in {job.directory: job for job in jobs}.values():  # a search may draw one twice
-            cfg = configs[job.directory] = checker.check(job.overrides, one_of_many=True)
+            cfg = configs[job.directory] = checker.check(job.overrides)
             if cfg.mode == "train" and is_finished(cfg, job.directory):
                 log.info("finished before: %s", job.directory.name)
             else:

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
+from .. import find_part
 from ..config import Config
 from ..distributed.collectives import is_main
 from ..errors import Stopped, UserError
-from ..parts import find_part
 from ..run_dir.paths import read_record
 
 log = logging.getLogger(__name__)

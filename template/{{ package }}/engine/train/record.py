@@ -66,7 +66,14 @@ def begin_record(project: Project, cfg: Config, run_dir: Path, made_of: dict[str
         "seeds": {k: v for k, v in leaves(values) if "seed" in k and k[:6] != "sweep."},
         "git": git,
         **made_of,
-        "hardware": _hardware(),
+        "hardware": {
+            "host": platform.node(),
+            "system": platform.platform(),
+            "cores": os.cpu_count(),
+            "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+            "cuda": torch.version.cuda,
+            "slurm_job": os.environ.get("SLURM_JOB_ID"),
+        },
         "packages": dict(sorted((str(d.name), str(d.version)) for d in distributions())),
     }
     before = read_record(run_dir)
@@ -102,15 +109,9 @@ def git_state(root: Path) -> tuple[dict[str, Any], bytes]:
     """
     if not (commit := _git(root, "rev-parse", "HEAD").decode().strip()):
         return {}, b""
-    branch, changed = (
-        _git(root, "branch", "--show-current"),
-        _git(root, "status", "--porcelain", "--", "."),
-    )
-    state = {
-        "commit": commit,
-        "branch": branch.decode(errors="replace").strip(),
-        "uncommitted": changed.decode(errors="replace").splitlines(),
-    }
+    branch = _git(root, "branch", "--show-current").decode(errors="replace").strip()
+    changed = _git(root, "status", "--porcelain", "--", ".").decode(errors="replace").splitlines()
+    state = {"commit": commit, "branch": branch, "uncommitted": changed}
     index = root / os.fsdecode(_git(root, "rev-parse", "--git-path", "index").strip())
     with tempfile.TemporaryDirectory() as folder:
         copied = f"{folder}/index"  # a copy: the user's own lists no new files
@@ -131,17 +132,6 @@ def _git(root: Path, *arguments: str, **more: str) -> bytes:
     except OSError:
         return b""  # no git
     return done.stdout if done.returncode == 0 else b""
-
-
-def _hardware() -> dict[str, Any]:
-    return {
-        "host": platform.node(),
-        "system": platform.platform(),
-        "cores": os.cpu_count(),
-        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
-        "cuda": torch.version.cuda,
-        "slurm_job": os.environ.get("SLURM_JOB_ID"),
-    }
 
 
 def _write(run_dir: Path, record: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from ..checkpoints.files import find_checkpoint, newest_checkpoint
 from ..checkpoints.store import Checkpoints, Stateful, load_model
 from ..config import Config
 from ..data.loader import eval_loader, items_of_batch, train_loader
-from ..data.seeds import seed_all
+from ..data.order import seed_all
 from ..distributed.collectives import any_process, gradient_sync, rank, world_size, wrap_ddp
 from ..distributed.devices import move, peak_memory, set_up_device
 from ..errors import Stopped, UserError

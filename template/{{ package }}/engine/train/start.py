@@ -10,9 +10,9 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from .. import find_part
 from ..config import Config
 from ..errors import Stopped, refuse
-from ..parts import find_part
 from ..project import Project
 from ..run_dir.lock import lock, unlock
 from ..run_dir.paths import CHECKPOINTS, COMMAND, JOB_DIR, METRICS, RECORD, resume_command

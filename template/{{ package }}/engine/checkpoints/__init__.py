@@ -1,1 +1,0 @@
-"""Checkpoints: files, writing, resuming."""

@@ -1,1 +1,0 @@
-"""Reading, checking and explaining conf/."""

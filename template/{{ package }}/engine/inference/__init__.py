@@ -1,1 +1,0 @@
-"""Evaluating and recognizing with a trained model."""

@@ -1,1 +1,0 @@
-"""mode=report and curves.png."""
