@@ -31,19 +31,27 @@ def commit(folder: Path, message: str) -> None:
     git(folder, "commit", "-qm", message, "--allow-empty")
 
 
-def copier_command(folder: Path, origin: Path, *arguments: str) -> Finished:
-    """The real command; gh: leads to `origin`, since nothing here may need a network."""
-    address = {
+def as_github(origin: Path) -> dict[str, str]:
+    """Variables with which gh: leads to `origin`, since nothing here may need a network."""
+    return {
         # Copier keeps what it has cloned by its address, and tests at one time have several origins
         "COPIER_CACHE_DIR": f"{origin}.cache",
-        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_COUNT": "3",
         "GIT_CONFIG_KEY_0": f"url.file://{origin}.insteadOf",
         "GIT_CONFIG_VALUE_0": "https://github.com/org/hydra-ml-template.git",
+        "GIT_CONFIG_KEY_1": "user.name",
+        "GIT_CONFIG_VALUE_1": "Tester",
+        "GIT_CONFIG_KEY_2": "user.email",
+        "GIT_CONFIG_VALUE_2": "tester@example.org",
     }
+
+
+def copier_command(folder: Path, origin: Path, *arguments: str) -> Finished:
+    """The real command."""
     return subprocess.run(
         [sys.executable, "-m", "copier", *arguments],
         cwd=folder,
-        env=os.environ | address,
+        env=os.environ | as_github(origin),
         capture_output=True,
         text=True,
     )

@@ -16,9 +16,20 @@ LINES = 50
 
 
 class Terminal:
-    """Runs a command; `frames` has the screens it showed, `lines` what stands there at its end."""
+    """Runs a command; `frames` has the screens it showed, `lines` what stands there at its end.
 
-    def __init__(self, command: list[str], folder: Path, columns: int, **environment: str) -> None:
+    Enter is pressed after each question that ends with `prompt`.
+    """
+
+    def __init__(
+        self,
+        command: list[str],
+        folder: Path,
+        columns: int,
+        *,
+        prompt: str = "",
+        **environment: str,
+    ) -> None:
         self.screen = pyte.Screen(columns, LINES)
         stream = pyte.ByteStream(self.screen)
         ours, theirs = pty.openpty()
@@ -31,7 +42,7 @@ class Terminal:
         os.close(theirs)
         self.frames: list[list[str]] = []
         self.raw = b""
-        drawn = time.monotonic()
+        drawn, answered = time.monotonic(), 0
         while True:
             ready, _, _ = select.select([ours], [], [], 0.05)
             try:
@@ -40,8 +51,11 @@ class Terminal:
                 break
             self.raw += got
             stream.feed(got)
+            if prompt and not ready and self.raw.count(prompt.encode()) > answered:
+                answered += 1
+                os.write(ours, b"\r")
             if time.monotonic() - drawn > 0.1:
-                drawn = time.monotonic()
+                drawn, answered = time.monotonic(), 0
                 self.frames.append(self.lines)
         os.close(ours)
         self.status = process.wait(60)

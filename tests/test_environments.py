@@ -8,8 +8,11 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+from markdown_it import MarkdownIt
 
-from .commands import FULL, SMALL, Project, Render, prepared
+from .commands import FULL, ROOT, SMALL, Project, Render, prepared
+from .history import as_github, copy_template
+from .terminal import Terminal
 from .test_trust import CODE
 
 pytestmark = pytest.mark.slow
@@ -33,8 +36,8 @@ def clean_environment(tools: Path | None = None) -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if k not in active} | changed
 
 
-def make(folder: Path, target: str, tools: Path | None = None) -> str:
-    environment = clean_environment(tools)
+def make(folder: Path, target: str) -> str:
+    environment = clean_environment()
     done = subprocess.run(
         ["make", target], cwd=folder, env=environment, capture_output=True, text=True
     )
@@ -80,16 +83,28 @@ def test_two_commands_do_everything_on_a_fresh_machine(render: Render) -> None:
     assert "page   runs/report.html" in own.run("python train.py mode=report").stdout
 
 
-def test_uv_installs_where_it_is(render: Render, tmp_path: Path) -> None:
-    (tmp_path / "uv").symlink_to(Path(sys.executable).with_name("uv"))
-    project = render(project_name="By uv", task="vision")
-    first = make(project, "dryrun", tmp_path)
-    assert "uv pip install" in first
-    assert "best accuracy" in first
-    lock = [str(tmp_path / "uv"), "lock", "--quiet"]
-    environment = {k: v for k, v in clean_environment().items() if k != "UV_CONSTRAINT"}
+def test_the_readmes_first_commands_by_uv(tmp_path: Path) -> None:
+    """Typed as they stand there, each question answered by Enter."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for tool in ("uv", "uvx"):
+        (tools / tool).symlink_to(Path(sys.executable).with_name(tool))
+    copy_template(tmp_path / "origin")
+    blocks = MarkdownIt().parse((ROOT / "README.md").read_text())
+    lines = next(token.content for token in blocks if token.type == "code_block")
+    assert lines.startswith("uvx copier copy ")
+    environment = clean_environment(tools) | as_github(tmp_path / "origin")
+    environment |= {"VIRTUAL_ENV": "", "CONDA_PREFIX": "", "CONDA_DEFAULT_ENV": ""}
+    shown = Terminal(["bash", "-euc", lines], tmp_path, 100, prompt="🎤", **environment)
+    said = shown.raw.decode()
+    assert shown.status == 0, said[-5000:]
+    for expected in ("uv pip install --python", "best cer", " passed"):
+        assert expected in said
+    project = tmp_path / "myproj"
+    lock = [str(tools / "uv"), "lock", "--quiet"]
+    environment = {k: v for k, v in environment.items() if k != "UV_CONSTRAINT"}
     subprocess.run(lock, cwd=project, check=True, env=environment)
-    run = [str(tmp_path / "uv"), "run", "--no-sync", "train.py", "--help"]
+    run = [str(tools / "uv"), "run", "--no-sync", "train.py", "--help"]
     done = subprocess.run(run, cwd=project, env=environment, capture_output=True, text=True)
     assert "python train.py" in done.stdout, done.stderr
 
