@@ -22,9 +22,9 @@ RENDERINGS: dict[str, dict[str, Any]] = {
 }
 # files, lines in all, lines of the engine
 BUDGETS = {
-    "default": (124, 9500, 6100),
-    "smallest": (112, 8300, 5600),
-    "largest": (139, 10650, 7000),
+    "default": (110, 9500, 6125),
+    "smallest": (100, 8300, 5610),
+    "largest": (130, 10800, 7035),
 }
 PARTS = ("engine", "user's Python", "conf", "tests", "tools", "the rest")
 

@@ -327,12 +327,11 @@ def _explain(overrides: list[str], aliases: Aliases, checker: "Checker") -> None
     """Print every value and its origin, then validate: an invalid config is printed too."""
     from .compose.explain import explain
 
-    forced = [checker.forced(override) for override in overrides]
-    composed = checker.compose(forced)
+    composed = checker.compose(overrides, force=True)
     key = composed.get("key")
     target = aliases.targets.get(str(key), key)
-    explain(composed, checker.conf, forced, checker.spelling, target)
-    checker.validate(composed, forced)
+    explain(composed, checker.conf, overrides, checker.spelling, target)
+    checker.validate(composed, overrides)
 
 
 def _announce(cfg: "Config", recorded: list[str]) -> None:

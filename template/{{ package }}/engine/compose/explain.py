@@ -68,9 +68,9 @@ def nearest_place(key: str, origins: dict[str, list[Origin]]) -> str | None:
     """The place of a key or, if it has none of its own, of the nearest section above it."""
     key = key.partition("[")[0]
     while key:
-        inside = [found for it, found in origins.items() if f"{it}.".startswith(f"{key}.")]
+        inside = [it for it in origins if it.startswith(f"{key}.")]
         if key in origins or inside:
-            return origins.get(key, inside[0] if inside else [])[-1].place
+            return origins[key if key in origins else inside[0]][-1].place
         key = key.rpartition(".")[0]
     return None
 

@@ -84,8 +84,12 @@ def _misuses(section: DictConfig, raw: Any) -> Iterator[tuple[str, Any, str]]:
     for key in MUST_BE_EMPTY:
         if value := OmegaConf.select(section, key):
             yield key, value, NO_CODE
-    for key in LOGS:
-        yield from ((k, v, NO_CODE) for k, v in _leaves(raw[key], key) if _may_import(k, v))
+    for key, value in (leaf for log in LOGS for leaf in _leaves(raw[log], log)):
+        # logging imports or opens what these keys name, and what an address or interpolation does
+        known = LOGGING.get(key.rpartition(".")[2])
+        is_name = isinstance(value, str) and ("://" in value or "${" in value)
+        if value not in (*known, None) if known else is_name:
+            yield key, value, NO_CODE
     for key in ("launcher", "sweeper"):
         # Hydra also calls a _target_ that an interpolation resolves to
         resolved = OmegaConf.to_container(section[key], resolve=True)
@@ -97,14 +101,6 @@ def _misuses(section: DictConfig, raw: Any) -> Iterator[tuple[str, Any, str]]:
     yield from (
         (k, values.get(k), why) for k, (it, why) in FIXED.items() if values.get(k) not in it
     )
-
-
-def _may_import(key: str, value: Any) -> bool:
-    """Whether logging would import what a value names, or open a file of that name."""
-    name = key.rpartition(".")[2]
-    if name in LOGGING:
-        return value not in LOGGING[name] and value is not None
-    return isinstance(value, str) and ("://" in value or "${" in value)
 
 
 def _leaves(node: Any, path: str) -> Iterator[tuple[str, Any]]:

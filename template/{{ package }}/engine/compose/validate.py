@@ -66,33 +66,38 @@ class Checker:
             raise UserError(*self._locate(problems, overrides))
         return config
 
-    def compose(self, overrides: list[str]) -> DictConfig:
-        """The config that Hydra would compose. Raises UserError like `check`."""
+    def compose(self, overrides: list[str], force: bool = False) -> DictConfig:
+        """The config that Hydra would compose; with `force`, unknown keys are added.
+
+        Raises UserError like `check`.
+        """
         with contextlib.suppress(Exception):  # it is reported below
-            return self._compose(overrides)
+            return self._compose(overrides, force)
         # Hydra stops at the first problem
         wrong = {o: problem for o in overrides if (problem := self._group_problem(o))}
-        kept = [self.forced(o) for o in overrides if o not in wrong]
+        kept = [o for o in overrides if o not in wrong]
         problems = list(wrong.values())
         with contextlib.suppress(Exception):
-            problems += self._locate(_validate(self.project, self._compose(kept))[1], kept)
+            found = _validate(self.project, self._compose(kept, force=True))[1]
+            problems += self._locate(found, kept)
         refuse(problems)
         try:
             return compose(self.conf, overrides)
         except ComposeError as error:
             raise UserError(f"{self._blame(overrides)}{error}") from None
 
-    def _compose(self, overrides: list[str]) -> DictConfig:
+    def _compose(self, overrides: list[str], force: bool) -> DictConfig:
         """Like Hydra, but composes the files of each combination of groups once: 50 ms."""
         parsed = OverridesParser.create().parse_overrides(overrides)
-        values = [o for o in parsed if not o.is_add() and sets_value(self.conf, o.input_line or "")]
+        values = [o for o in parsed if sets_value(self.conf, o.input_line or "")]
+        values = [o for o in values if force or not o.is_add()]
         files = tuple(o.input_line or "" for o in parsed if o not in values)
         if files not in self.bases:
             self.bases[files] = compose(self.conf, list(files))
         composed = copy.deepcopy(self.bases[files])
         for o in values:
-            key, value = o.key_or_group, o.value()
-            OmegaConf.update(composed, key, value, merge=True, force_add=o.is_force_add())
+            adds = force or o.is_force_add()
+            OmegaConf.update(composed, o.key_or_group, o.value(), merge=True, force_add=adds)
         return composed
 
     def _blame(self, overrides: list[str]) -> str:
@@ -117,14 +122,6 @@ class Checker:
             return None
         expected = options(self.conf, group, chosen)
         return f"{override}: no such option of the group {key}\n{expected}"
-
-    def forced(self, override: str) -> str:
-        """The override with ++, so that Hydra accepts an unknown key."""
-        _, key, value = split_override(override)
-        if not sets_value(self.conf, override):
-            return override
-        self.spelling.setdefault("++" + key + value, self.spelling.get(override, override))
-        return "++" + key + value
 
     def _locate(self, problems: list[Problem], overrides: Sequence[str]) -> Iterator[str]:
         """The problems with the places of their values."""
