@@ -6,7 +6,7 @@ Functions import what needs torch themselves: config errors are reported before 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .checks import check_data, check_input, data_notes
+from .checks import check_data, check_input, data_notes, find_vocabulary
 from .config import Config
 from .engine.config import Split
 from .engine.project import Batch, Items, Mode, Project
@@ -37,6 +37,13 @@ def recognize(cfg: Config, output_dir: Path) -> None:
     from .recognition import recognize
 
     recognize(cfg, output_dir)
+
+
+def describe(cfg: Config, output_dir: Path) -> None:
+    """mode=describe."""
+    from .description import write_option
+
+    write_option(cfg.data, "vocabulary", find_vocabulary(cfg))
 
 
 def build_model(cfg: Config) -> "nn.Module":
@@ -77,6 +84,7 @@ PROJECT = Project(
         "recognize": Mode(
             recognize, "read the symbols out of audio files", needs=("checkpoint", "input")
         ),
+        "describe": Mode(describe, "find the symbols of the texts; write conf/data/NAME.yaml"),
     },
     metrics={"loss": "minimize", "cer": "minimize"},
     build_model=build_model,

@@ -14,6 +14,7 @@ from pydantic import (
 from ..engine.config import Dataset
 from ..engine.types import FixedOrder, Range, ResumeSafe, Section, Text, conflict
 from .model import Model
+from .splits import OwnFiles
 
 
 def _check_unique(vocabulary: str) -> str:
@@ -66,13 +67,10 @@ class Dialtones(Dataset):
         return self
 
 
-class Manifest(Dataset):
+class Manifest(OwnFiles):
     """conf/data/manifest.yaml: the user's own recordings."""
 
     kind: Literal["manifest"]
-    train: Text
-    valid: Text
-    test: Text
     vocabulary: FixedOrder[Vocabulary]
     check_headers: ResumeSafe[PositiveInt | None]
     thorough_headers: ResumeSafe[PositiveInt | None]
