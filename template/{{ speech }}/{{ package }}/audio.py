@@ -17,7 +17,6 @@ from .config.data import Manifest
 from .engine.config import Split
 from .engine.errors import UserError
 from .engine.parallel import is_file
-from .splits import select, split_path
 
 Audio = npt.NDArray[np.float32]
 
@@ -99,11 +98,11 @@ class Recording(NamedTuple):
 
 def read_split(data: Manifest, split: Split) -> tuple[list[Recording], dict[int, str]]:
     """The recordings of a split, and the problems of its manifest's other lines."""
-    path = split_path(data, split)
+    path = data.path(split)
     recordings, problems = read_manifest(path, data.vocabulary)
     folder = str(path.parent)
     names = [recording.audio.removeprefix(folder) for recording in recordings]
-    return select(data, split, recordings, names), problems
+    return data.select(split, recordings, names), problems
 
 
 def read_manifest(path: Path, vocabulary: str | None) -> tuple[list[Recording], dict[int, str]]:
@@ -154,7 +153,7 @@ class ManifestItems:
     """The items of one split: (audio, text) pairs."""
 
     def __init__(self, data: Manifest, split: Split, read: Callable[[Path], Audio]) -> None:
-        self.path = split_path(data, split)
+        self.path = data.path(split)
         self.recordings, _ = read_split(data, split)
         self.read = read
 

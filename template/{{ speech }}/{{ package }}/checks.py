@@ -12,7 +12,7 @@ from .config.model import Encoder
 from .engine.config import Split
 from .engine.errors import UserError
 from .engine.parallel import for_each, is_file
-from .splits import command, split_key, split_keys, split_path
+from .own_files import command
 
 MOST_SHOWN = 5  # problems of a manifest
 MOST_LEFT_OUT = 40  # lines of it that a command names
@@ -22,10 +22,8 @@ def check_data(cfg: Config, splits: list[Split]) -> list[str]:
     """Problems of these splits."""
     if not isinstance(cfg.data, Manifest):
         return []
-    problems = []
-    for key, sharing in split_keys(cfg.data, splits).items():
-        problems += check_manifest(key, sharing, cfg, cfg.data)
-    return problems
+    keys = dict.fromkeys(map(cfg.data.key, splits))
+    return [problem for key in keys for problem in check_manifest(key, cfg, cfg.data)]
 
 
 def find_vocabulary(cfg: Config) -> str:
@@ -36,7 +34,7 @@ def find_vocabulary(cfg: Config) -> str:
         raise UserError(f"data = {data.kind}: expected your own recordings\n{own}")
     for split in get_args(Split):
         try:
-            recordings, _ = read_manifest(split_path(data, split), vocabulary=None)
+            recordings, _ = read_manifest(data.path(split), vocabulary=None)
         except (OSError, UnicodeDecodeError):
             raise UserError(*check_data(cfg, [split])) from None
         symbols |= {symbol for recording in recordings for symbol in recording.text}
@@ -44,12 +42,9 @@ def find_vocabulary(cfg: Config) -> str:
     return "".join(sorted(symbols, key=lambda s: (known.index(s) if s in known else len(known), s)))
 
 
-def check_manifest(key: Split, sharing: int, cfg: Config, data: Manifest) -> list[str]:
-    """Problems of one manifest, which some splits share.
-
-    Checks every line, every file's existence, and a sample of the headers.
-    """
-    path = split_path(data, key)
+def check_manifest(key: Split, cfg: Config, data: Manifest) -> list[str]:
+    """Problems of one manifest: every line, every file's existence, a sample of the headers."""
+    path, fewest = data.path(key), data.fewest(key)
     expected = f"expected JSON Lines (see conf/data)\n{command(f'data.{key}=FILE')}"
     if not path.is_file():
         return [f"data.{key} = {path}: no such file; {expected}"]
@@ -57,8 +52,8 @@ def check_manifest(key: Split, sharing: int, cfg: Config, data: Manifest) -> lis
         recordings, found = read_manifest(path, data.vocabulary)
     except UnicodeDecodeError:
         return [f"data.{key} = {path}: not UTF-8 text; {expected}"]
-    if len({recording.audio for recording in recordings}) < sharing and not found:
-        few = f"fewer than {sharing} recordings, one for each split" if recordings else "no line"
+    if len({recording.audio for recording in recordings}) < fewest and not found:
+        few = f"fewer than {fewest} recordings, one for each split" if recordings else "no line"
         return [f"data.{key} = {path}: {few}; {expected}"]
     is_there = for_each(is_file, [recording.audio for recording in recordings])
     looked_at = [r for r, there in zip(recordings, is_there, strict=True) if not there]
@@ -93,7 +88,7 @@ def data_notes(cfg: Config, splits: list[Split]) -> Iterator[str]:
     rate = cfg.model.encoder.sample_rate
     for split in splits:
         recordings, _ = read_split(cfg.data, split)
-        if split_key(cfg.data, split) != split:
+        if cfg.data.key(split) != split:
             yield f"data.{split}: {len(recordings)} lines of {cfg.data.train}, held out"
         sampled = sample(recordings, cfg, cfg.data)
         if len(sampled) < len(recordings):

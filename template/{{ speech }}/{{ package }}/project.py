@@ -41,9 +41,9 @@ def recognize(cfg: Config, output_dir: Path) -> None:
 
 def describe(cfg: Config, output_dir: Path) -> None:
     """mode=describe."""
-    from .description import write_option
+    from .own_files import describe
 
-    write_option(cfg.data, "vocabulary", find_vocabulary(cfg))
+    describe(cfg.data, "vocabulary", find_vocabulary(cfg))
 
 
 def build_model(cfg: Config) -> "nn.Module":

@@ -12,18 +12,16 @@ from .digits import read_digits
 from .engine.config import Split
 from .engine.errors import UserError
 from .engine.parallel import for_each
+from .own_files import command
 from .pictures import Look, class_files, look_at, picture_files, picture_problem, split_files
-from .splits import command, split_key, split_keys, split_path
 
 
 def check_data(cfg: Config, splits: list[Split]) -> list[str]:
     """Problems of these splits."""
     if isinstance(cfg.data, Digits):
         return check_digits(cfg.data) if splits else []
-    problems = []
-    for key, sharing in split_keys(cfg.data, splits).items():
-        problems += check_folder(key, sharing, cfg, cfg.data)
-    return problems
+    keys = dict.fromkeys(map(cfg.data.key, splits))
+    return [problem for key in keys for problem in check_folder(key, cfg, cfg.data)]
 
 
 def check_digits(data: Digits) -> list[str]:
@@ -52,9 +50,9 @@ def find_classes(cfg: Config) -> list[str]:
     return sorted(there, key=lambda name: known.index(name) if name in known else len(known))
 
 
-def check_folder(key: Split, sharing: int, cfg: Config, data: ImageFolder) -> list[str]:
-    """Problems of the folders that some splits share, and of a sample of their pictures."""
-    folder = split_path(data, key)
+def check_folder(key: Split, cfg: Config, data: ImageFolder) -> list[str]:
+    """Problems of one path: its folders, and a sample of their pictures."""
+    folder, fewest = data.path(key), data.fewest(key)
     given, files_of = f"data.{key} = {folder}", class_files(folder)
     if not files_of:
         what = "no folder of pictures in it" if folder.is_dir() else "no such folder"
@@ -76,9 +74,9 @@ def check_folder(key: Split, sharing: int, cfg: Config, data: ImageFolder) -> li
     elif problems:
         held_out = command(f"data.{key}=0.1")
         problems[-1] += f"\nto hold out a part of data.train instead:\n{held_out}"
-    for name in (name for name, files in files_of.items() if len(files) < sharing):
+    for name in (name for name, files in files_of.items() if len(files) < fewest):
         hide = shlex.join(["mv", f"{folder}/{name}", f"{folder}/.{name}"])
-        few = f"fewer than {sharing} pictures of {name}, one for each split"
+        few = f"fewer than {fewest} pictures of {name}, one for each split"
         problems.append(f"{given}: {few}; to leave it out:\n{hide} && {describe}")
     files = [file for name in data.classes for file in files_of.get(name, [])]
     looks = sample(files, cfg, data).items()
@@ -109,7 +107,7 @@ def data_notes(cfg: Config, splits: list[Split]) -> Iterator[str]:
     for split in splits:
         files = [file for files in split_files(data, split).values() for file in files]
         looks = sample(files, cfg, data).values()
-        if split_key(data, split) != split:
+        if data.key(split) != split:
             yield f"data.{split}: {len(files)} pictures of {data.train}, held out"
         if len(looks) < len(files):
             yield f"data.{split}: {len(looks)} of {len(files)} pictures are opened"

@@ -17,7 +17,6 @@ from .config.data import Augment, ImageFolder
 from .config.model import Image as Seen
 from .engine.config import Split
 from .engine.errors import UserError
-from .splits import select, split_path
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -137,12 +136,9 @@ def class_files(folder: Path) -> dict[str, list[str]]:
 
 def split_files(data: ImageFolder, split: Split) -> dict[str, list[str]]:
     """The pictures of each class in a split; of each class the same fraction is held out."""
-    folder = split_path(data, split)
-    found = class_files(folder).items()
-    start = len(str(folder))
-    return {
-        name: select(data, split, files, [file[start:] for file in files]) for name, files in found
-    }
+    folder = data.path(split)
+    start, found = len(str(folder)), class_files(folder)
+    return {n: data.select(split, fs, [file[start:] for file in fs]) for n, fs in found.items()}
 
 
 def fitted(picture: Image.Image, size: int) -> Image.Image:

@@ -13,8 +13,8 @@ from pydantic import (
 
 from ..engine.config import Dataset
 from ..engine.types import FixedOrder, Range, ResumeSafe, Section, Text, conflict
+from ..own_files import OwnFiles
 from .model import Model
-from .splits import OwnFiles
 
 
 def _check_unique(vocabulary: str) -> str:

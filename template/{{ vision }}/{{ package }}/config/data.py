@@ -12,8 +12,8 @@ from pydantic import (
 
 from ..engine.config import Dataset
 from ..engine.types import FixedOrder, Range, ResumeSafe, Section, Text, conflict
+from ..own_files import OwnFiles
 from .model import Model
-from .splits import OwnFiles
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
