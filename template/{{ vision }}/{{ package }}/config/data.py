@@ -32,7 +32,8 @@ def _check_positive(bounds: list[float]) -> list[float]:
     return bounds
 
 
-Classes = Annotated[list[Text], AfterValidator(_check_classes)]
+NOT_ONE = {"not": {"minItems": 1, "maxItems": 1}}  # as editors check it
+Classes = Annotated[list[Text], Field(json_schema_extra=NOT_ONE), AfterValidator(_check_classes)]
 Factors = Annotated[Range, AfterValidator(_check_positive)]
 
 
