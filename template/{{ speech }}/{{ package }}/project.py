@@ -84,7 +84,7 @@ PROJECT = Project(
         "recognize": Mode(
             recognize, "read the symbols out of audio files", needs=("checkpoint", "input")
         ),
-        "describe": Mode(describe, "find the symbols of the texts; write conf/data/NAME.yaml"),
+        "describe": Mode(describe, "write the data's symbols to conf/data/NAME.yaml"),
     },
     metrics={"loss": "minimize", "cer": "minimize"},
     build_model=build_model,

@@ -82,7 +82,7 @@ PROJECT = Project(
             evaluate, "measure its best checkpoint", needs=("checkpoint",), splits=("held_out",)
         ),
         "recognize": Mode(recognize, "classify pictures", needs=("checkpoint", "input")),
-        "describe": Mode(describe, "find the classes of data.train; write conf/data/NAME.yaml"),
+        "describe": Mode(describe, "write the data's classes to conf/data/NAME.yaml"),
     },
     metrics={"loss": "minimize", "accuracy": "maximize", "balanced_accuracy": "maximize"},
     build_model=build_model,
