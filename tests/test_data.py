@@ -239,9 +239,10 @@ def test_folders_that_are_no_classes_are_reported_one_by_one(
     printed = project.run(
         f"python train.py {SMALL} {data} data.valid={tmp_path}/valid", status=2
     ).stderr
-    assert f"data.valid = {tmp_path}/valid: no folder coffee, which data.classes names" in printed
+    missing = "no pictures of coffee, which data.classes names"
+    assert f"data.valid = {tmp_path}/valid: {missing}" in printed
     assert "the folder cofee is not in data.classes; did you mean coffee?" in printed
-    assert "data.classes=[" not in printed
+    assert f"mv {tmp_path}/valid/cofee {tmp_path}/valid/coffee" in printed
 
 
 @pytest.mark.task("vision")

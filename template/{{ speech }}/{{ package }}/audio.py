@@ -13,6 +13,8 @@ import numpy.typing as npt
 import soundfile
 import soxr
 
+from .config.data import Manifest
+from .engine.config import Split
 from .engine.errors import UserError
 from .engine.parallel import is_file
 
@@ -94,18 +96,30 @@ class Recording(NamedTuple):
     """Seconds, if the manifest states them."""
 
 
-def read_manifest(path: Path, vocabulary: str) -> tuple[list[Recording], list[str]]:
-    """The valid lines of a manifest, and the problems of the others."""
+def read_split(data: Manifest, split: Split) -> tuple[list[Recording], dict[int, str]]:
+    """The recordings of a split, and the problems of its manifest's other lines."""
+    path = data.path(split)
+    recordings, problems = read_manifest(path, data.vocabulary)
+    folder = str(path.parent)
+    names = [recording.audio.removeprefix(folder) for recording in recordings]
+    return data.select(split, recordings, names), problems
+
+
+def read_manifest(path: Path, vocabulary: str | None) -> tuple[list[Recording], dict[int, str]]:
+    """The valid lines of a manifest, and the problems of the others by their numbers.
+
+    Without a vocabulary, texts may have any symbols.
+    """
     status = path.stat()
     return _read_manifest(path, vocabulary, status.st_size, status.st_mtime_ns)
 
 
 @lru_cache(maxsize=3)  # the checks before a run and the run read the same one
 def _read_manifest(
-    path: Path, vocabulary: str, size: int, changed: int
-) -> tuple[list[Recording], list[str]]:
+    path: Path, vocabulary: str | None, size: int, changed: int
+) -> tuple[list[Recording], dict[int, str]]:
     recordings: list[Recording] = []
-    problems: list[str] = []
+    problems: dict[int, str] = {}
     folder = str(path.parent)
     with path.open(encoding="utf-8-sig") as lines:
         for number, line in enumerate(lines, start=1):
@@ -113,11 +127,11 @@ def _read_manifest(
                 if line.strip():
                     recordings.append(_recording(number, line, folder, vocabulary))
             except ValueError as problem:
-                problems.append(f"{path}:{number}: {problem}")
+                problems[number] = f"{path}:{number}: {problem}"
     return recordings, problems
 
 
-def _recording(number: int, line: str, folder: str, vocabulary: str) -> Recording:
+def _recording(number: int, line: str, folder: str, vocabulary: str | None) -> Recording:
     try:
         entry = json.loads(line)
         audio, text, duration = entry["audio"], entry["text"], entry.get("duration")
@@ -129,18 +143,18 @@ def _recording(number: int, line: str, folder: str, vocabulary: str) -> Recordin
         raise ValueError('"duration" must be seconds, above 0')
     if not text.strip():
         raise ValueError("the text is empty")
-    if unknown := sorted(set(text).difference(vocabulary)):
+    if vocabulary is not None and (unknown := sorted(set(text).difference(vocabulary))):
         raise ValueError(f"not in data.vocabulary: {' '.join(map(repr, unknown))}")
     # not a Path: a long manifest would take twice the time and memory
     return Recording(number, audio if audio[0] == "/" else f"{folder}/{audio}", text, duration)
 
 
 class ManifestItems:
-    """The items of one manifest: (audio, text) pairs."""
+    """The items of one split: (audio, text) pairs."""
 
-    def __init__(self, path: Path, vocabulary: str, read: Callable[[Path], Audio]) -> None:
-        self.path = path
-        self.recordings, _ = read_manifest(path, vocabulary)
+    def __init__(self, data: Manifest, split: Split, read: Callable[[Path], Audio]) -> None:
+        self.path = data.path(split)
+        self.recordings, _ = read_split(data, split)
         self.read = read
 
     def __len__(self) -> int:

@@ -1,49 +1,78 @@
-"""Checks before a run starts, without torch. Each problem names its file and line."""
+"""Checks before a run starts, without torch. Each problem names file, line and a way out."""
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
-from .audio import Recording, audio_files, audio_problem, read_header, read_manifest
+from .audio import Recording, audio_files, audio_problem, read_header, read_manifest, read_split
 from .config import Config
 from .config.data import Manifest
 from .config.model import Encoder
 from .engine.config import Split
+from .engine.errors import UserError
 from .engine.parallel import for_each, is_file
+from .own_files import command
+
+MOST_SHOWN = 5  # problems of a manifest
+MOST_LEFT_OUT = 40  # lines of it that a command names
 
 
 def check_data(cfg: Config, splits: list[Split]) -> list[str]:
     """Problems of these splits."""
     if not isinstance(cfg.data, Manifest):
         return []
-    problems = []
-    for split in splits:
-        problems += check_manifest(split, cfg, cfg.data)
-    return problems
+    keys = dict.fromkeys(map(cfg.data.key, splits))
+    return [problem for key in keys for problem in check_manifest(key, cfg, cfg.data)]
 
 
-def check_manifest(split: str, cfg: Config, data: Manifest) -> list[str]:
+def find_vocabulary(cfg: Config) -> str:
+    """The symbols of all texts, those that the config knows first. Raises UserError."""
+    data, symbols = cfg.data, set()
+    if not isinstance(data, Manifest):
+        own = command("mode=describe", "data=manifest", "data.train=FILE")
+        raise UserError(f"data = {data.kind}: expected your own recordings\n{own}")
+    for split in get_args(Split):
+        try:
+            recordings, _ = read_manifest(data.path(split), vocabulary=None)
+        except (OSError, UnicodeDecodeError):
+            raise UserError(*check_data(cfg, [split])) from None
+        symbols |= {symbol for recording in recordings for symbol in recording.text}
+    known = data.vocabulary
+    return "".join(sorted(symbols, key=lambda s: (known.index(s) if s in known else len(known), s)))
+
+
+def check_manifest(key: Split, cfg: Config, data: Manifest) -> list[str]:
     """Problems of one manifest: every line, every file's existence, a sample of the headers."""
-    path = Path(getattr(data, split))
+    path, fewest = data.path(key), data.fewest(key)
+    expected = f"expected JSON Lines (see conf/data)\n{command(f'data.{key}=FILE')}"
     if not path.is_file():
-        return [f"data.{split} = {path}: no such file; expected JSON Lines (see conf/data)"]
+        return [f"data.{key} = {path}: no such file; {expected}"]
     try:
-        recordings, problems = read_manifest(path, data.vocabulary)
+        recordings, found = read_manifest(path, data.vocabulary)
     except UnicodeDecodeError:
-        return [f"data.{split} = {path}: not UTF-8 text; expected JSON Lines (see conf/data)"]
-    if not recordings and not problems:
-        return [f"data.{split} = {path}: no line in it; expected JSON Lines (see conf/data)"]
+        return [f"data.{key} = {path}: not UTF-8 text; {expected}"]
+    if len({recording.audio for recording in recordings}) < fewest and not found:
+        few = f"fewer than {fewest} recordings, one for each split" if recordings else "no line"
+        return [f"data.{key} = {path}: {few}; {expected}"]
     is_there = for_each(is_file, [recording.audio for recording in recordings])
     looked_at = [r for r, there in zip(recordings, is_there, strict=True) if not there]
     looked_at += sample(recordings, cfg, data)
-    found = {}
+    problems = dict(found)
     for recording in looked_at:
         problem = audio_problem(recording.audio) or length_problem(recording, cfg.model.encoder)
         if problem:
-            found[recording.line] = f"{path}:{recording.line}: {problem}"
-    problems = [*problems, *(found[line] for line in sorted(found))]
+            problems[recording.line] = f"{path}:{recording.line}: {problem}"
+    lines = sorted(problems)
     # a file that is not a manifest must not hide the other problems
-    more = [f"{path}: … and {len(problems) - 5} more lines"] if len(problems) > 5 else []
-    return problems[:5] + more
+    shown = [problems[line] for line in lines[:MOST_SHOWN]]
+    shown += [f"{path}: … and {len(lines) - MOST_SHOWN} more lines"] if lines[MOST_SHOWN:] else []
+    if any("data.vocabulary" in problem for problem in problems.values()):
+        shown[-1] += f"\nto set it to the symbols of the texts:\n{command('mode=describe')}"
+    if lines:
+        script = "".join(f"{line}d;" for line in lines[:MOST_LEFT_OUT])
+        shown[-1] += f"\nto leave lines out: {shlex.join(['sed', '-i.bak', script, str(path)])}"
+    return shown
 
 
 def sample(recordings: list[Recording], cfg: Config, data: Manifest) -> list[Recording]:
@@ -58,7 +87,9 @@ def data_notes(cfg: Config, splits: list[Split]) -> Iterator[str]:
         return
     rate = cfg.model.encoder.sample_rate
     for split in splits:
-        recordings, _ = read_manifest(Path(getattr(cfg.data, split)), cfg.data.vocabulary)
+        recordings, _ = read_split(cfg.data, split)
+        if cfg.data.key(split) != split:
+            yield f"data.{split}: {len(recordings)} lines of {cfg.data.train}, held out"
         sampled = sample(recordings, cfg, cfg.data)
         if len(sampled) < len(recordings):
             yield f"data.{split}: {len(sampled)} of {len(recordings)} audio files are opened"

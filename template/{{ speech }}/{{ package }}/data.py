@@ -1,7 +1,6 @@
 """Datasets and batches."""
 
 from functools import partial
-from pathlib import Path
 
 import torch
 
@@ -20,8 +19,7 @@ def open_items(cfg: Config, split: Split) -> Items[Item]:
     sample_rate = cfg.model.encoder.sample_rate
     if isinstance(cfg.data, Dialtones):
         return DialtoneItems(cfg.data, split, sample_rate)
-    path = Path(getattr(cfg.data, split))
-    return ManifestItems(path, cfg.data.vocabulary, partial(read_audio, sample_rate=sample_rate))
+    return ManifestItems(cfg.data, split, partial(read_audio, sample_rate=sample_rate))
 
 
 def collate(items: list[Item], cfg: Config) -> Batch:

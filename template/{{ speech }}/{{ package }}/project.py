@@ -39,6 +39,14 @@ def recognize(cfg: Config, output_dir: Path) -> None:
     recognize(cfg, output_dir)
 
 
+def describe(cfg: Config, output_dir: Path) -> None:
+    """mode=describe."""
+    from .checks import find_vocabulary
+    from .own_files import describe
+
+    describe(cfg.data, "vocabulary", find_vocabulary(cfg))
+
+
 def build_model(cfg: Config) -> "nn.Module":
     """The network, with new weights."""
     from .model import build_model
@@ -98,6 +106,7 @@ PROJECT = Project(
         "recognize": Mode(
             recognize, "read the symbols out of audio files", needs=("checkpoint", "input")
         ),
+        "describe": Mode(describe, "write the data's symbols to conf/data/NAME.yaml"),
     },
     metrics={"loss": "minimize", "cer": "minimize"},
     build_model=build_model,

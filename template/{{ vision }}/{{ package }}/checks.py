@@ -1,6 +1,7 @@
-"""Checks before a run starts, without torch. Each problem names its file."""
+"""Checks before a run starts, without torch. Each problem names its file, and a way out."""
 
 import math
+import shlex
 from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
@@ -9,18 +10,18 @@ from .config import Config
 from .config.data import Digits, ImageFolder
 from .digits import read_digits
 from .engine.config import Split
+from .engine.errors import UserError
 from .engine.parallel import for_each
-from .pictures import Look, look_at, picture_files, picture_problem
+from .own_files import command
+from .pictures import Look, class_files, look_at, picture_files, picture_problem, split_files
 
 
 def check_data(cfg: Config, splits: list[Split]) -> list[str]:
     """Problems of these splits."""
     if isinstance(cfg.data, Digits):
         return check_digits(cfg.data) if splits else []
-    problems = []
-    for split in splits:
-        problems += check_folder(split, cfg, cfg.data)
-    return problems
+    keys = dict.fromkeys(map(cfg.data.key, splits))
+    return [problem for key in keys for problem in check_folder(key, cfg, cfg.data)]
 
 
 def check_digits(data: Digits) -> list[str]:
@@ -29,51 +30,85 @@ def check_digits(data: Digits) -> list[str]:
     there = len(read_digits()[0])
     if wanted <= there:
         return []
-    return [f"data.items: {wanted} pictures in all; expected at most {there}"]
+    fewer = command(f"data.items.train={max(1, data.items.train + there - wanted)}")
+    return [f"data.items: {wanted} pictures in all; expected at most {there}\n{fewer}"]
 
 
-def check_folder(split: str, cfg: Config, data: ImageFolder) -> list[str]:
-    """Problems of one split: its folders, and a sample of its pictures."""
-    folder = Path(getattr(data, split))
-    if not folder.is_dir():
-        return [f"data.{split} = {folder}: no such folder; expected one with a folder per class"]
-    there = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-    if not there:
-        return [f"data.{split} = {folder}: no folder in it; expected one for each class"]
-    given = f"data.{split} = {folder}"
-    missing = [name for name in data.classes if name not in there]
-    problems = [f"{given}: no folder {name}, which data.classes names" for name in missing]
-    for name in (name for name in there if name not in data.classes):
-        near = get_close_matches(name, missing or data.classes, n=1)
-        way_out = f"did you mean {near[0]}?" if near else "expected one of data.classes"
-        problems.append(f"{given}: the folder {name} is not in data.classes; {way_out}")
-    files_of = {name: picture_files(folder / name) for name in data.classes if name in there}
-    empty = [str(folder / name) for name, files in files_of.items() if not files]
-    problems += [f"{given}: no picture in {', '.join(empty)}"] if empty else []
-    looks = sample([file for files in files_of.values() for file in files], cfg, data)
-    damaged = [look.problem for look in looks if look.problem]
-    more = [f"{folder}: … and {len(damaged) - 5} more"] if len(damaged) > 5 else []
-    return [*problems, *damaged[:5], *more]
+def find_classes(cfg: Config) -> list[str]:
+    """The folders of data.train that have pictures, known classes first. Raises UserError."""
+    data = cfg.data
+    if not isinstance(data, ImageFolder):
+        own = command("mode=describe", "data=image_folder", "data.train=FOLDER")
+        raise UserError(f"data = {data.kind}: expected your own pictures\n{own}")
+    known, there = data.classes, list(class_files(Path(data.train)))
+    if len(there) < 2:
+        other = command("mode=describe", "data.train=FOLDER")
+        raise UserError(
+            f"data.train = {data.train}: expected two folders of pictures or more, one for each "
+            f"class\n{other}"
+        )
+    return sorted(there, key=lambda name: known.index(name) if name in known else len(known))
 
 
-def sample(files: list[str], cfg: Config, data: ImageFolder) -> list[Look]:
+def check_folder(key: Split, cfg: Config, data: ImageFolder) -> list[str]:
+    """Problems of one path: its folders, and a sample of their pictures."""
+    folder, fewest = data.path(key), data.fewest(key)
+    given, files_of = f"data.{key} = {folder}", class_files(folder)
+    if not files_of:
+        what = "no folder of pictures in it" if folder.is_dir() else "no such folder"
+        other = command(f"data.{key}=FOLDER")
+        return [f"{given}: {what}; expected one for each class, cat/1.jpg\n{other}"]
+    describe = command("mode=describe")
+    if not data.classes:
+        return [f"data.classes = []: expected the folders in {data.train}; to set it:\n{describe}"]
+    missing = [name for name in data.classes if name not in files_of]
+    unknown = [name for name in files_of if name not in data.classes]
+    problems = [f"{given}: no pictures of {name}, which data.classes names" for name in missing]
+    for name in unknown:
+        problems.append(f"{given}: the folder {name} is not in data.classes")
+        if near := get_close_matches(name, missing or data.classes, n=1):
+            rename = shlex.join(["mv", f"{folder}/{name}", f"{folder}/{near[0]}"])
+            problems[-1] += f"; did you mean {near[0]}?\n{rename}"
+    if problems and key == "train":
+        problems[-1] += f"\nto set data.classes anew:\n{describe}"
+    elif problems:
+        held_out = command(f"data.{key}=0.1")
+        problems[-1] += f"\nto hold out a part of data.train instead:\n{held_out}"
+    for name in (name for name, files in files_of.items() if len(files) < fewest):
+        hide = shlex.join(["mv", f"{folder}/{name}", f"{folder}/.{name}"])
+        few = f"fewer than {fewest} pictures of {name}, one for each split"
+        problems.append(f"{given}: {few}; to leave it out:\n{hide} && {describe}")
+    files = [file for name in data.classes for file in files_of.get(name, [])]
+    looks = sample(files, cfg, data).items()
+    damaged = {file: look.problem for file, look in looks if look.problem}
+    shown = list(damaged.values())[:5]
+    shown += [f"{folder}: … and {len(damaged) - 5} more"] if len(damaged) > 5 else []
+    if damaged:
+        first = next(iter(damaged))
+        shown[-1] += f"\nto leave one out: {shlex.join(['mv', first, f'{first}.bad'])}"
+    return problems + shown
+
+
+def sample(files: list[str], cfg: Config, data: ImageFolder) -> dict[str, Look]:
     """Look at the pictures of a split that this mode opens, spread evenly."""
     whole = cfg.mode == "check"
     most = data.thorough_files if whole else data.check_files
     step = -(-len(files) // most) or 1 if most else 1
-    return for_each(lambda file: look_at(file, whole), files[::step])
+    looks = for_each(lambda file: look_at(file, whole), files[::step])
+    return dict(zip(files[::step], looks, strict=True))
 
 
 def data_notes(cfg: Config, splits: list[Split]) -> Iterator[str]:
     """Notes on data that the model does not see or that was not checked, a line each."""
-    if not isinstance(cfg.data, ImageFolder):
+    data, image = cfg.data, cfg.model.image
+    if not isinstance(data, ImageFolder):
         return
-    image = cfg.model.image
     seen = f"{image.size} × {image.size} in {'grey' if image.channels == 1 else 'colour'}"
     for split in splits:
-        folder = Path(getattr(cfg.data, split))
-        files = [file for name in cfg.data.classes for file in picture_files(folder / name)]
-        looks = sample(files, cfg, cfg.data)
+        files = [file for files in split_files(data, split).values() for file in files]
+        looks = sample(files, cfg, data).values()
+        if data.key(split) != split:
+            yield f"data.{split}: {len(files)} pictures of {data.train}, held out"
         if len(looks) < len(files):
             yield f"data.{split}: {len(looks)} of {len(files)} pictures are opened"
         width, height = max((look.size for look in looks), key=math.prod)

@@ -1,7 +1,6 @@
 """Datasets and batches."""
 
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,7 +22,7 @@ def open_items(cfg: Config, split: Split) -> Items[Item]:
     prepare = partial(to_pixels, image=cfg.model.image, augment=augment)
     if isinstance(cfg.data, Digits):
         return DigitItems(cfg.data, split, prepare)
-    return FolderItems(Path(getattr(cfg.data, split)), cfg.data.classes, prepare)
+    return FolderItems(cfg.data, split, prepare)
 
 
 def collate(items: list[Item], cfg: Config) -> Batch:

@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageEnhance, ImageOps, UnidentifiedImageError
 
-from .config.data import Augment
+from .config.data import Augment, ImageFolder
 from .config.model import Image as Seen
+from .engine.config import Split
 from .engine.errors import UserError
 
 Pixels = npt.NDArray[np.uint8]
@@ -126,6 +127,20 @@ def picture_files(folder: str | Path) -> list[str]:
     return found
 
 
+def class_files(folder: Path) -> dict[str, list[str]]:
+    """The pictures below each folder in `folder` that has any, except hidden ones."""
+    folders = sorted(p for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+    found = {p.name: picture_files(p) for p in folders if not p.name.startswith(".")}
+    return {name: files for name, files in found.items() if files}
+
+
+def split_files(data: ImageFolder, split: Split) -> dict[str, list[str]]:
+    """The pictures of each class in a split; of each class the same fraction is held out."""
+    folder = data.path(split)
+    start, found = len(str(folder)), class_files(folder)
+    return {n: data.select(split, fs, [file[start:] for file in fs]) for n, fs in found.items()}
+
+
 def fitted(picture: Image.Image, size: int) -> Image.Image:
     """The centre crop of a picture, resized to size × size pixels."""
     return ImageOps.fit(picture, (size, size), Image.Resampling.BILINEAR)
@@ -165,11 +180,11 @@ class FolderItems:
     """
 
     def __init__(
-        self, folder: Path, classes: list[str], prepare: Callable[[Image.Image], Pixels]
+        self, data: ImageFolder, split: Split, prepare: Callable[[Image.Image], Pixels]
     ) -> None:
+        files = split_files(data, split)
         of_each = (
-            [(path, number) for path in picture_files(folder / name)]
-            for number, name in enumerate(classes)
+            [(path, number) for path in files[name]] for number, name in enumerate(data.classes)
         )
         self.pictures = [item for turn in zip_longest(*of_each) for item in turn if item]
         self.prepare = prepare

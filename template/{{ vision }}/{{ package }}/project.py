@@ -39,6 +39,14 @@ def recognize(cfg: Config, output_dir: Path) -> None:
     recognize(cfg, output_dir)
 
 
+def describe(cfg: Config, output_dir: Path) -> None:
+    """mode=describe."""
+    from .checks import find_classes
+    from .own_files import describe
+
+    describe(cfg.data, "classes", find_classes(cfg))
+
+
 def build_model(cfg: Config) -> "nn.Module":
     """The network, with new weights."""
     from .model import build_model
@@ -96,6 +104,7 @@ PROJECT = Project(
             evaluate, "measure its best checkpoint", needs=("checkpoint",), splits=("held_out",)
         ),
         "recognize": Mode(recognize, "classify pictures", needs=("checkpoint", "input")),
+        "describe": Mode(describe, "write the data's classes to conf/data/NAME.yaml"),
     },
     metrics={"loss": "minimize", "accuracy": "maximize", "balanced_accuracy": "maximize"},
     build_model=build_model,

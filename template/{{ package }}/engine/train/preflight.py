@@ -16,6 +16,7 @@ from ..errors import UserError
 from ..parallel import resolve
 from ..project import Project
 from ..run_dir.paths import CHECKPOINTS
+from ..types import leaves
 
 
 def machine_problems(project: Project, cfg: Config, run: Path) -> list[str]:
@@ -74,11 +75,12 @@ def worker_problem(workers: int, batch: int = 0) -> str | None:
 def split_problems(project: Project, cfg: Config) -> Iterator[str]:
     """Splits that are empty, or that share files with the training split."""
     files = {}
+    given = resolve([value for _, value in leaves(cfg.data.model_dump()) if isinstance(value, str)])
     for split in project.splits(cfg):
         items = open_split(project, cfg, split)
         paths = list(map(str, items.files()))
-        # splits may share files that hold many items each
-        files[split] = resolve(paths) if len(paths) >= len(items) else set()
+        # splits may share files that hold many items each, such as a list that the config names
+        files[split] = resolve(paths) - given if len(paths) >= len(items) else set()
     for one, other in combinations(files, 2):
         if shared := files[one] & files[other]:
             text = f"data: {one} and {other} share {len(shared)} files, as {min(shared)}"

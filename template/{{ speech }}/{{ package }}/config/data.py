@@ -13,6 +13,7 @@ from pydantic import (
 
 from ..engine.config import Dataset
 from ..engine.types import FixedOrder, Range, ResumeSafe, Section, Text, conflict
+from ..own_files import OwnFiles
 from .model import Model
 
 
@@ -66,13 +67,10 @@ class Dialtones(Dataset):
         return self
 
 
-class Manifest(Dataset):
+class Manifest(OwnFiles):
     """conf/data/manifest.yaml: the user's own recordings."""
 
     kind: Literal["manifest"]
-    train: Text
-    valid: Text
-    test: Text
     vocabulary: FixedOrder[Vocabulary]
     check_headers: ResumeSafe[PositiveInt | None]
     thorough_headers: ResumeSafe[PositiveInt | None]

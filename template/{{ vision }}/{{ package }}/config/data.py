@@ -12,14 +12,17 @@ from pydantic import (
 
 from ..engine.config import Dataset
 from ..engine.types import FixedOrder, Range, ResumeSafe, Section, Text, conflict
+from ..own_files import OwnFiles
 from .model import Model
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-def _check_unique(classes: list[str]) -> list[str]:
+def _check_classes(classes: list[str]) -> list[str]:
     if len(set(classes)) < len(classes):
         raise ValueError("each class once")
+    if len(classes) == 1:
+        raise ValueError("two classes or more, or [] until mode=describe finds them")
     return classes
 
 
@@ -29,7 +32,8 @@ def _check_positive(bounds: list[float]) -> list[float]:
     return bounds
 
 
-Classes = Annotated[list[Text], Field(min_length=2), AfterValidator(_check_unique)]
+NOT_ONE = {"not": {"minItems": 1, "maxItems": 1}}  # as editors check it
+Classes = Annotated[list[Text], Field(json_schema_extra=NOT_ONE), AfterValidator(_check_classes)]
 Factors = Annotated[Range, AfterValidator(_check_positive)]
 
 
@@ -86,13 +90,10 @@ class Digits(Dataset):
         return self
 
 
-class ImageFolder(Dataset):
+class ImageFolder(OwnFiles):
     """conf/data/image_folder.yaml: the user's own pictures."""
 
     kind: Literal["image_folder"]
-    train: Text
-    valid: Text
-    test: Text
     classes: FixedOrder[Classes]
     check_files: ResumeSafe[PositiveInt | None]
     thorough_files: ResumeSafe[PositiveInt | None]

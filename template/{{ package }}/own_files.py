@@ -1,0 +1,107 @@
+"""Your own files: their splits, and mode=describe. No torch here: checks before a run use it."""
+
+import hashlib
+import logging
+import os
+import re
+import shlex
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
+from pydantic import BeforeValidator, NonNegativeInt
+
+from .engine.config import Dataset, Split
+from .engine.errors import UserError
+from .engine.types import Text
+
+T = TypeVar("T")
+OPTIONS = Path(__file__).parents[1] / "conf" / "data"
+log = logging.getLogger(__name__)
+
+
+def _check_split(value: object) -> object:
+    is_path = isinstance(value, str) and value
+    if not is_path and not (isinstance(value, float) and 0 < value < 0.5):
+        raise ValueError("a path, or a fraction of train below 0.5")
+    return value
+
+
+PathOrFraction = Annotated[str | float, BeforeValidator(_check_split)]
+
+
+class OwnFiles(Dataset):
+    """A dataset in files of your own."""
+
+    train: Text
+    valid: PathOrFraction
+    """Its path, or the fraction of `train` that is held out for it."""
+    test: PathOrFraction
+    seed: NonNegativeInt
+    """Draws what fractions hold out."""
+
+    def key(self, split: Split) -> Split:
+        """The key of the path that a split is read from: its own, or `train`."""
+        return split if isinstance(getattr(self, split), str) else "train"
+
+    def path(self, split: Split) -> Path:
+        """The path that a split is read from."""
+        return Path(getattr(self, self.key(split)))
+
+    def fewest(self, key: Split) -> int:
+        """The number of splits that are read from the path of a key."""
+        held_out = sum(isinstance(part, float) for part in (self.valid, self.test))
+        return 1 + held_out if key == "train" else 1
+
+    def select(self, split: Split, items: list[T], names: list[str]) -> list[T]:
+        """Those of the items at the split's path that belong to the split.
+
+        A pure function of seed and names, in any order; a new name moves few others. Items of one
+        name stay together. Each fraction gets one name or more.
+        """
+        seed, fractions = self.seed, {"test": self.test, "valid": self.valid}
+        held_out = {name: part for name, part in fractions.items() if isinstance(part, float)}
+        if not held_out or self.key(split) != "train":
+            return items
+        drawn = {name: hashlib.sha256(f"{seed} {name}".encode()).digest() for name in names}
+        order, parts = sorted(drawn, key=drawn.__getitem__), {}
+        for held, fraction in held_out.items():
+            size = max(1, int(fraction * len(drawn)))
+            parts[held], order = order[:size], order[size:]
+        mine = set(parts.get(split, order))
+        return [item for item, name in zip(items, names, strict=True) if name in mine]
+
+
+def command(*overrides: str) -> str:
+    """The user's command line with these overrides, for messages."""
+    given = shlex.split(os.environ.get("RUN_COMMAND", "python train.py"))
+    keys = tuple(override.partition("=")[0] + "=" for override in overrides)
+    return shlex.join([*(part for part in given if not part.startswith(keys)), *overrides])
+
+
+def describe(data: Dataset, key: str, found: list[str] | str) -> None:
+    """mode=describe: set a key in the file of conf/data that `data` comes from.
+
+    The template's own file is extended by a new one, which is named after the path of `train`.
+    Raises UserError if there is a file of that name.
+    """
+    name = str(HydraConfig.get().runtime.choices["data"])
+    file, lines = OPTIONS / f"{name}.yaml", OmegaConf.to_yaml({key: found})
+    if name == data.kind:
+        shipped, values = dict(OmegaConf.load(file)), data.model_dump()
+        changed = {k: v for k, v in values.items() if v != shipped.get(k)}
+        new = re.sub(r"\W+", "_", Path(values["train"]).resolve().stem)
+        file = OPTIONS / f"{new}.yaml"
+        if file.exists():
+            renew = f"to renew its {key}:\npython train.py mode=describe data={new}"
+            raise UserError(f"{os.path.relpath(file)} exists; {renew}")
+        text = OmegaConf.to_yaml({"defaults": [name], **changed, key: found})
+        text = f"# Written by mode=describe; yours to edit.\n{text}"
+    else:
+        # the lines of this key, or else the end; the rest of the file stays as it is
+        place = re.compile(rf"^{key}:.*?(?=^[^\s-]|\Z)|\Z", re.MULTILINE | re.DOTALL)
+        text = place.sub(lambda _: lines, file.read_text("utf-8").rstrip() + "\n", count=1)
+    file.write_text(text, "utf-8")
+    what = f"{os.path.relpath(file)}: {key} has {len(found)}"
+    log.info("%s\npython train.py data=%s", what, file.stem)
