@@ -22,9 +22,9 @@ RENDERINGS: dict[str, dict[str, Any]] = {
 }
 # files, lines in all, lines of the engine
 BUDGETS = {
-    "default": (110, 9500, 6125),
-    "smallest": (100, 8300, 5610),
-    "largest": (130, 10800, 7035),
+    "default": (110, 9510, 6130),
+    "smallest": (100, 8300, 5615),
+    "largest": (130, 10800, 7040),
 }
 PARTS = ("engine", "user's Python", "conf", "tests", "tools", "the rest")
 

@@ -6,7 +6,7 @@ import difflib
 import os
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -48,6 +48,9 @@ def _quote_numbers(override: str) -> str:
 class Checker:
     """Checks the jobs of one command line against conf/."""
 
+    # the last valid config: a run is validated before Hydra starts it, and not once more
+    last: ClassVar[tuple[Any, Config | None]] = (None, None)
+
     def __init__(self, project: Project, spelling: dict[str, str] | None = None) -> None:
         """`spelling` maps an expanded override to what the user typed."""
         self.project, self.conf = project, project.conf
@@ -61,9 +64,13 @@ class Checker:
 
     def validate(self, composed: DictConfig, overrides: Sequence[str] = ()) -> Config:
         """The typed config of these overrides. Raises UserError like `check`."""
-        config, problems = _validate(self.project, composed)
-        if config is None:
-            raise UserError(*self._locate(problems, overrides))
+        values = OmegaConf.to_container(composed, resolve=False)
+        known, config = Checker.last
+        if config is None or known != values:
+            config, problems = _validate(self.project, composed)
+            if config is None:
+                raise UserError(*self._locate(problems, overrides))
+            Checker.last = values, config
         return config
 
     def compose(self, overrides: list[str], force: bool = False) -> DictConfig:
