@@ -22,9 +22,9 @@ RENDERINGS: dict[str, dict[str, Any]] = {
 }
 # files, lines in all, lines of the engine
 BUDGETS = {
-    "default": (110, 9510, 6130),
-    "smallest": (100, 8300, 5615),
-    "largest": (130, 10800, 7040),
+    "default": (110, 9700, 6130),
+    "smallest": (100, 8490, 5615),
+    "largest": (130, 10990, 7040),
 }
 PARTS = ("engine", "user's Python", "conf", "tests", "tools", "the rest")
 
