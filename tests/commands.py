@@ -23,7 +23,7 @@ from .tasks import TASKS, Task
 ROOT = Path(__file__).parent.parent
 Finished = subprocess.CompletedProcess[str]
 Render = Callable[..., Path]
-# else the folder's name, which tests do not choose
+# the default is the folder's name, which pytest chooses
 NAMED: dict[str, Any] = {"project_name": "My project"}
 # the answers that render everything
 FULL: dict[str, Any] = {

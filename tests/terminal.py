@@ -16,9 +16,9 @@ LINES = 50
 
 
 class Terminal:
-    """Runs a command; `frames` has the screens it showed, `lines` what stands there at its end.
+    """Runs a command; `frames` has the screens it showed, `lines` the current screen.
 
-    Enter is pressed after each question that ends with `prompt`.
+    Presses Enter once for each question that contains `prompt`.
     """
 
     def __init__(
@@ -55,14 +55,14 @@ class Terminal:
                 answered += 1
                 os.write(ours, b"\r")
             if time.monotonic() - drawn > 0.1:
-                drawn, answered = time.monotonic(), 0
+                drawn = time.monotonic()
                 self.frames.append(self.lines)
         os.close(ours)
         self.status = process.wait(60)
 
     @property
     def lines(self) -> list[str]:
-        """The screen's lines without trailing spaces; empty ones at its end aside."""
+        """The screen's lines, without trailing spaces and trailing empty lines."""
         return "\n".join(line.rstrip() for line in self.screen.display).rstrip().split("\n")
 
     def styles(self, text: str) -> set[str]:

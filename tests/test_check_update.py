@@ -149,7 +149,9 @@ def test_without_copier_it_says_what_to_install(living: Living, tmp_path: Path) 
         (tools / tool).symlink_to(str(shutil.which(tool)))
     # this machine's own Python, which has no copier
     (tools / "python3").symlink_to(Path(sys.base_prefix, "bin", "python3"))
-    assert "Copier is missing: pip install copier" in check(project, 2, path=str(tools))
+    assert "Copier is missing: install uv, or pip install copier" in check(
+        project, 2, path=str(tools)
+    )
 
 
 def test_what_copier_refuses_is_passed_on(living: Living, template: Path) -> None:

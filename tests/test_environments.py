@@ -28,7 +28,7 @@ def clean_environment(tools: Path | None = None) -> dict[str, str]:
     )
     changed = {
         "PATH": f"{tools}{os.pathsep}{path}" if tools else path,
-        "PIP_COMPILE": "0",  # when first imported: most of what is installed never is
+        "PIP_COMPILE": "0",  # Python compiles modules on import; most are never imported
         "TORCH_BACKEND": "",  # torch from where pip is configured to look; uv looks there too
         "UV_FIND_LINKS": os.environ.get("PIP_FIND_LINKS", ""),
         "UV_CONSTRAINT": os.environ.get("PIP_CONSTRAINT", ""),
@@ -84,7 +84,7 @@ def test_two_commands_do_everything_on_a_fresh_machine(render: Render) -> None:
 
 
 def test_the_readmes_first_commands_by_uv(tmp_path: Path) -> None:
-    """Typed as they stand there, each question answered by Enter."""
+    """Typed verbatim; Enter answers each question."""
     tools = tmp_path / "tools"
     tools.mkdir()
     for tool in ("uv", "uvx"):

@@ -34,7 +34,7 @@ def commands(readme: Path, program: str) -> list[str]:
 
 
 def test_commands_of_a_projects_readme_are_accepted(project: Project, dryrun: str) -> None:
-    """By the checks before a run; what names data or files of the reader's own aside."""
+    """Checks before a run accept them, except commands that need the reader's own data or files."""
     found = commands(project.path / "README.md", "python train.py")
     found += commands(ROOT / "README.md", "python train.py")
     assert len(found) > 25
@@ -44,8 +44,10 @@ def test_commands_of_a_projects_readme_are_accepted(project: Project, dryrun: st
     shutil.copytree(examples, project.path / "examples", dirs_exist_ok=True)
     outcomes = dict(zip(found, prepared(project, [shlex.split(c)[2:] for c in found]), strict=True))
     refused = {command for command, outcome in outcomes.items() if outcome.startswith("refused")}
-    of_ones_own = {c for c in found if re.search(r"data\.|input=\S*\.|tinny|-1\b|slurm|devices", c)}
-    assert refused <= of_ones_own, {command: outcomes[command] for command in refused}
+    need_own_data = {
+        c for c in found if re.search(r"data\.|input=\S*\.|tinny|-1\b|slurm|devices", c)
+    }
+    assert refused <= need_own_data, {command: outcomes[command] for command in refused}
 
 
 def test_commands_that_only_show_or_compare(project: Project, dryrun: str) -> None:

@@ -37,7 +37,7 @@ def listed(paths: list[str]) -> str:
 
 
 def copier_command() -> list[str]:
-    """What starts Copier, or uv's copy of it; empty if there is neither."""
+    """The command that runs Copier, by uvx if Copier is not installed; empty without either."""
     if command := shutil.which("copier"):
         return [command]
     if find_spec("copier"):
@@ -96,7 +96,7 @@ def main() -> int:
         print(f"There is no {ANSWERS}: only a project that Copier rendered can be updated.")
         return 2
     if not copier_command():
-        print("Copier is missing: pip install copier, and again make check-update.")
+        print("Copier is missing: install uv, or pip install copier; then make check-update.")
         return 2
     top = git(project, "rev-parse", "--show-toplevel")
     if not top or not git(project, "rev-parse", "--verify", "--quiet", "HEAD"):

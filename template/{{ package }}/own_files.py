@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 def _check_split(value: object) -> object:
     is_path = isinstance(value, str) and value
     if not is_path and not (isinstance(value, float) and 0 < value < 0.5):
-        raise ValueError("a path, or a fraction of train below 0.5")
+        raise ValueError("a path, or a fraction of train above 0 and below 0.5")
     return value
 
 
@@ -39,7 +39,7 @@ class OwnFiles(Dataset):
     """Its path, or the fraction of `train` that is held out for it."""
     test: PathOrFraction
     seed: NonNegativeInt
-    """Draws what fractions hold out."""
+    """Seeds the choice of held-out items."""
 
     def key(self, split: Split) -> Split:
         """The key of the path that a split is read from: its own, or `train`."""
@@ -49,16 +49,16 @@ class OwnFiles(Dataset):
         """The path that a split is read from."""
         return Path(getattr(self, self.key(split)))
 
-    def fewest(self, key: Split) -> int:
-        """The number of splits that are read from the path of a key."""
+    def count_splits(self, key: Split) -> int:
+        """The number of splits that read the path of this key."""
         held_out = sum(isinstance(part, float) for part in (self.valid, self.test))
         return 1 + held_out if key == "train" else 1
 
     def select(self, split: Split, items: list[T], names: list[str]) -> list[T]:
-        """Those of the items at the split's path that belong to the split.
+        """The items of `split` among those at its path.
 
-        A pure function of seed and names, in any order; a new name moves few others. Items of one
-        name stay together. Each fraction gets one name or more.
+        The choice depends on the seed and the names alone, not on their order; a new name moves
+        few others. Items that share a name stay together. Each fraction holds out at least one.
         """
         seed, fractions = self.seed, {"test": self.test, "valid": self.valid}
         held_out = {name: part for name, part in fractions.items() if isinstance(part, float)}
@@ -81,10 +81,10 @@ def command(*overrides: str) -> str:
 
 
 def describe(data: Dataset, key: str, found: list[str] | str) -> None:
-    """mode=describe: set a key in the file of conf/data that `data` comes from.
+    """mode=describe: write `found` to a key of the chosen file in conf/data.
 
-    The template's own file is extended by a new one, which is named after the path of `train`.
-    Raises UserError if there is a file of that name.
+    If that is the template's file, which is named after its kind, write a new file that extends it,
+    named after the path of `train`. Raises UserError if the new file exists.
     """
     name = str(HydraConfig.get().runtime.choices["data"])
     file, lines = OPTIONS / f"{name}.yaml", OmegaConf.to_yaml({key: found})
@@ -94,8 +94,12 @@ def describe(data: Dataset, key: str, found: list[str] | str) -> None:
         new = re.sub(r"\W+", "_", Path(values["train"]).resolve().stem)
         file = OPTIONS / f"{new}.yaml"
         if file.exists():
-            renew = f"to renew its {key}:\npython train.py mode=describe data={new}"
-            raise UserError(f"{os.path.relpath(file)} exists; {renew}")
+            renew = (
+                f"if it is of this data, renew its {key}:\npython train.py mode=describe data={new}"
+            )
+            raise UserError(
+                f"{os.path.relpath(file)} exists; {renew}\nelse rename {values['train']}"
+            )
         text = OmegaConf.to_yaml({"defaults": [name], **changed, key: found})
         text = f"# Written by mode=describe; yours to edit.\n{text}"
     else:
@@ -103,5 +107,5 @@ def describe(data: Dataset, key: str, found: list[str] | str) -> None:
         place = re.compile(rf"^{key}:.*?(?=^[^\s-]|\Z)|\Z", re.MULTILINE | re.DOTALL)
         text = place.sub(lambda _: lines, file.read_text("utf-8").rstrip() + "\n", count=1)
     file.write_text(text, "utf-8")
-    what = f"{os.path.relpath(file)}: {key} has {len(found)}"
+    what = f"wrote {os.path.relpath(file)}: data.{key} has {len(found)} entries"
     log.info("%s\npython train.py data=%s", what, file.stem)

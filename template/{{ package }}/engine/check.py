@@ -1,6 +1,7 @@
 """Checks before a run (files, tracker, checkpoint), and mode=check, which runs them all."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from .checkpoints.files import find_checkpoint, list_checkpoints, list_damages, newest_checkpoint
@@ -40,70 +41,73 @@ def checkpoint_problems(project: Project, cfg: Config, path: str, key: str) -> l
         return list(error.problems)
 
 
+@dataclass
+class Check:
+    """A row of mode=check, with details for when it passes."""
+
+    what: str
+    details: Callable[[], list[str]]
+    problems: Sequence[str] = ()
+    warnings: Sequence[str] = ()
+
+
 def report(project: Project, cfg: Config, found: list[str]) -> None:
     """mode=check: run all checks, print a table. Raises UserError with all problems."""
     problems, rows = list[str](), []
-    for what, wrong, warnings, detail in _checks(project, cfg, found):
-        problems += wrong
-        state = "failed" if wrong else "warning" if warnings else "ok"
-        count = "" if not wrong else "1 problem" if len(wrong) == 1 else f"{len(wrong)} problems"
-        details = [count] if wrong else [*warnings, *detail()]
-        rows += [(state, what, details[0]), *(("", "", line) for line in details[1:])]
+    for it in _checks(project, cfg, found):
+        problems += it.problems
+        state = "failed" if it.problems else "warning" if it.warnings else "ok"
+        count = "1 problem" if len(it.problems) == 1 else f"{len(it.problems)} problems"
+        lines = [*it.warnings, *([count] if it.problems else it.details())]
+        rows += [(state, it.what, lines[0]), *(("", "", line) for line in lines[1:])]
     print_table(rows, styles={"ok": "green", "warning": "yellow", "failed": "bold red"})
     refuse(problems)
 
 
-def _checks(
-    project: Project, cfg: Config, found: list[str]
-) -> Iterator[tuple[str, list[str], list[str], Callable[[], list[str]]]]:
-    """Each check with its problems, its warnings, and details for when it passes."""
+def _checks(project: Project, cfg: Config, found: list[str]) -> Iterator[Check]:
     from .checkpoints.identity import check_identity, identify
     from .distributed.devices import device_count, pick_device
-    from .train.preflight import batch_problems, checkpoint_bytes, machine_problems, split_problems
+    from .train.preflight import batch_problems, checkpoint_bytes, compare_splits, machine_problems
     from .train.record import git_state
 
-    yield "config", [], [], lambda: ["all values are set and valid"]
+    yield Check("config", lambda: ["all values are set and valid"])
     git, _ = git_state(project.root)
-    changed = len(git["uncommitted"]) if git else 0
-    code = []
     if not git:
-        code = ["no git commit here: record.json cannot record which code a run uses"]
-    elif changed:
-        code = [f"{changed} files are not committed (git status); uncommitted.diff keeps them"]
-    yield "code", [], code, lambda: [f"commit {git['commit'][:10]}"] if git else []
-    yield "files", found, [], lambda: [f"data={cfg.data.kind}, tracker={cfg.tracker.kind}"]
+        text = "no git commit: record.json cannot record the code (git init, git commit)"
+        yield Check("code", list, warnings=[text])
+    elif changed := len(git["uncommitted"]):
+        text = f"uncommitted changes (git status): {changed} files, saved in uncommitted.diff"
+        yield Check("code", lambda: [f"commit {git['commit'][:10]}"], warnings=[text])
+    else:
+        yield Check("code", lambda: [f"commit {git['commit'][:10]}"])
+    yield Check("files", lambda: [f"data={cfg.data.kind}, tracker={cfg.tracker.kind}"], found)
 
-    run, splits = Path(cfg.runs_dir, cfg.name), project.splits(cfg)
+    run, splits, training = Path(cfg.runs_dir, cfg.name), project.splits(cfg), cfg.training.run
     machine = machine_problems(project, cfg, run)
-    yield (
+    yield Check(
         "machine",
-        machine,
-        [],
         lambda: [
-            f"{device_count(cfg.training.run)} × {pick_device(cfg.training.run.device)}, "
-            f"{cfg.training.run.precision}",
+            f"{device_count(training)} × {pick_device(training.device)}, {training.precision}",
             f"room for checkpoints of about {checkpoint_bytes(project, cfg) / 1e6:.3g} MB",
         ],
+        machine,
     )
-    if not (found or machine):  # else they would fail for the same reasons
-        wrong = list(batch_problems(project, cfg))
-        wrong = wrong or list(split_problems(project, cfg))
-        yield (
-            "data",
-            wrong,
-            [],
-            lambda: [
-                f"a batch of each of {', '.join(splits)} was read",
-                *project.data_notes(cfg, splits),
-            ],
-        )
-    wrong, warnings, newest = [], list_damages(run), newest_checkpoint(run)
+    if found or machine:
+        yield Check("data", list, warnings=["not checked: fix the problems above first"])
+    else:
+        read = f"a batch of each of {', '.join(splits)} was read"
+        problems, warnings = list(batch_problems(project, cfg)), list[str]()
+        if not problems:
+            problems, warnings = compare_splits(project, cfg)
+        notes = project.data_notes
+        yield Check("data", lambda: [read, *notes(cfg, splits)], problems, warnings)
+    problems, warnings, newest = [], list_damages(run), newest_checkpoint(run)
     try:
         check_unlocked(run)
         check_resume(project, cfg, run)
         if newest:
             warnings += check_identity(cfg, newest, identify(project, cfg))
     except UserError as error:
-        wrong += error.problems
+        problems = list(error.problems)
     beginning = f"resumes from {newest.name}" if newest else "starts at iteration 1"
-    yield "run", wrong, warnings, lambda: [f"{run}: {beginning}"]
+    yield Check("run", lambda: [f"{run}: {beginning}"], problems, warnings)

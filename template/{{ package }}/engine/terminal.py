@@ -14,10 +14,10 @@ if TYPE_CHECKING:  # rich is imported where something is shown
 
 T = TypeVar("T")
 
-WIDE = 10_000  # columns of what is no terminal, so that nothing wraps
+WIDE = 10_000  # columns where output is not a terminal: nothing wraps
 PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}
 STYLES = {logging.WARNING: "yellow", logging.ERROR: "bold red"}
-# groups are named after styles
+# each group is named after its style
 HIGHLIGHTS = (
     r"(?P<bold>best \S+ -?[\d.]+(e[+-]\d+)?)",
     r"(: |· )\w+ (?P<bold>-?[\d.]+(e[+-]\d+)?)(?= ·|$)",
@@ -44,12 +44,12 @@ class Handler(logging.StreamHandler[TextIO]):
         self.process = os.getpid()
 
     def format(self, record: logging.LogRecord) -> str:
-        """Warnings begin with the word."""
+        """Prefixes warnings with the word."""
         text = super().format(record)
         return f"warning: {text}" if record.levelno == logging.WARNING else text
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a record."""
+        """Print above the bars on a terminal, elsewhere as logging does."""
         # the console's lock may have been held when a data worker was forked
         if not self.stream.isatty() or os.getpid() != self.process:
             return super().emit(record)
@@ -58,7 +58,7 @@ class Handler(logging.StreamHandler[TextIO]):
         text = Text(self.format(record), STYLES.get(record.levelno, ""))
         for pattern in HIGHLIGHTS:
             text.highlight_regex(pattern)
-        console().print(text)
+        console(stderr=self.stream is sys.stderr).print(text)
 
 
 def shows_bars() -> bool:
@@ -85,14 +85,14 @@ def _bars() -> "Progress":
         disable=not shows_bars(),
         expand=True,
         refresh_per_second=4,
-        speed_estimate_period=3600,
+        speed_estimate_period=3600,  # seconds; by rich's 30 the time left would jump
         transient=True,
     )
 
 
 @contextmanager
 def bar(description: str, total: int | None, done: int = 0) -> Iterator[Callable[..., None]]:
-    """A bar on a terminal, below those that are there; yields Progress.update for it."""
+    """Show a bar below the existing ones, on a terminal only; yields a function to update it."""
     bars = _bars()
     is_first = not bars.task_ids
     task = bars.add_task(description, total=total, completed=done, note="")
@@ -108,7 +108,7 @@ def bar(description: str, total: int | None, done: int = 0) -> Iterator[Callable
 
 
 def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:
-    """The items, with a bar on a terminal."""
+    """Yield the items; show a bar on a terminal."""
     with bar(description, total) as update:
         for item in items:
             yield item
@@ -129,7 +129,7 @@ def print_error(text: str, indent: int = 0, style: str = "") -> None:
 def print_table(
     rows: Iterable[Sequence[str]], header: Sequence[str] = (), styles: Mapping[str, str] = {}
 ) -> None:
-    """Print aligned rows; `styles` are those of a first cell, by its text."""
+    """Print aligned rows; `styles` maps the text of a first cell to its style."""
     from rich.table import Table
     from rich.text import Text
 

@@ -1,4 +1,7 @@
-"""Checks before a run starts, without torch. Each problem names file, line and a way out."""
+"""Checks before a run starts, without torch. Problems name file and line.
+
+The last one of a list adds the command that fixes them.
+"""
 
 import shlex
 from collections.abc import Iterator
@@ -15,7 +18,7 @@ from .engine.parallel import for_each, is_file
 from .own_files import command
 
 MOST_SHOWN = 5  # problems of a manifest
-MOST_LEFT_OUT = 40  # lines of it that a command names
+MOST_DELETED = 40  # lines that one command deletes; repeat it for more
 
 
 def check_data(cfg: Config, splits: list[Split]) -> list[str]:
@@ -27,7 +30,7 @@ def check_data(cfg: Config, splits: list[Split]) -> list[str]:
 
 
 def find_vocabulary(cfg: Config) -> str:
-    """The symbols of all texts, those that the config knows first. Raises UserError."""
+    """The symbols of all texts: first those in data.vocabulary, in its order. Raises UserError."""
     data, symbols = cfg.data, set()
     if not isinstance(data, Manifest):
         own = command("mode=describe", "data=manifest", "data.train=FILE")
@@ -38,13 +41,15 @@ def find_vocabulary(cfg: Config) -> str:
         except (OSError, UnicodeDecodeError):
             raise UserError(*check_data(cfg, [split])) from None
         symbols |= {symbol for recording in recordings for symbol in recording.text}
+    if not symbols:
+        raise UserError(*check_data(cfg, list(get_args(Split))))
     known = data.vocabulary
     return "".join(sorted(symbols, key=lambda s: (known.index(s) if s in known else len(known), s)))
 
 
 def check_manifest(key: Split, cfg: Config, data: Manifest) -> list[str]:
     """Problems of one manifest: every line, every file's existence, a sample of the headers."""
-    path, fewest = data.path(key), data.fewest(key)
+    path, fewest = data.path(key), data.count_splits(key)
     expected = f"expected JSON Lines (see conf/data)\n{command(f'data.{key}=FILE')}"
     if not path.is_file():
         return [f"data.{key} = {path}: no such file; {expected}"]
@@ -52,9 +57,10 @@ def check_manifest(key: Split, cfg: Config, data: Manifest) -> list[str]:
         recordings, found = read_manifest(path, data.vocabulary)
     except UnicodeDecodeError:
         return [f"data.{key} = {path}: not UTF-8 text; {expected}"]
-    if len({recording.audio for recording in recordings}) < fewest and not found:
-        few = f"fewer than {fewest} recordings, one for each split" if recordings else "no line"
-        return [f"data.{key} = {path}: {few}; {expected}"]
+    count = len({recording.audio for recording in recordings})
+    if count < fewest and not found:
+        few = f"{count} recordings; expected at least {fewest}, one for each split"
+        return [f"data.{key} = {path}: {few}\n{command(f'data.{key}=FILE')}"]
     is_there = for_each(is_file, [recording.audio for recording in recordings])
     looked_at = [r for r, there in zip(recordings, is_there, strict=True) if not there]
     looked_at += sample(recordings, cfg, data)
@@ -68,10 +74,13 @@ def check_manifest(key: Split, cfg: Config, data: Manifest) -> list[str]:
     shown = [problems[line] for line in lines[:MOST_SHOWN]]
     shown += [f"{path}: … and {len(lines) - MOST_SHOWN} more lines"] if lines[MOST_SHOWN:] else []
     if any("data.vocabulary" in problem for problem in problems.values()):
-        shown[-1] += f"\nto set it to the symbols of the texts:\n{command('mode=describe')}"
+        shown[-1] += (
+            f"\nto set data.vocabulary to the symbols of the texts:\n{command('mode=describe')}"
+        )
     if lines:
-        script = "".join(f"{line}d;" for line in lines[:MOST_LEFT_OUT])
-        shown[-1] += f"\nto leave lines out: {shlex.join(['sed', '-i.bak', script, str(path)])}"
+        script = "".join(f"{line}d;" for line in lines[:MOST_DELETED])
+        delete = shlex.join(["sed", "-i.bak", script, str(path)])
+        shown[-1] += f"\nto delete these lines, and keep {path.name}.bak: {delete}"
     return shown
 
 

@@ -1,4 +1,7 @@
-"""Checks before a run starts, without torch. Each problem names its file, and a way out."""
+"""Checks before a run starts, without torch. Problems name their file.
+
+The last one of a list adds the command that fixes them.
+"""
 
 import math
 import shlex
@@ -43,21 +46,21 @@ def find_classes(cfg: Config) -> list[str]:
     known, there = data.classes, list(class_files(Path(data.train)))
     if len(there) < 2:
         other = command("mode=describe", "data.train=FOLDER")
-        raise UserError(
-            f"data.train = {data.train}: expected two folders of pictures or more, one for each "
-            f"class\n{other}"
-        )
+        is_there = Path(data.train).is_dir()
+        found = f"{len(there)} folders with pictures" if is_there else "no such folder"
+        expected = f"expected at least 2, one for each class\n{other}"
+        raise UserError(f"data.train = {data.train}: {found}; {expected}")
     return sorted(there, key=lambda name: known.index(name) if name in known else len(known))
 
 
 def check_folder(key: Split, cfg: Config, data: ImageFolder) -> list[str]:
     """Problems of one path: its folders, and a sample of their pictures."""
-    folder, fewest = data.path(key), data.fewest(key)
+    folder, fewest = data.path(key), data.count_splits(key)
     given, files_of = f"data.{key} = {folder}", class_files(folder)
     if not files_of:
         what = "no folder of pictures in it" if folder.is_dir() else "no such folder"
         other = command(f"data.{key}=FOLDER")
-        return [f"{given}: {what}; expected one for each class, cat/1.jpg\n{other}"]
+        return [f"{given}: {what}; expected a folder for each class, as in cat/1.jpg\n{other}"]
     describe = command("mode=describe")
     if not data.classes:
         return [f"data.classes = []: expected the folders in {data.train}; to set it:\n{describe}"]
@@ -76,7 +79,8 @@ def check_folder(key: Split, cfg: Config, data: ImageFolder) -> list[str]:
         problems[-1] += f"\nto hold out a part of data.train instead:\n{held_out}"
     for name in (name for name, files in files_of.items() if len(files) < fewest):
         hide = shlex.join(["mv", f"{folder}/{name}", f"{folder}/.{name}"])
-        few = f"fewer than {fewest} pictures of {name}, one for each split"
+        count = f"{len(files_of[name])} pictures of {name}"
+        few = f"{count}; expected at least {fewest}, one for each split"
         problems.append(f"{given}: {few}; to leave it out:\n{hide} && {describe}")
     files = [file for name in data.classes for file in files_of.get(name, [])]
     looks = sample(files, cfg, data).items()
@@ -85,7 +89,7 @@ def check_folder(key: Split, cfg: Config, data: ImageFolder) -> list[str]:
     shown += [f"{folder}: … and {len(damaged) - 5} more"] if len(damaged) > 5 else []
     if damaged:
         first = next(iter(damaged))
-        shown[-1] += f"\nto leave one out: {shlex.join(['mv', first, f'{first}.bad'])}"
+        shown[-1] += f"\nto leave the first one out: {shlex.join(['mv', first, f'{first}.bad'])}"
     return problems + shown
 
 

@@ -30,8 +30,9 @@ class Progress:
     last_eval: int
     """The iteration of the last evaluation."""
     best: float | None
-    """The best objective so far, and its iteration."""
+    """The best objective so far."""
     best_iteration: int
+    """The iteration of `best`; 0 without one."""
     evals_since_best: int
     skipped: int
     """Consecutive iterations that training.run.on_nonfinite=skip has skipped."""

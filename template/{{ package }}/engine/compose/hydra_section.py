@@ -16,8 +16,8 @@ from ..overrides import split_override
 from ..run_dir.paths import Loader
 from .files import read_files
 
-OURS = f"{__package__.removesuffix('.compose')}.terminal.Handler"
-HANDLERS = (OURS, "logging.StreamHandler", "logging.FileHandler", "logging.NullHandler")
+TERMINAL_HANDLER = f"{__package__.removesuffix('.compose')}.terminal.Handler"
+HANDLERS = (TERMINAL_HANDLER, "logging.StreamHandler", "logging.FileHandler", "logging.NullHandler")
 STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
 # keys whose values logging imports or opens, with the values that Hydra and the template set
 LOGGING: dict[str, tuple[str, ...]] = {

@@ -40,7 +40,7 @@ def measure(
 ) -> tuple[dict[str, float], list[Row]]:
     """The metrics, and each item's row. Each process measures its batches and gets all rows.
 
-    A stop ends it after a batch.
+    Once a stop is requested, it returns after the current batch.
     """
     device = next(model.parameters()).device
     was_training = model.training

@@ -62,7 +62,7 @@ class Local(Launcher):
                         if it.process.exitcode is None:
                             continue
                         running.remove(it)
-                        it.bar.close()
+                        it.stack.close()
                         free.append(it.resources)
                         if not stop.is_set():
                             self.report_end(it.job, len(jobs), *it.outcome(), it.output)
@@ -122,8 +122,8 @@ class Process:
         self.process = context.Process(target=run_train, args=arguments, name=job.directory.name)
         with block_signals_in_children():  # a signal to the group must not end the fork server
             self.process.start()
-        self.bar = ExitStack()
-        self.update_bar = self.bar.enter_context(bar(f"  {job.directory.name}", None))
+        self.stack = ExitStack()
+        self.update_bar = self.stack.enter_context(bar(f"  {job.directory.name}", None))
 
     def __str__(self) -> str:
         return f"{self.job.directory.name} ({self.duration()})"

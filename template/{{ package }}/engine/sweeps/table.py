@@ -31,7 +31,10 @@ def print_table(project: "Project", composed: DictConfig, unfinished: dict[Path,
     rows.sort(key=lambda row: math.inf if row[metric] is None else sign * row[metric])
     write_csv(sweep_dir / TABLE, [list(rows[0]), *(row.values() for row in rows)])
     header = [name for name in rows[0] if name != "job"]
-    shown = [row | {metric: format_objective(row[metric])} for row in rows[:SHOWN_ROWS]]
+    shown = [
+        row | {metric: "" if row[metric] is None else f"{row[metric]:.4g}"}
+        for row in rows[:SHOWN_ROWS]
+    ]
     print()
     terminal.print_table(([row[name] for name in header] for row in shown), header)
     if len(rows) > SHOWN_ROWS:
@@ -45,11 +48,6 @@ def print_table(project: "Project", composed: DictConfig, unfinished: dict[Path,
         given = ["".join(parts) for parts in identifying_overrides(read_overrides(best / ".hydra"))]
         print(f"best: {relative(best)}")
         print(f"  {shlex.join(['python', 'train.py', *given])}")
-
-
-def format_objective(value: float | None) -> str:
-    """An objective as the terminal shows it; nothing without one."""
-    return "" if value is None else f"{value:.4g}"
 
 
 def _rows(sweep_dir: Path, metric: str, unfinished: dict[Path, Job]) -> Iterator[dict[str, Any]]:

@@ -86,7 +86,8 @@ def tracker_problem(settings: Any) -> str | None:
     if kind == "none":
         return None
     if not importlib.util.find_spec(kind):
-        return f"tracker = {kind}: the package {kind} is missing\npip install -e '.[{kind}]'"
+        install = f"pip install -e '.[{kind}]', or with uv: uv pip install -e '.[{kind}]'"
+        return f"tracker = {kind}: the package {kind} is missing\n{install}"
     problem: str | None = find_part(f"trackers.{kind}").find_problem(settings)
     return problem
 

@@ -3,7 +3,6 @@
 import math
 import resource
 import shutil
-import sys
 from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
@@ -72,9 +71,12 @@ def worker_problem(workers: int, batch: int = 0) -> str | None:
     return f"{key}/dev/shm has {free / 1e6:.3g} MB free, {needed / 1e6:.3g} needed\n{SHARED_MEMORY}"
 
 
-def split_problems(project: Project, cfg: Config) -> Iterator[str]:
-    """Splits that are empty, or that share files with the training split."""
-    files = {}
+def compare_splits(project: Project, cfg: Config) -> tuple[list[str], list[str]]:
+    """Problems of splits that share files with the training split; warnings of others that do.
+
+    Raises UserError if a split is empty.
+    """
+    files, problems, warnings = {}, [], []
     given = resolve([value for _, value in leaves(cfg.data.model_dump()) if isinstance(value, str)])
     for split in project.splits(cfg):
         items = open_split(project, cfg, split)
@@ -85,9 +87,10 @@ def split_problems(project: Project, cfg: Config) -> Iterator[str]:
         if shared := files[one] & files[other]:
             text = f"data: {one} and {other} share {len(shared)} files, as {min(shared)}"
             if one == "train":
-                yield f"{text}; expected splits without common items"
+                problems.append(f"{text}; expected splits without common items")
             else:
-                print(f"warning: {text}", file=sys.stderr)
+                warnings.append(text)
+    return problems, warnings
 
 
 def batch_problems(project: Project, cfg: Config) -> Iterator[str]:

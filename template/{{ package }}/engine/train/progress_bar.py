@@ -45,7 +45,8 @@ class ProgressBar:
                 count = self.total - iteration
                 log.info("about %s for %d iterations", format_duration(left), count)
             if left > SECONDS_PER_DAY and self.device == "cpu":
-                log.warning("that is long on a CPU; for a quick look: model=tiny training=fastrun")
+                text = "%s left, long for a CPU; for a quick look: model=tiny training=fastrun"
+                log.warning(text, format_duration(left))
 
     def show(self, iteration: int, values: dict[str, float]) -> None:
         """Show the latest training values."""

@@ -122,8 +122,7 @@ class Session:
         self, model: nn.Module, measure_batch: MeasureBatch, compute_metrics: ComputeMetrics
     ) -> None:
         """Measure the validation split. A stop drops the result; the resumed run repeats it."""
-        how = measure_batch, compute_metrics, self.stop
-        values, _ = measure(model, self.valid, self.cfg, *how)
+        values, _ = measure(model, self.valid, self.cfg, measure_batch, compute_metrics, self.stop)
         (self.stopping,) = any_process(self.stop.is_set())
         if self.stopping:
             return
@@ -243,7 +242,12 @@ class Session:
         progress = self.progress
         early = "" if progress.iteration >= self.run.iter_num else ", stopped early"
         if progress.best is None:
-            log.info("iteration %d%s: no %s was finite", progress.iteration, early, self.metric)
+            log.info(
+                "iteration %d%s: no evaluation had a finite %s",
+                progress.iteration,
+                early,
+                self.metric,
+            )
             return math.nan
         text = "iteration %d%s: best %s %.4g at iteration %d"
         best = self.metric, progress.best, progress.best_iteration

@@ -37,12 +37,15 @@ def start(
             # torch is imported here, so that a signal during its import is handled too
             from ..checkpoints.resume import check_resume
             from ..distributed.processes import launch
-            from .preflight import machine_problems, split_problems
+            from .preflight import compare_splits, machine_problems
             from .record import recorded
 
             if is_first:
                 check_resume(project, cfg, run_dir)
-            refuse([*machine_problems(project, cfg, run_dir), *split_problems(project, cfg)])
+            problems, warnings = compare_splits(project, cfg)
+            refuse([*machine_problems(project, cfg, run_dir), *problems])
+            for line in warnings:
+                log.warning(line)
             for line in project.data_notes(cfg, project.splits(cfg)):
                 log.info(line)
             with recorded(run_dir) if is_first else nullcontext() as note:
