@@ -46,7 +46,7 @@ def speak_digits(folder: Path) -> None:
 # photos of packages that the vision task depends on
 SAMPLES = Path(matplotlib.get_data_path()) / "sample_data"
 IMAGES = Path(sklearn.__file__).parent / "datasets" / "images"
-OF_EACH = 60
+PICTURES_PER_CLASS = 60
 # where in which photo each class is: left, upper, right, lower
 CLASSES = {
     "flower": (IMAGES / "flower.jpg", (140, 50, 480, 390)),
@@ -64,7 +64,7 @@ def crop_photos(folder: Path) -> None:
         (folder / "photos" / name).mkdir(parents=True)
         with Image.open(source) as opened:
             photo = opened.convert("RGB").crop(region)
-        for i in range(OF_EACH):
+        for i in range(PICTURES_PER_CLASS):
             side = int(min(photo.size) * chance.uniform(0.4, 0.9))
             left = chance.randint(0, photo.width - side)
             top = chance.randint(0, photo.height - side)
@@ -75,7 +75,7 @@ def crop_photos(folder: Path) -> None:
             crop.save(folder / "photos" / name / f"{i}.jpg")
 
 
-# makes the data that the README names, the metric, its worst value
+# what writes the data that the README names, and whether the metrics are good enough
 OWN: dict[str, tuple[Callable[[Path], None], Callable[[dict[str, float]], bool]]] = {
     "speech": (speak_digits, lambda metrics: metrics["cer"] <= 0.02),
     "vision": (crop_photos, lambda metrics: metrics["accuracy"] >= 0.85),
@@ -103,8 +103,8 @@ def test_the_readmes_commands_learn_ones_own_data(own: Project) -> None:
     for command in (describe, train, evaluate):
         values = [key for key in re.findall(r"(\S+)=", command) if "." in key or key == "name"]
         assert len(values) <= 2, command
-    (told,) = own.run(describe).stdout.splitlines()[-1:]
-    assert train.startswith(told), "it prints how to go on"
+    (printed,) = own.run(describe).stdout.splitlines()[-1:]
+    assert train.startswith(printed), "it prints the next command"
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     own.run(train)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
