@@ -23,9 +23,10 @@ def bars(shown: Terminal, name: str) -> list[str]:
     return [line for frame in shown.frames for line in frame if line.lstrip().startswith(name)]
 
 
-@pytest.mark.parametrize("columns", [80, 120])
-def test_a_run_shows_a_bar_with_its_values(project: Project, columns: int) -> None:
-    shown = terminal(project, f"{RUN} name=bar{columns} training.num_workers=0", columns)
+@pytest.mark.parametrize(("columns", "devices"), [(80, 2), (120, 1)])
+def test_a_run_shows_a_bar_with_its_values(project: Project, columns: int, devices: int) -> None:
+    how = f"training.num_workers=0 training.devices={devices}"
+    shown = terminal(project, f"{RUN} name=bar{columns} {how}", columns)
     assert shown.status == 0
     valued = [line for line in bars(shown, "train") if "loss" in line and "cer" in line]
     assert valued, "\n".join(shown.lines)

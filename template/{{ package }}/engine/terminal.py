@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
+from multiprocessing import current_process
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 if TYPE_CHECKING:  # rich is imported where something is shown
@@ -28,20 +29,15 @@ HIGHLIGHTS = (
 
 
 @cache
-def console(*, stderr: bool = False) -> "Console":
-    """Standard output or standard error. NO_COLOR and TERM=dumb are respected."""
+def console(fileno: int) -> "Console":
+    """Standard output (1) or standard error (2). NO_COLOR and TERM=dumb are respected."""
     from rich.console import Console
 
-    is_terminal = (sys.stderr if stderr else sys.stdout).isatty()
-    return Console(stderr=stderr, width=None if is_terminal else WIDE, **PLAIN)
+    return Console(stderr=fileno == 2, width=None if os.isatty(fileno) else WIDE, **PLAIN)
 
 
 class Handler(logging.StreamHandler[TextIO]):
     """Writes log records; on a terminal in colour, wrapped between words, above the bars."""
-
-    def __init__(self, stream: TextIO) -> None:
-        super().__init__(stream)
-        self.process = os.getpid()
 
     def format(self, record: logging.LogRecord) -> str:
         """Prefixes warnings with the word."""
@@ -50,15 +46,15 @@ class Handler(logging.StreamHandler[TextIO]):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print above the bars on a terminal, elsewhere as logging does."""
-        # the console's lock may have been held when a data worker was forked
-        if not self.stream.isatty() or os.getpid() != self.process:
+        # the console's lock may have been held when a data worker, a daemon, was forked
+        if not self.stream.isatty() or current_process().daemon:
             return super().emit(record)
         from rich.text import Text
 
         text = Text(self.format(record), STYLES.get(record.levelno, ""))
         for pattern in HIGHLIGHTS:
             text.highlight_regex(pattern)
-        console(stderr=self.stream is sys.stderr).print(text)
+        console(self.stream.fileno()).print(text)
 
 
 def shows_bars() -> bool:
@@ -81,7 +77,7 @@ def _bars() -> "Progress":
         Count(),
         rich.TextColumn("{task.fields[note]}"),
         rich.TimeRemainingColumn(compact=True),
-        console=console(),
+        console=console(1),
         disable=not shows_bars(),
         expand=True,
         refresh_per_second=4,
@@ -123,7 +119,7 @@ def print_error(text: str, indent: int = 0, style: str = "") -> None:
     from rich.padding import Padding
     from rich.text import Text
 
-    console(stderr=True).print(Padding(Text(text, style), (0, 0, 0, indent), expand=False))
+    console(2).print(Padding(Text(text, style), (0, 0, 0, indent), expand=False))
 
 
 def print_table(
@@ -136,7 +132,7 @@ def print_table(
     table = Table(*header, box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=bool(header))
     for first, *others in rows:
         table.add_row(Text(first, styles.get(first, "")), *map(Text, others))
-    console().print(table)
+    console(1).print(table)
 
 
 def format_duration(seconds: float) -> str:
