@@ -9,7 +9,7 @@ from .commands import SMALL, Project
 from .terminal import Terminal
 
 pytestmark = pytest.mark.task("speech")
-RUN = f"{SMALL} training.iter_num=300 training.run.eval_every=150 training.run.log_every=5"
+RUN = f"{SMALL} training.iter_num=120 training.run.eval_every=60 training.run.log_every=5"
 BAR = "━"
 
 
@@ -32,13 +32,13 @@ def test_a_run_shows_a_bar_with_its_values(project: Project, columns: int, devic
     assert valued, "\n".join(shown.lines)
     for line in valued:
         assert re.fullmatch(
-            r"train +[━╸╺]+ +\d+/300 loss [\d.]+ · cer [\d.]+ · [\d.e+]+ it/s +[\d:-]+", line
+            r"train +[━╸╺]+ +\d+/120 loss [\d.]+ · cer [\d.]+ · [\d.e+]+ it/s +[\d:-]+", line
         ), line
         assert line.count(BAR) >= 15, "a bar, at 80 columns too"
     end = "\n".join(shown.lines)
     assert BAR not in end, "the bar goes with the run"
-    assert re.search(r"^evaluation at iteration 150: loss [\d.]+ · cer [\d.]+$", end, re.MULTILINE)
-    assert re.search(r"^iteration 300: best cer [\d.]+ at iteration (150|300)$", end, re.MULTILINE)
+    assert re.search(r"^evaluation at iteration 60: loss [\d.]+ · cer [\d.]+$", end, re.MULTILINE)
+    assert re.search(r"^iteration 120: best cer [\d.]+ at iteration (60|120)$", end, re.MULTILINE)
     assert f"\nresults  runs/bar{columns}: curves.png, metrics.jsonl" in end
     assert f"\nnext     python train.py mode=evaluate checkpoint=runs/bar{columns}\n" in end
     assert "bold" in shown.styles("best cer")
@@ -47,11 +47,11 @@ def test_a_run_shows_a_bar_with_its_values(project: Project, columns: int, devic
 def test_an_evaluation_shows_how_far_it_is(project: Project, dryrun: str) -> None:
     shown = terminal(
         project,
-        f"mode=evaluate checkpoint=runs/{dryrun} training.batch_size=1 data.items.test=2000",
+        f"mode=evaluate checkpoint=runs/{dryrun} training.batch_size=1 data.items.test=800",
     )
     assert shown.status == 0, "\n".join(shown.lines)
-    assert any(re.search(r"evaluate [━╸╺]+ +\d+/2000 ", line) for line in bars(shown, "evaluate"))
-    assert re.search(r"^test split, 2000 items: loss [\d.]+ · cer [\d.]+$", shown.lines[-2])
+    assert any(re.search(r"evaluate [━╸╺]+ +\d+/800 ", line) for line in bars(shown, "evaluate"))
+    assert re.search(r"^test split, 800 items: loss [\d.]+ · cer [\d.]+$", shown.lines[-2])
 
 
 def test_a_sweep_shows_its_jobs(project: Project) -> None:
@@ -108,5 +108,5 @@ def test_a_file_gets_plain_lines_that_do_not_wrap(project: Project, tmp_path: Pa
     done = project.run(f"python train.py {RUN} name=plain", COLUMNS="40")
     assert "\x1b" not in done.stdout + done.stderr
     assert BAR not in done.stdout
-    line = r"^iteration 5/300 · loss [\d.]+ · lr [\d.e-]+ · grad_norm [\d.]+ · .* left$"
+    line = r"^iteration 5/120 · loss [\d.]+ · lr [\d.e-]+ · grad_norm [\d.]+ · .* left$"
     assert re.search(line, done.stdout, re.MULTILINE)
