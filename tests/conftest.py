@@ -20,6 +20,10 @@ from .tasks import TASKS, Task
 SPLIT = ("environments", "explain", "processes", "project", "survival", "sweeps")
 
 
+# what takes longest comes first: at the end no worker waits for the other
+FIRST = ("environments", "update", "speech", "first_hour", "survival", "fuzz")
+
+
 class FilesTogether(LoadScopeScheduling):  # type: ignore[misc]
     """What goes to a worker at once; xdist's own groups are lost with pytest 9."""
 
@@ -34,6 +38,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesTogethe
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """A test marked task("NAME") has nothing of a task's in it and runs for those named alone."""
+    order = {f"test_{name}": place for place, name in enumerate(FIRST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(FIRST)))
     for item in list(items):
         named = {name for mark in item.iter_markers("task") for name in mark.args}
         call = getattr(item, "callspec", None)

@@ -14,6 +14,7 @@ EXPLAINED = Path(__file__).with_name("explained.py")
 
 
 @pytest.mark.slow
+@pytest.mark.task("speech")
 def test_it_says_what_hydra_does(project: Project) -> None:
     """Every shipped option and random combinations: values, origins, and what they overrode."""
     task = project.task

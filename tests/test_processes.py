@@ -31,6 +31,7 @@ def metrics(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.task("speech")
 def test_two_processes_learn_what_one_does(project: Project) -> None:
     # the dryrun model has no dropout, and no model here normalizes over a batch
     for name, more in {

@@ -44,7 +44,6 @@ OURS = {
 RENDERED = {
     "PY004": NO_DOCS,
     "PY007": MAKE,
-    "PP006": "an extra, dev, which every version of pip can install, uv too",
     "PC100": LOCAL_HOOKS,
     "PC110": LOCAL_HOOKS,
     "PC140": LOCAL_HOOKS,

@@ -478,8 +478,8 @@ def checked(project: Project, arguments: str, status: int = 0) -> Finished:
 
 def test_check_looks_at_everything(project: Project, dryrun: str) -> None:
     done = checked(project, "model=tiny training=fastrun")
-    for word in ("config", "data", "device", "disk", "tracker", "run"):
-        assert re.search(rf"^{word} ", done.stdout, re.MULTILINE)
+    for what in ("config", "code", "files", "machine", "data", "run"):
+        assert re.search(rf"^(ok|warning) +{what} ", done.stdout, re.MULTILINE)
     done = checked(project, f"{SMALL} name={dryrun}")
     assert "resumes from iteration-000000004" in done.stdout
 
@@ -501,6 +501,7 @@ def test_check_tells_every_problem_in_one_report(project: Project, dryrun: str) 
         assert words in told
 
 
+@pytest.mark.task("speech")
 def test_a_sweep_that_is_stopped_resumes(project: Project) -> None:
     grid = f"--multirun {SMALL} training.iter_num=200 training.lr=1e-4,3e-4 name=grid"
     process = start(project, grid, "2 jobs, 1 at once")

@@ -33,7 +33,6 @@ LOSS = "training.objective.metric=loss"
 OPTUNA = f"--multirun sweep=optuna {SMALL} {LOSS}"
 
 
-@pytest.mark.task("speech", "vision")
 def test_a_grid_prints_how_its_jobs_compare(project: Project) -> None:
     command = f"python train.py --multirun {SMALL} {LOSS} name=compared training.lr=1e-4,1e30,2e-3"
     done = project.run(command, status=1)

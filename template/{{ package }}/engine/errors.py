@@ -101,8 +101,8 @@ def _print_problems(problems: tuple[str, ...]) -> None:
     for problem in problems[:MOST_SHOWN]:
         # an error from a data worker follows a traceback
         first, *others = problem.rpartition("UserError: ")[2].rstrip().split("\n")
-        print_error(_printable(first), 2)
+        print_error(f"  {_printable(first)}")
         for line in others:
-            print_error(_printable(line), 6)
+            print_error(f"      {_printable(line)}")
     if count > MOST_SHOWN:
-        print_error(f"… and {count - MOST_SHOWN} more", 2)
+        print_error(f"  … and {count - MOST_SHOWN} more")

@@ -37,7 +37,7 @@ def console(fileno: int) -> "Console":
 
 
 class Handler(logging.StreamHandler[TextIO]):
-    """Writes log records; on a terminal in colour, wrapped between words, above the bars."""
+    """Writes log records; on a terminal in colour, above the bars."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Prefixes warnings with the word."""
@@ -54,7 +54,8 @@ class Handler(logging.StreamHandler[TextIO]):
         text = Text(self.format(record), STYLES.get(record.levelno, ""))
         for pattern in HIGHLIGHTS:
             text.highlight_regex(pattern)
-        console(self.stream.fileno()).print(text)
+        # a command must stay one line to be copied; a line of values wraps between them
+        console(self.stream.fileno()).print(text, soft_wrap=" · " not in text.plain)
 
 
 def shows_bars() -> bool:
@@ -111,15 +112,14 @@ def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:
             update(advance=1)
 
 
-def print_error(text: str, indent: int = 0, style: str = "") -> None:
-    """Print an indented line to standard error, on a terminal wrapped between words."""
+def print_error(text: str, style: str = "") -> None:
+    """Print a line to standard error, on a terminal in a style."""
     if not sys.stderr.isatty():
-        print(" " * indent + text, file=sys.stderr)
+        print(text, file=sys.stderr)
         return
-    from rich.padding import Padding
     from rich.text import Text
 
-    console(2).print(Padding(Text(text, style), (0, 0, 0, indent), expand=False))
+    console(2).print(Text(text, style), soft_wrap=True)
 
 
 def print_table(
