@@ -22,9 +22,9 @@ RENDERINGS: dict[str, dict[str, Any]] = {
 }
 # files, lines in all, lines of the engine
 BUDGETS = {
-    "default": (110, 9700, 6130),
-    "smallest": (100, 8490, 5615),
-    "largest": (130, 10990, 7040),
+    "default": (110, 9720, 6140),
+    "smallest": (100, 8515, 5625),
+    "largest": (130, 11010, 7050),
 }
 PARTS = ("engine", "user's Python", "conf", "tests", "tools", "the rest")
 
