@@ -27,7 +27,7 @@ class Items(Protocol[T_co]):
     def name(self, index: int) -> str:
         """The item's name in messages."""
 
-    def files(self) -> list[Path]:
+    def files(self) -> Sequence[str | Path]:
         """All files that the items are read from, in their order; none if they are generated."""
 
 

@@ -160,9 +160,9 @@ class ManifestItems:
     def __len__(self) -> int:
         return len(self.recordings)
 
-    def files(self) -> list[Path]:
+    def files(self) -> list[str]:
         """The manifest and all recordings."""
-        return [self.path, *(Path(recording.audio) for recording in self.recordings)]
+        return [str(self.path), *(recording.audio for recording in self.recordings)]
 
     def name(self, index: int) -> str:
         """The item's name in messages."""

@@ -192,9 +192,9 @@ class FolderItems:
     def __len__(self) -> int:
         return len(self.pictures)
 
-    def files(self) -> list[Path]:
+    def files(self) -> list[str]:
         """All pictures."""
-        return [Path(path) for path, _ in self.pictures]
+        return [path for path, _ in self.pictures]
 
     def length(self, index: int) -> float:
         """The same for all: pictures have one size."""

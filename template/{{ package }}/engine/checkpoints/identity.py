@@ -52,13 +52,13 @@ def digest_split(project: Project, cfg: Config, split: Split) -> list[str] | Non
         return None
 
 
-def digest(files: Sequence[Path], sample: int) -> list[str]:
+def digest(files: Sequence[str | Path], sample: int) -> list[str]:
     """The number of files; digests of their relative names, of sizes, and of sampled contents."""
     paths = [os.path.abspath(file) for file in files]  # noqa: PTH100  # quick
     ends = [Path(path).parent for path in (min(paths), max(paths))] if paths else [Path()]
     folder = os.path.commonpath(ends)
     names = [path.removeprefix(folder) for path in paths]
-    sizes = for_each(lambda path: Path(path).stat().st_size, paths)
+    sizes = for_each(os.path.getsize, paths)
     step = max(1, -(-len(paths) // sample))
     contents = for_each(lambda path: fingerprint(Path(path)), paths[::step])
     return [str(len(files)), _short_digest(names), _short_digest(sizes), _short_digest(contents)]
