@@ -43,7 +43,7 @@ def started(project: Project, command: str, until: str, seconds: int = 240) -> s
 def test_a_standard_run_says_how_long_it_takes_and_suggests_a_smaller_one(
     project: Project,
 ) -> None:
-    text = started(project, "python train.py", "that is long on a CPU")
+    text = started(project, "python train.py", "long for a CPU")
     assert re.search(project.task.parameters + " parameters", text)
     assert re.search(r"about .* for \d+ iterations", text)
     assert "model=tiny training=fastrun" in text
@@ -75,7 +75,7 @@ def test_modes_need_only_the_runs_directory(project: Project, dryrun: str) -> No
     assert "with model=dryrun, as the run recorded" in done.stdout
     measured = rf"test split, \d+ items: loss [\d.]+ · {project.task.metric} [\d.]+"
     assert re.search(measured, done.stdout)
-    (metrics,) = sums.glob("evaluate/*/metrics.json")
+    metrics = sums / "evaluate" / project.name(done) / "metrics.json"
     assert json.loads(metrics.read_text())["split"] == "test"
 
     newest = sorted((sums / "checkpoints").iterdir())[0].relative_to(project.path)
