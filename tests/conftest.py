@@ -20,8 +20,8 @@ from .tasks import TASKS, Task
 SPLIT = ("environments", "explain", "processes", "project", "survival", "sweeps")
 
 
-# what takes longest comes first: at the end no worker waits for the other
-FIRST = ("environments", "update", "speech", "first_hour", "survival", "fuzz")
+# of tests that go to a worker one by one, those that take longest: none is left for the end
+FIRST = ("environments", "survival", "sweeps")
 
 
 class FilesTogether(LoadScopeScheduling):  # type: ignore[misc]
