@@ -610,7 +610,9 @@ def _again(seed: str, number: int) -> str:
 
 
 def main() -> int:
-    from .commands import FULL
+    import copier
+
+    from .commands import FULL, NAMED
 
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
     seed = sys.argv[2] if len(sys.argv) > 2 else str(int(time.time()))
@@ -619,10 +621,8 @@ def main() -> int:
     failed = 0
     with tempfile.TemporaryDirectory() as folder:
         project = Path(folder, "project")
-        copier = [sys.executable, "-m", "copier", "copy", "-q", "--defaults", "--vcs-ref", "HEAD"]
-        for question, answer in FULL.items():
-            copier += ["--data", f"{question}={json.dumps(answer)}"]
-        subprocess.run([*copier, str(Path(__file__).parent.parent), str(project)], check=True)
+        root = str(Path(__file__).parent.parent)
+        copier.run_copy(root, project, NAMED | FULL, vcs_ref="HEAD", defaults=True, quiet=True)
         train = [sys.executable, "train.py", *SMALL, "name=dry"]
         subprocess.run(train, cwd=project, check=True, capture_output=True)
         for failure in fuzz(project, sys.executable, seed, count, first):
