@@ -18,8 +18,6 @@ from .tasks import TASKS, Task
 
 # with two workers, tests of these files go to whichever is free; those of other files stay together
 SPLIT = ("environments", "explain", "processes", "project", "survival", "sweeps")
-
-
 # of tests that go to a worker one by one, those that take longest: none is left for the end
 FIRST = ("environments", "survival", "sweeps")
 

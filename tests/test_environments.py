@@ -98,6 +98,8 @@ def test_the_readmes_first_commands_by_uv(tmp_path: Path) -> None:
     shown = Terminal(["bash", "-euc", lines], tmp_path, 100, prompt="🎤", **environment)
     said = shown.raw.decode()
     assert shown.status == 0, said[-5000:]
+    for unasked in ("Python package called", "Who writes it", "Under which license"):
+        assert unasked not in said
     for expected in ("uv pip install --python", "best cer", " passed"):
         assert expected in said
     project = tmp_path / "myproj"

@@ -192,7 +192,7 @@ except Exception as error:
     finally:
         model.write_text(before)
     assert said.startswith("UserError runs/first/checkpoints")
-    assert "the package's code has changed since" in said
+    assert "the package's code has changed since then" in said
 
 
 def test_a_metric_that_is_better_when_higher(project: Project, tmp_path: Path) -> None:

@@ -75,6 +75,7 @@ class OwnFiles(Dataset):
 
 def command(*overrides: str) -> str:
     """The user's command line with these overrides, for messages."""
+    # engine.run_dir.paths.COMMAND; it is not set where Python code reads the data
     given = shlex.split(os.environ.get("RUN_COMMAND", "python train.py"))
     keys = tuple(override.partition("=")[0] + "=" for override in overrides)
     return shlex.join([*(part for part in given if not part.startswith(keys)), *overrides])

@@ -61,6 +61,8 @@ def prepare(argv: list[str], conf: Path, load_project: Callable[[], "Project"]) 
         raise SystemExit(0)
     refuse(_flag_problems(args))
     if args.shell_completion:
+        if "COMP_LINE" not in os.environ and any("query=" in it for it in args.overrides):
+            raise UserError("-sc query=…: a shell calls it; give -sc install=bash")
         return argv
     # shells do not expand the ~ of checkpoint=~/x
     given = [re.sub(r"^([\w./@+]+=[\"']?)~(?=/)", rf"\1{Path.home()}", o) for o in args.overrides]

@@ -87,14 +87,14 @@ def block_signals_in_children() -> Iterator[None]:
 
 
 def follow_parent(stop: Stop) -> None:
-    """Leave SIGNALS to the parent process; exit once it is gone, or has got a second signal.
+    """Leave SIGNALS to the parent process; exit once it has ended or received a second signal.
 
     Another thread watches, since the main one may be blocked in a call to C.
     """
     parent = os.getppid()
 
     def watch() -> None:
-        while os.getppid() == parent and not stop.shared[1]:
+        while os.getppid() == parent and not stop.shared[1]:  # the second signal
             time.sleep(0.1)
         os._exit(1)
 

@@ -217,8 +217,9 @@ def load_model(model: nn.Module, checkpoint: Path) -> nn.Module:
     except RuntimeError as error:
         first = str(error).splitlines()[:2][-1].strip()
         raise UserError(
-            f"{checkpoint}: its weights do not fit the model that build_model makes\n"
-            f"the package's code has changed since, or keys outside of model and data\n{first}"
+            f"{checkpoint}: its weights do not fit the model that build_model makes\n{first}\n"
+            "the package's code has changed since then, or a key outside of model and data has\n"
+            "check out the commit in the run's record.json, or train again under another name"
         ) from None
     return model
 

@@ -48,7 +48,7 @@ def _quote_numbers(override: str) -> str:
 class Checker:
     """Checks the jobs of one command line against conf/."""
 
-    # the last valid config: a run is validated before Hydra starts it, and not once more
+    # the last valid config: train.py asks for it again once Hydra has composed the same values
     last: ClassVar[tuple[Any, Config | None]] = (None, None)
 
     def __init__(self, project: Project, spelling: dict[str, str] | None = None) -> None:
@@ -94,7 +94,7 @@ class Checker:
             raise UserError(f"{self._blame(overrides)}{error}") from None
 
     def _compose(self, overrides: list[str], force: bool) -> DictConfig:
-        """Like Hydra, but composes the files of each combination of groups once: 50 ms."""
+        """Composes as Hydra does, but the files of each combination of groups only once (50 ms)."""
         parsed = OverridesParser.create().parse_overrides(overrides)
         values = [o for o in parsed if sets_value(self.conf, o.input_line or "")]
         values = [o for o in values if force or not o.is_add()]

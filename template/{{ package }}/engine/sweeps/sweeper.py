@@ -40,6 +40,7 @@ class Launcher(HydraLauncher):
         self.composed = config
         self.metric = config.training.objective.metric
         self.ended: list[Job] = []
+        self.values: list[tuple[float, str]] = []  # objectives, each with the name of its job
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
@@ -81,18 +82,16 @@ class Launcher(HydraLauncher):
             text += f", {job.message.splitlines()[0]}"
             text += f"; see {relative(output.absolute())}" if output.exists() else ""
         elif (value := read_record(job.directory).get("objective")) is not None:
+            self.values.append((value, job.directory.name))
             text += f", {self.metric} {value:.4g}; {self.best()}"
         log.info("%d/%d %s: %s", len(self.ended), total, job.directory.name, text)
 
     def best(self) -> str:
-        """The best objective of the jobs that have ended, and its job; empty without one."""
-        records = {it.directory.name: read_record(it.directory) for it in self.ended}
-        found = [(record.get("objective"), name) for name, record in records.items()]
-        values = [pair for pair in found if pair[0] is not None]
-        if not values:
+        """The best objective of this command's jobs so far, and its job; empty without one."""
+        if not self.values:
             return ""
         pick = max if self.load_project().goal(self.metric) == "maximize" else min
-        value, name = pick(values)
+        value, name = pick(self.values)
         return f"best {self.metric} {value:.4g} ({name})"
 
     def gives_up(self) -> bool:

@@ -242,12 +242,8 @@ class Session:
         progress = self.progress
         early = "" if progress.iteration >= self.run.iter_num else ", stopped early"
         if progress.best is None:
-            log.info(
-                "iteration %d%s: no evaluation had a finite %s",
-                progress.iteration,
-                early,
-                self.metric,
-            )
+            text = "iteration %d%s: no evaluation had a finite %s"
+            log.info(text, progress.iteration, early, self.metric)
             return math.nan
         text = "iteration %d%s: best %s %.4g at iteration %d"
         best = self.metric, progress.best, progress.best_iteration
