@@ -65,6 +65,7 @@ def test_no_warning_of_ours_on_the_stable_hydra(render: Render) -> None:
     check_warnings(Project(render(project_name="Stable Hydra")))
 
 
+@pytest.mark.long
 def test_two_commands_do_everything_on_a_fresh_machine(render: Render) -> None:
     project = render(**FULL | {"trackers": []}, project_name="Fresh")
     first = make(project, "dryrun")

@@ -60,6 +60,7 @@ def test_a_standard_run_takes_the_real_name_and_the_alias(project: Project, comm
 
 
 @pytest.mark.slow
+@pytest.mark.task("vision")
 def test_fullrun_compiles_and_trains(project: Project) -> None:
     shorter = "training.iter_num=4 training.warmup_steps=1 training.run.log_every=1"
     command = f"python train.py training=fullrun model=dryrun {shorter} training.eval_batches=1"
@@ -146,6 +147,7 @@ def test_patience_stops_a_run(project: Project) -> None:
     assert "stopped early" in again.stdout
 
 
+@pytest.mark.task("speech")
 def test_init_starts_from_another_runs_weights(project: Project, dryrun: str) -> None:
     new = "training.lr=1e-12 training.weight_decay=0"
     project.run(f"python train.py {SMALL} init=runs/{dryrun} {new} name=tuned")

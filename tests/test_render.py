@@ -125,7 +125,6 @@ def test_code_is_formatted_whatever_the_packages_name(
 
 
 @pytest.mark.slow
-@pytest.mark.task("vision")  # test_environments.py has `make lint` of the other one
 def test_types_hold(project: Project) -> None:
     project.run("python -m mypy")
 

@@ -126,6 +126,7 @@ def test_a_sweep_of_three_jobs(sbatch: Sbatch, there: Project) -> None:
     assert "1 jobs submitted" in again
 
 
+@pytest.mark.long
 def test_an_array(sbatch: Sbatch, there: Project) -> None:
     long = f"{SMALL} training.iter_num=400 training.run.eval_every=400"
     each = f"'model=dryrun training=dryrun' '{long}'"

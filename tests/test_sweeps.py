@@ -76,6 +76,7 @@ def test_a_second_sweep_of_a_name_says_which_jobs_are_in_use(project: Project) -
     wait_for(lambda: not any(read(Path(f"/proc/{pid}/cmdline")) for pid in pids), seconds=5)
 
 
+@pytest.mark.long
 def test_a_local_sweep_says_which_jobs_run_and_kills_one_that_hangs(project: Project) -> None:
     times = "sweep.status_minutes=0.02 sweep.job_minutes=0.3 engine.shutdown_seconds=1"
     grid = f"--multirun {SMALL} name=hangs hydra/launcher=local training.iter_num=4,100000 {times}"
@@ -278,6 +279,7 @@ def test_a_slurm_job_without_a_result_has_its_state(project: Project) -> None:
     ]
 
 
+@pytest.mark.long
 def test_jobs_of_several_processes(project: Project) -> None:
     grid = f"--multirun {SMALL} name=twos training.devices=2 training.lr=1e-4,3e-4"
     project.run(f"python train.py {grid}")
@@ -339,6 +341,7 @@ def test_a_trial_in_use_is_left_for_later(project: Project) -> None:
     assert trials(sweep) == [(0, "COMPLETE")]
 
 
+@pytest.mark.long
 def test_a_killed_search_resumes(project: Project) -> None:
     command = f"{OPTUNA} name=search sweep.n_trials=4 sweep.parallel=2 hydra/launcher=local"
     command += " training.iter_num=200 training.run.eval_every=200 training.checkpoint.every=20"

@@ -272,6 +272,7 @@ def test_a_failed_run_is_failed_in_mlflow(project: Project, mlflow: MLflowServer
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_run_outlives_its_mlflow_server(project: Project, tmp_path: Path) -> None:
     server = MLflowServer(tmp_path)
     try:

@@ -28,6 +28,7 @@ def test_tiny_reads_the_held_out_split(project: Project, trained: str) -> None:
     assert accuracy(project, trained) >= 0.97
 
 
+@pytest.mark.long
 def test_a_transformer_learns_too(project: Project) -> None:
     project.run("python train.py model=vit_tiny training=fastrun name=vit")
     assert accuracy(project, "runs/vit") >= 0.9
