@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..checkpoints.files import find_checkpoint
+from ..checkpoints.files import find_checkpoint, read_about
 from ..checkpoints.identity import changed_split
 from ..checkpoints.store import load_model
 from ..config import Config
@@ -70,7 +70,8 @@ def evaluate_split(
     model = load_model(project.build_model(cfg), checkpoint).to(set_up_device(cfg))
     loader = eval_loader(project, cfg, split, cfg.training.run.eval_batches)
     metrics, rows = measure(model, loader, cfg, measure_batch, compute_metrics)
-    result = {"checkpoint": str(checkpoint), "split": split, **metrics}
+    step = read_about(checkpoint)["progress"]["iteration"]
+    result = {"checkpoint": str(checkpoint), "step": step, "split": split, **metrics}
     (output_dir / "metrics.json").write_text(json.dumps(result, indent=2) + "\n")
     names = [{"item": loader.data.items.name(i)} for i in range(len(rows))]
     write_rows(output_dir / "items.jsonl", [a | b for a, b in zip(names, rows, strict=True)])

@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from .table import Curve, read_curves
+from .read import Curve, read_curves
 
 log = logging.getLogger(__name__)
 
