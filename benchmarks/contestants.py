@@ -143,7 +143,8 @@ def bare(package: str, run_dir: Path, turns: Turns) -> None:
             for group in optimizer.param_groups:
                 group["lr"] = lr
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
-                loss = models.compute_loss(model, batch)
+                loss, weight = models.compute_loss(model, batch)
+                loss = loss / weight
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(parameters, optim.grad_clip)
             optimizer.step()
@@ -175,7 +176,8 @@ def lightning(package: str, run_dir: Path, turns: Turns) -> None:
                 self.model.compile(dynamic=run.compile_dynamic)
 
         def training_step(self, batch: Any, _: int) -> Any:
-            loss = models.compute_loss(self.model, batch)
+            loss, weight = models.compute_loss(self.model, batch)
+            loss = loss / weight
             self.log("loss", loss)
             return loss
 

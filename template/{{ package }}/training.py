@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .config import Config
 from .config.training import Optim
@@ -48,19 +48,29 @@ def train(cfg: Config, run_dir: Path, stop: Stop) -> float:
             lr = learning_rate(iteration, optim, run.iter_num)
             for group in optimizer.param_groups:
                 group["lr"] = lr
-            loss = torch.zeros((), device=device)
+            total = torch.zeros(2, device=device)  # the sum of the losses, and of their weights
             for batch in session.micro_batches():
                 with autocast(device, run.precision):
-                    part = compute_loss(trained, batch) / run.accumulate
+                    part, weight = compute_loss(trained, batch)
                     part.backward()  # type: ignore[no-untyped-call]
-                loss += part.detach()
-            grad_norm = nn.utils.clip_grad_norm_(parameters, optim.grad_clip or math.inf)
+                total[0] += part.detach()
+                total[1] += weight
+            loss, scale = session.mean_loss(total)  # over all micro-batches and processes
+            grad_norm = scale_and_clip(parameters, scale, optim.grad_clip or math.inf)
             if session.may_step(loss, grad_norm):  # not after a NaN, if those are skipped
                 optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             # session.log(name=value) adds a curve; these are also what the terminal shows
             session.end_iteration(loss=loss, lr=lr, grad_norm=grad_norm)
     return session.conclude()
+
+
+def scale_and_clip(parameters: list[nn.Parameter], scale: Tensor, max_norm: float) -> Tensor:
+    """Scale the gradients, clip their norm, and return the norm before clipping."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norm = scale * nn.utils.get_total_norm(gradients)
+    torch._foreach_mul_(gradients, scale * (max_norm / (norm + 1e-6)).clamp(max=1))
+    return norm
 
 
 def build_optimizer(model: nn.Module, optim: Optim) -> torch.optim.Optimizer:

@@ -209,10 +209,13 @@ def ctc_loss(log_probs: Tensor, frames: Tensor, batch: Batch) -> Tensor:
     return loss.to(log_probs.device) / batch["symbols"]
 
 
-def compute_loss(model: nn.Module, batch: Batch) -> Tensor:
-    """The training loss: the mean CTC loss over the batch."""
+def compute_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor | float]:
+    """The sum of the batch's training losses, and its weight: the loop divides by all weights.
+
+    Here each item weighs 1; weights of batch["symbols"] would average over symbols instead.
+    """
     log_probs, frames = model(batch["audio"], batch["samples"])
-    return ctc_loss(log_probs, frames, batch).mean()
+    return ctc_loss(log_probs, frames, batch).sum(), len(frames)
 
 
 def decode(log_probs: Tensor, frames: Tensor, vocabulary: str) -> list[list[tuple[str, int]]]:

@@ -156,6 +156,10 @@ def build_model(cfg: Config) -> nn.Module:
     return nn.Sequential(Normalize(image.mean, image.std), network)
 
 
-def compute_loss(model: nn.Module, batch: Batch) -> Tensor:
-    """The training loss: the mean cross-entropy over the batch."""
-    return F.cross_entropy(model(batch["pictures"]).float(), batch["classes"])
+def compute_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor | float]:
+    """The sum of the batch's training losses, and its weight: the loop divides by all weights.
+
+    Here each item weighs 1.
+    """
+    logits, classes = model(batch["pictures"]).float(), batch["classes"]
+    return F.cross_entropy(logits, classes, reduction="sum"), len(classes)

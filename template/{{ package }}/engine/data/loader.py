@@ -13,12 +13,11 @@ import torch.distributed as dist
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from ..config import Config, Split
-from ..distributed.collectives import rank, world_size
 from ..distributed.devices import cores_here
 from ..errors import Stopped, UserError
 from ..project import Batch, Items, Project
 from ..signals import Stop, block_signals_in_children, leave_signals_to_the_run
-from .order import BatchOrder, Key, seed_all
+from .order import BatchOrder, EvalOrder, Key, seed_all
 
 PACKAGE = Path(__file__).parents[2]
 SHARED_MEMORY = """\
@@ -35,11 +34,9 @@ def train_loader(project: Project, cfg: Config, start: int, stop: Stop | None = 
 def eval_loader(
     project: Project, cfg: Config, split: Split, batches: int | None, stop: Stop | None = None
 ) -> "Loader":
-    """This rank's batches, every world_size-th of a split's first `batches` (None: of all)."""
+    """A split's first `batches` (None: all), in order; each process gets its share."""
     items = open_split(project, cfg, split)
-    size = cfg.training.loader.batch_size
-    firsts = range(0, len(items), size)[:batches][rank() :: world_size()]
-    order = [[(i, i) for i in range(f, min(f + size, len(items)))] for f in firsts]
+    order = EvalOrder(len(items), cfg.training.loader.batch_size, batches)
     return Loader(project, cfg, items, order, stop)
 
 

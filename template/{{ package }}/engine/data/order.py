@@ -1,21 +1,39 @@
 """The order of items in batches, and random numbers, as functions of the seed alone."""
 
 import hashlib
+import itertools
 import random
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
 from ..config import Training
 from ..distributed.collectives import rank, world_size
 from ..project import Items
 
+BLOCK = 4096  # places that are permuted at once, for speed
+Indices = NDArray[np.int64]
 Key = tuple[int, int]
 """An item's position in the whole run, and its index in the dataset."""
+
+
+class EvalOrder(Sampler[list[Key]]):
+    """This rank's batches, every world_size-th of a split's first `batches` (None: of all)."""
+
+    def __init__(self, num_items: int, size: int, batches: int | None) -> None:
+        self.num_items, self.size = num_items, size
+        self.firsts = range(0, num_items, size)[:batches][rank() :: world_size()]
+
+    def __len__(self) -> int:
+        return len(self.firsts)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        for first in self.firsts:
+            yield [(i, i) for i in range(first, min(first + self.size, self.num_items))]
 
 
 class BatchOrder(Sampler[list[Key]]):
@@ -34,6 +52,7 @@ class BatchOrder(Sampler[list[Key]]):
         # at most an epoch, or copies of an item would be sorted into one batch
         self.bucket = max(1, min(loader.bucket or 1, self.num_items // self.batch_size))
         self.number, self.batches = -1, list[list[Key]]()  # of the bucket that was drawn last
+        self.drawn = (-1, -1), list[int]()
 
     def __len__(self) -> int:
         return (self.run.iter_num - self.start) * self.run.accumulate
@@ -53,22 +72,50 @@ class BatchOrder(Sampler[list[Key]]):
             self.number, self.batches = number, self._draw(number)
         return self.batches[place]
 
+    def _block(self, epoch: int, number: int) -> list[int]:
+        """A block of an epoch's permutation; the one that was drawn last is kept."""
+        if self.drawn[0] != (epoch, number):
+            end = min((number + 1) * BLOCK, self.num_items)
+            places = np.arange(number * BLOCK, end)
+            indices = permute(places, self.num_items, (self.run.seed, epoch)).tolist()
+            self.drawn = (epoch, number), indices
+        return self.drawn[1]
+
     def _draw(self, number: int) -> list[list[Key]]:
         """The batches of a bucket."""
         seed, size = self.run.seed, self.bucket * self.batch_size
-        keys, order = [], np.arange(self.bucket)
-        for position in range(number * size, (number + 1) * size):
+        keys, order = list[Key](), np.arange(self.bucket)
+        while len(keys) < size:
+            position = number * size + len(keys)
             epoch, place = divmod(position, self.num_items)
-            keys.append((position, int(_permutation(seed, epoch, self.num_items)[place])))
+            block = self._block(epoch, place // BLOCK)[place % BLOCK :][: size - len(keys)]
+            keys += zip(itertools.count(position), block)
         if self.bucket > 1:
             keys.sort(key=lambda key: self.items.length(key[1]))
             order = np.random.default_rng([seed, number, 1]).permutation(order)
         return [keys[i * self.batch_size :][: self.batch_size] for i in order]
 
 
-@lru_cache(maxsize=1)
-def _permutation(seed: int, epoch: int, size: int) -> Any:
-    return np.random.default_rng([seed, epoch]).permutation(size)
+def permute(places: Indices, size: int, key: tuple[int, ...]) -> Indices:
+    """A pseudorandom permutation of range(size) at these places, in constant memory.
+
+    A Feistel network of eight rounds (Luby and Rackoff 1988) permutes the numbers of an even count
+    of bits; those beyond `size` are permuted again until they are below it.
+    """
+    rounds = np.random.default_rng(key).integers(0, 2**63, 8, dtype=np.uint64)
+    half = np.uint64(((size - 1).bit_length() + 1) // 2)
+    mask = (np.uint64(1) << half) - np.uint64(1)
+    values, beyond = places.astype(np.uint64), np.ones(len(places), bool)
+    while beyond.any():
+        left, right = values[beyond] >> half, values[beyond] & mask
+        for number in rounds:
+            mixed = (right + number) * np.uint64(0x9E3779B97F4A7C15)  # as SplitMix64 does
+            mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+            mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+            left, right = right, left ^ ((mixed ^ (mixed >> np.uint64(31))) & mask)
+        values[beyond] = (left << half) | right
+        beyond = values >= size
+    return values.astype(np.int64)
 
 
 def seed_all(*numbers: int) -> None:

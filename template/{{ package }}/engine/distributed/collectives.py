@@ -47,6 +47,13 @@ def any_process(*flags: bool) -> list[bool]:
     return [bool(flag) for flag in gathered]
 
 
+def sum_over_processes(values: Tensor) -> Tensor:
+    """The sum over the processes, element by element."""
+    if dist.is_initialized():
+        dist.all_reduce(values)
+    return values
+
+
 def average(values: Tensor) -> Tensor:
     """The mean over the processes, element by element, on the CPU."""
     values = values.cpu()

@@ -17,7 +17,14 @@ from ..checkpoints.store import Checkpoints, Stateful, load_model
 from ..config import Config
 from ..data.loader import eval_loader, items_of_batch, train_loader
 from ..data.order import seed_all
-from ..distributed.collectives import any_process, gradient_sync, rank, world_size, wrap_ddp
+from ..distributed.collectives import (
+    any_process,
+    gradient_sync,
+    rank,
+    sum_over_processes,
+    world_size,
+    wrap_ddp,
+)
 from ..distributed.devices import move, peak_memory, set_up_device
 from ..errors import Stopped, UserError
 from ..inference.evaluate import ComputeMetrics, MeasureBatch, measure
@@ -186,6 +193,14 @@ class Session:
             seed_all(self.run.seed, self.now, micro_batch, rank())
             with gradient_sync(self.trained, micro_batch == self.run.accumulate - 1):
                 yield batch
+
+    def mean_loss(self, total: Tensor) -> tuple[Tensor, Tensor]:
+        """The mean loss, and the factor that turns gradients of the sums into those of the mean.
+
+        `total` has the sum of this process's losses, and that of their weights.
+        """
+        loss, weight = sum_over_processes(total)
+        return loss / weight, world_size() / weight  # DDP has divided by the world size
 
     def may_step(self, loss: Tensor, grad_norm: Tensor) -> bool:
         """Whether the optimizer may step; with on_nonfinite=skip, not after a NaN.
