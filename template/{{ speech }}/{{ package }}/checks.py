@@ -11,7 +11,7 @@ from typing import get_args
 from .audio import Recording, audio_files, audio_problem, read_header, read_manifest, read_split
 from .config import Config
 from .config.data import Manifest
-from .config.model import Encoder
+from .config.model import FrontEnd
 from .engine.config import Split
 from .engine.errors import UserError
 from .engine.parallel import for_each, is_file
@@ -112,7 +112,7 @@ def data_notes(cfg: Config, splits: list[Split]) -> Iterator[str]:
             yield f"data.{split}: audio of {channels + 1} channels is averaged to one"
 
 
-def length_problem(recording: Recording, encoder: Encoder) -> str | None:
+def length_problem(recording: Recording, encoder: FrontEnd) -> str | None:
     """A problem if the text has more symbols than the audio has frames: CTC needs one for each."""
     frames_per_second = encoder.sample_rate / encoder.hop_samples / encoder.subsampling
     frames = read_header(recording.audio).seconds * frames_per_second + 1

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import Config
+from .config.model import Model
 from .engine.project import Batch
 
 
@@ -127,16 +128,11 @@ class Layer(nn.Module):
         return x
 
 
-class Recognizer(nn.Module):
-    """Audio to log probabilities of the vocabulary's symbols and, as class 0, the blank of CTC."""
+class Encoder(nn.Module):
+    """Layers of convolution and attention, and a norm at the end."""
 
     def __init__(
         self,
-        symbols: int,
-        window_samples: int,
-        hop_samples: int,
-        dynamic_range_db: float,
-        subsampling: int,
         dim: int,
         layers: int,
         heads: int,
@@ -145,12 +141,38 @@ class Recognizer(nn.Module):
         dropout: float,
     ) -> None:
         super().__init__()
-        self.spectrogram = Spectrogram(window_samples, hop_samples, dynamic_range_db)
-        self.subsampling = Subsampling(window_samples // 2 + 1, dim, subsampling)
         self.layers = nn.ModuleList(
             Layer(dim, heads, feedforward_ratio, kernel_frames, dropout) for _ in range(layers)
         )
         self.norm = nn.LayerNorm(dim)
+
+    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
+        """x [items, frames, dim], valid [items, frames]."""
+        for layer in self.layers:
+            x = layer(x, valid)
+        return cast(Tensor, self.norm(x))
+
+
+class Recognizer(nn.Module):
+    """Audio to log probabilities of the vocabulary's symbols and, as class 0, the blank of CTC.
+
+    The encoder maps frames [items, frames, dim], and which are valid [items, frames], to new ones.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        symbols: int,
+        window_samples: int,
+        hop_samples: int,
+        dynamic_range_db: float,
+        subsampling: int,
+        dim: int,
+    ) -> None:
+        super().__init__()
+        self.spectrogram = Spectrogram(window_samples, hop_samples, dynamic_range_db)
+        self.subsampling = Subsampling(window_samples // 2 + 1, dim, subsampling)
+        self.encoder = encoder
         self.classify = nn.Linear(dim, symbols + 1)
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
@@ -169,21 +191,28 @@ class Recognizer(nn.Module):
         with torch.autocast(audio.device.type, enabled=False):
             x, frames = self.spectrogram(audio, samples)
         x, frames = self.subsampling(x, frames)
-        valid = is_frame(frames, x)
-        for layer in self.layers:
-            x = layer(x, valid)
-        return self.classify(self.norm(x)).float().log_softmax(dim=-1), frames
+        x = self.encoder(x, is_frame(frames, x))
+        return self.classify(x).float().log_softmax(dim=-1), frames
 
 
 def build_model(cfg: Config) -> nn.Module:
     """The network that this config describes, with new weights."""
     encoder = cfg.model.encoder
     return Recognizer(
+        encoder=build_encoder(cfg.model),
         symbols=len(cfg.data.vocabulary),
         window_samples=encoder.window_samples,
         hop_samples=encoder.hop_samples,
         dynamic_range_db=encoder.dynamic_range_db,
         subsampling=encoder.subsampling,
+        dim=encoder.dim,
+    )
+
+
+def build_encoder(model: Model) -> nn.Module:
+    """The encoder of this kind of model."""
+    encoder = model.encoder
+    return Encoder(
         dim=encoder.dim,
         layers=encoder.layers,
         heads=encoder.heads,

@@ -1,14 +1,14 @@
-"""Types of conf/model."""
+"""Types of conf/model; `kind` names the network."""
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from ..engine.types import Section, conflict
 
 
-class Encoder(Section):
-    """From audio to one vector per encoder frame."""
+class FrontEnd(Section):
+    """From audio to spectrogram frames, and to fewer of them by subsampling."""
 
     sample_rate: PositiveInt
     """Hz."""
@@ -17,6 +17,19 @@ class Encoder(Section):
     dynamic_range_db: PositiveFloat
     subsampling: PositiveInt
     """Spectrogram frames per encoder frame."""
+
+    @model_validator(mode="after")
+    def _check_frames(self) -> Self:
+        if self.hop_samples > self.window_samples:
+            raise conflict("hop_samples", f"at most window_samples ({self.window_samples})")
+        if self.subsampling & (self.subsampling - 1):
+            raise conflict("subsampling", "a power of two: 1, 2, 4, 8")
+        return self
+
+
+class Encoder(FrontEnd):
+    """From audio to one vector per encoder frame."""
+
     dim: PositiveInt
     layers: PositiveInt
     heads: PositiveInt
@@ -26,10 +39,6 @@ class Encoder(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.hop_samples > self.window_samples:
-            raise conflict("hop_samples", f"at most window_samples ({self.window_samples})")
-        if self.subsampling & (self.subsampling - 1):
-            raise conflict("subsampling", "a power of two: 1, 2, 4, 8")
         if self.dim % self.heads:
             raise conflict("dim", f"a multiple of heads ({self.heads})")
         if self.kernel_frames % 2 == 0:
@@ -37,7 +46,11 @@ class Encoder(Section):
         return self
 
 
-class Model(Section):
-    """conf/model/*.yaml."""
+class Attention(Section):
+    """conf/model/base.yaml: convolutions and attention."""
 
+    kind: Literal["attention"]
     encoder: Encoder
+
+
+Model = Attention
