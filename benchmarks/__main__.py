@@ -5,6 +5,7 @@ with the machine and the versions.
 """
 
 import importlib.metadata
+import itertools
 import json
 import os
 import platform
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks import loop, pictures, preflight, seeing, survival, weigh
@@ -91,6 +93,13 @@ def write_trivial(template: Path, names: list[Path]) -> None:
     git(template, "init", "-q")
     git(template, "add", "-Af")
     git(template, "commit", "-qm", "a")
+
+
+def kills(project: Path, tries: int) -> Iterator[str]:
+    """The row of runs that were killed."""
+    same = [same for _, same in kill_and_compare(project, PYTHON, tries, seed=1)]
+    killed = "runs killed at a random instant that ended with the same weights"
+    yield f"| {killed} | {sum(same)} of {tries} | {tries} of {tries} |"
 
 
 def main() -> None:
@@ -179,6 +188,7 @@ def main() -> None:
     subprocess.run(evaluate, cwd=project, check=True, capture_output=True)
     (metrics,) = project.glob("runs/tiny/evaluate/*/metrics.json")
     cer = json.loads(metrics.read_text())["cer"]
+    tasks = {"speech": project, "vision": vision}
     results = [f"| `model=tiny training=fastrun` | {took:.0f} s | 120 s |"]
     results.append(f"| its character error rate, held-out split | {cer:.4f} | 0.02 |")
     chance = random.Random(1)
@@ -196,17 +206,16 @@ def main() -> None:
         right = sum(read[name] == keys for name, keys in said.items())
         kind = f"{rate} Hz, {'mono' if channels == 1 else 'stereo'}"
         results.append(f"| strings of keys made by SoX, {kind} | {right} of 20 | 19 of 20 |")
-    results += survival.rows(project)
-    results += seeing.rows(tracked, PYTHON)
-    results += pictures.rows(vision, PYTHON)
-    for task, of_task in (("speech", project), ("vision", vision)):
-        results += loop.rows(of_task, task)
-        results += preflight.rows(of_task, task)
-    tries = 20
-    same = [same for _, same in kill_and_compare(project, PYTHON, tries, seed=1)]
-    killed = "runs killed at a random instant that ended with the same weights"
-    results.append(f"| {killed} | {sum(same)} of {tries} | {tries} of {tries} |")
-    print(*results, sep="\n")
+    for row in itertools.chain(
+        survival.rows(project),
+        seeing.rows(tracked, PYTHON),
+        pictures.rows(vision, PYTHON),
+        *(loop.rows(of_task, task) for task, of_task in tasks.items()),
+        *(preflight.rows(of_task, task) for task, of_task in tasks.items()),
+        kills(project, 20),
+    ):
+        results.append(row)
+        print(row, flush=True)
 
     packages = ("hydra-core", "omegaconf", "pydantic", "torch", "copier", "numpy")
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)

@@ -74,12 +74,11 @@ DATA: dict[str, dict[str, list[str]]] = {
 READ = """\
 import sys, time
 from itertools import islice
-from {package}.engine.compose.compose import compose
-from {package}.engine.compose.validate import validate
+from {package}.engine.compose.validate import Checker
 from {package}.engine.data.loader import train_loader
 from {package}.project import PROJECT
 
-cfg = validate(PROJECT, compose(PROJECT.conf, sys.argv[2:]))
+cfg = Checker(PROJECT).check(sys.argv[2:])
 batches = iter(train_loader(PROJECT, cfg, 0))
 next(batches)
 count = int(sys.argv[1])
