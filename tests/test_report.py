@@ -85,15 +85,15 @@ def show(browser: WebDriver, page: Path, width: int = 1366, dark: bool = False) 
 
 def set_value(browser: WebDriver, control: str, value: str) -> None:
     """Move a control of the page, as a user does, and let it redraw."""
-    script = "const c = document.getElementById(arguments[0]); c.value = arguments[1]; (c.oninput || c.onchange)();"
-    browser.execute_script(script, control, value)  # type: ignore[no-untyped-call]
+    script = "const c = document.getElementById(arguments[0]); c.value = arguments[1];"
+    browser.execute_script(script + "(c.oninput || c.onchange)();", control, value)
 
 
 def drawn(browser: WebDriver, name: str) -> Any:
     """The curve of a run as it is drawn: x and y."""
     traces = browser.execute_script(
         "return document.getElementById('curves').data.map(t => [t.name, t.x, t.y]);"
-    )  # type: ignore[no-untyped-call]
+    )
     return next((x, y) for trace, x, y in traces if trace == name)
 
 
@@ -223,9 +223,10 @@ def test_a_click_on_a_run_shows_it(browser: WebDriver, runs: Path) -> None:
     assert rows[0] == ["key", "this", "run", "the", "other"]
     assert ["training.optim.lr", "0.002", "0.01"] in rows
     assert len(rows) == 4  # the rate, its decay, the workers
-    for picture in dialog.find_elements(By.TAG_NAME, "img"):
-        WebDriverWait(browser, 10).until(lambda _, p=picture: p.get_property("naturalWidth"))
-    sources = [p.get_attribute("src") or "" for p in dialog.find_elements(By.TAG_NAME, "img")]
+    pictures = dialog.find_elements(By.TAG_NAME, "img")
+    WebDriverWait(browser, 10).until(lambda _: all(p.get_property("complete") for p in pictures))
+    assert all(int(str(p.get_property("naturalWidth"))) > 100 for p in pictures)
+    sources = [p.get_attribute("src") or "" for p in pictures]
     assert any(source.endswith("plain/curves.png") for source in sources)
     for link in dialog.find_elements(By.TAG_NAME, "a"):
         assert Path((link.get_attribute("href") or "").removeprefix("file://")).is_file()
