@@ -206,7 +206,7 @@ def test_a_job_that_is_killed_takes_no_other_with_it(project: Project) -> None:
 
 def test_a_signal_stops_jobs_side_by_side_and_they_resume(project: Project) -> None:
     grid = f"--multirun {SMALL} hydra/launcher=local name=paused training.iter_num=400"
-    grid += " training.run.eval_every=400 training.lr=1e-4,3e-4,1e-3"
+    grid += " training.num_workers=2 training.run.eval_every=400 training.lr=1e-4,3e-4,1e-3"
     sweep = project.path / "runs/paused"
     process = start(project, grid, "3 jobs, 2 at once")
     for job in ("lr=0.0001", "lr=0.0003"):

@@ -1,6 +1,7 @@
 """Batches of the project's items: shuffled for training, in order for evaluation."""
 
 import signal
+import sys
 import traceback
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -19,6 +20,8 @@ from ..project import Batch, Items, Project
 from ..signals import Stop, block_signals_in_children, leave_signals_to_the_run
 from .order import BatchOrder, EvalOrder, Key, seed_all
 
+# jobs of a sweep, ranks and Python 3.14 would import everything anew for each worker
+FORK = "fork" if sys.platform == "linux" else None
 PACKAGE = Path(__file__).parents[2]
 SHARED_MEMORY = """\
 batches of data workers go through /dev/shm: make it larger (docker run --shm-size=8g), or choose
@@ -65,7 +68,7 @@ class SeededDataset(Dataset[Any]):
     def __init__(self, items: Items[Any], seed: int, workers: int) -> None:
         self.items = items
         self.seed = seed
-        self.read_by = get_context().RawArray("q", [-1] * workers)
+        self.read_by = get_context(FORK).RawArray("q", [-1] * workers)
 
     def __getitem__(self, key: Key) -> Any:
         position, index = key
@@ -101,6 +104,7 @@ class Loader(DataLoader[Batch]):
             self.data,
             batch_sampler=order,
             num_workers=workers,
+            multiprocessing_context=FORK if workers else None,
             collate_fn=partial(_collate, project=project, cfg=cfg),
             pin_memory=torch.cuda.is_available(),
             timeout=1 if workers else 0,  # then torch raises, and may be called again

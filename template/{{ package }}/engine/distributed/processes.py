@@ -5,7 +5,6 @@ Hydra composes once and one process owns the run's directory; the others get the
 
 import logging
 import logging.config
-import multiprocessing
 import os
 import re
 import signal
@@ -81,8 +80,6 @@ def _process(
 ) -> float | None:
     """Train in one of the processes; return the objective, or None if a stop was requested."""
     follow_parent(stop)
-    # restore the system's start method for data workers: the agent's "spawn" costs 3 s per loader
-    multiprocessing.set_start_method(None, force=True)
     logging.config.dictConfig(job_logging)
     rank, local_rank = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])
     if rank:
