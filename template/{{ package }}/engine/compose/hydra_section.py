@@ -12,6 +12,7 @@ import yaml
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from .. import see
 from ..overrides import split_override
 from ..run_dir.paths import Loader
 from .files import read_files
@@ -32,7 +33,7 @@ PLUGINS = ("hydra_plugins.", "hydra._internal.core_plugins.")
 MUST_BE_EMPTY = ("callbacks", "searchpath", "job.env_set", "job.env_copy")
 JOB_NAME = "train"  # Hydra's name for train.py and its log, which composing resets
 
-NO_CODE = "a config holds values, never code: Hydra would run it"
+NO_CODE = "a config holds values, never code: Hydra would run it" + see("config.md#safety")
 NO_PLACE = "runs_dir and name set where a run writes"
 FIXED: dict[str, tuple[tuple[Any, ...], str]] = {
     "job.name": ((JOB_NAME,), NO_PLACE),
