@@ -73,8 +73,8 @@ def check_identity(cfg: Config, newest: Path, now: dict[str, Any]) -> list[str]:
     then = read_about(newest)
     changed = _changed_data(then, {split: now["data"].get(split) for split in TRAINED_ON})
     if changed and cfg.resume != "force":
-        way_out = "give another name, or resume=force to continue with the data as they are now"
-        raise UserError("\n".join([f"{newest} was trained on other data:", *changed, way_out + RESUMING]))
+        way_out = f"give another name, or resume=force to continue with the data of today{RESUMING}"
+        raise UserError("\n".join([f"{newest} was trained on other data:", *changed, way_out]))
     changed += differences(then["identity"], now["identity"])
     return [f"{line}; {INEXACT}" for line in changed]
 

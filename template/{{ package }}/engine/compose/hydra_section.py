@@ -33,7 +33,7 @@ PLUGINS = ("hydra_plugins.", "hydra._internal.core_plugins.")
 MUST_BE_EMPTY = ("callbacks", "searchpath", "job.env_set", "job.env_copy")
 JOB_NAME = "train"  # Hydra's name for train.py and its log, which composing resets
 
-NO_CODE = "a config holds values, never code: Hydra would run it" + see("config.md#safety")
+NO_CODE = "a config holds values, never code: Hydra would run it"
 NO_PLACE = "runs_dir and name set where a run writes"
 FIXED: dict[str, tuple[tuple[Any, ...], str]] = {
     "job.name": ((JOB_NAME,), NO_PLACE),
@@ -68,6 +68,7 @@ def hydra_problems(composed: DictConfig, conf: Path, overrides: list[str]) -> li
     ]
     return broken or [
         f"hydra.{key} = {value}: {why}{_place(f'hydra.{key}', conf, overrides)}"
+        + see("config.md#safety")
         for key, value, why in _misuses(composed.hydra, raw)
     ]
 
