@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from .. import see
 from ..overrides import split_override
 from .files import Key, Setting, read_files
 
@@ -44,9 +43,8 @@ class Aliases:
                 if ".".join((*it.key[:-1], alias[1])) != real:
                     yield f"{it.place}: {key} is already an alias of {real}"
             elif real:
-                page = see("config.md#flat-aliases")
                 instead = "in YAML set" if key == name else "search over"
-                yield f"{it.place}: {name} is an alias; {instead} {real} instead{page}"
+                yield f"{it.place}: {name} is an alias; {instead} {real} instead"
             elif wrong := FROM_ROOT.fullmatch(it.text) if len(it.key) == 2 else None:
                 first, rest = wrong.groups()
                 if (it.key[0], first) in sections and (first,) not in sections:
