@@ -22,9 +22,9 @@ RENDERINGS: dict[str, dict[str, Any]] = {
 }
 # files, lines in all, lines of the engine
 BUDGETS = {
-    "default": (110, 9717, 6138),
-    "smallest": (100, 8510, 5621),
-    "largest": (130, 11005, 7046),
+    "default": (110, 9546, 6154),
+    "smallest": (100, 8368, 5637),
+    "largest": (130, 10783, 7065),
 }
 PARTS = ("engine", "user's Python", "conf", "tests", "tools", "the rest")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import copier
 import pytest
 
-from .commands import NAMED, Finished, Project
+from .commands import NAMED, ROOT, Finished, Project
 from .history import (
     CHANGES,
     EDITS,
@@ -109,7 +109,8 @@ def test_conflicts_are_named(living: Living) -> None:
     )
     copier.run_update(project, defaults=True, quiet=True, overwrite=True)
     assert git(project, "diff", "--name-only", "--diff-filter=U") == f"{PRESET}\n"
-    assert "## Updating" in (project / "README.md").read_text(), "where it sends people"
+    (page,) = re.findall(r"how to resolve them: file://(.+)#conflicts", said)
+    assert "\n## Conflicts\n" in Path(page).read_text()
 
 
 def test_a_project_inside_a_larger_repository(living: Living, tmp_path: Path) -> None:
@@ -243,11 +244,12 @@ def test_a_renamed_package_is_reported_and_as_readme_says_gets_its_update(
     git(project, "reset", "-q", "--hard", "HEAD~1")
     git(project, "clean", "-qfd")
 
-    recipe = (project / "README.md").read_text().partition("**Rename the package**")[2]
-    renaming = re.findall(r"^      (git (?:mv|grep) .*)$", recipe, re.MULTILINE)
+    page = (ROOT / "docs" / "updating.md").read_text()
+    renaming = re.findall(r"^    (git (?:mv|grep) .*)$", page, re.MULTILINE)
     assert len(renaming) == 2
     for command in renaming:
-        subprocess.run(command.replace("NEW", "whales"), cwd=project, shell=True, check=True)
+        command = command.replace("OLD", PACKAGE).replace("NEW", "whales")
+        subprocess.run(command, cwd=project, shell=True, check=True)
     commit(project, "Renamed")
     assert "applies cleanly" in check(project, 0)
     done = copier_command(project, template, "update", "--defaults")

@@ -15,6 +15,7 @@ from .history import append, commit, copier_command, copy_template, git, substit
 from .tasks import TASKS
 
 ADDRESS = "gh:org/hydra-ml-template"
+DOCS = "https://github.com/org/hydra-ml-template"
 MINIMUM = yaml.safe_load((ROOT / "copier.yml").read_text())["_min_copier_version"]
 
 
@@ -59,6 +60,8 @@ def test_an_update_brings_a_change_and_keeps_an_edit(
     living: Path, origin: Path, version: str
 ) -> None:
     substitute(living / "conf" / "model" / "tiny.yaml", r"dim: \d+", "dim: 96")
+    assert f"{DOCS}/blob/HEAD/docs/README.md" in (living / "README.md").read_text()
+    (living / "README.md").write_text("Mine alone.\n")
     commit(living, "Wider")
     release(origin, version, 1200)
 
@@ -70,7 +73,10 @@ def test_an_update_brings_a_change_and_keeps_an_edit(
     assert "dim: 96" in config
     assert "iter_num: 1200" in config
     changed = git(living, "status", "--porcelain").split()
-    assert set(changed) == {"M", ".copier-answers.yml", "conf/training/fastrun.yaml"}
+    engine = "myproj/engine/__init__.py"
+    assert set(changed) == {"M", ".copier-answers.yml", "conf/training/fastrun.yaml", engine}
+    commit_of = git(origin, "rev-parse", "--short", "HEAD").strip() if which else version
+    assert f'"{DOCS}/blob/{commit_of}/docs"' in (living / engine).read_text()
 
 
 def test_recopy_renders_anew_with_the_same_answers(living: Path, origin: Path) -> None:

@@ -196,7 +196,7 @@ except Exception as error:
 
 
 def test_a_metric_that_is_better_when_higher(project: Project, tmp_path: Path) -> None:
-    """The README's recipe, word by word: the best checkpoint is kept, the best job comes first."""
+    """The recipe of docs/recipes.md: the best checkpoint is kept, the best job comes first."""
     own = own_copy(project, tmp_path / "project")
     badness = 'sum(row["loss"] for row in rows)'
     for file, old, new in (

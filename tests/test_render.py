@@ -81,14 +81,12 @@ def test_every_combination(tmp_path: Path, name: str) -> None:
 
 
 def shown_lines(path: Path, words: str) -> list[str]:
-    """Lines with these words in what a user reads and types; how to change an answer aside."""
+    """Lines with these words in what a user reads and types."""
     files = [*(path / name for name in SHOWN), *(path / "conf").rglob("*.*")]
     return [
         f"{file.relative_to(path)}: {line}"
         for file in files
-        for line in re.sub(
-            r"(?s)- \*\*Change an answer\*\*.*?\n- ", "", file.read_text()
-        ).splitlines()
+        for line in file.read_text().splitlines()
         if re.search(words, line, re.IGNORECASE)
     ]
 

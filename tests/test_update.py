@@ -368,14 +368,14 @@ def test_a_conflict_is_resolved_like_any_other_and_the_next_update_works(
     works(project, COMPOSES)
 
 
-def test_an_update_is_undone_as_the_readme_says(
-    history: History, edited: Callable[..., Path]
-) -> None:
+def test_an_update_is_undone_as_docs_say(history: History, edited: Callable[..., Path]) -> None:
     project = edited("changed_fastrun", "ignored_files")
     before = tree(project)
     update(project, EVERYTHING)
     assert tree(project) != before
-    undo = re.search(r"`(git reset --hard && git clean -fd)`", (project / "README.md").read_text())
+    undo = re.search(
+        r"`(git reset --hard && git clean -fd)`", (ROOT / "docs/updating.md").read_text()
+    )
     assert undo
     subprocess.run(undo[1], shell=True, check=True, cwd=project, capture_output=True)
     assert tree(project) == before

@@ -37,7 +37,7 @@ def test_a_transformer_learns_too(project: Project) -> None:
 def test_it_reads_print_at_any_size_and_on_any_ground(
     project: Project, trained: str, tmp_path: Path
 ) -> None:
-    """Of print it has never seen any; README.md says how much of it is read."""
+    """It was not trained on print; docs/data.md says how much of it is read."""
     for i, font in enumerate(("DejaVu-Sans", "DejaVu-Serif")):
         for digit in "0123456789":
             (tmp_path / digit).mkdir(exist_ok=True)

@@ -53,6 +53,13 @@ def copier(folder: Path, *arguments: str) -> str:
     return "\n".join(line for line in last if not line.startswith(" "))  # no traceback's code
 
 
+def updating_page(project: Path) -> str:
+    """The address of the page on updating, from that of the docs in the engine."""
+    engine = "".join(file.read_text("utf-8") for file in project.glob("*/engine/__init__.py"))
+    found = re.search(r'^DOCS = "(.+)"$', engine, re.MULTILINE)
+    return f"{found[1] if found else 'docs'}/updating.md"
+
+
 def missing_template(project: Path) -> str:
     """A message if the template was a local folder that is gone, else empty."""
     source = answer(project, "_src_path")
@@ -75,7 +82,7 @@ def missing_package(project: Path) -> str:
     return (
         f"There is no {package}/engine: an update would leave out every change to the package.\n"
         f"If you renamed it, replace `package: {package}` by `package: {renamed}` in {ANSWERS},\n"
-        'commit, and run make check-update again. README.md, "Updating", has all the steps.'
+        f"commit, and run make check-update again. All the steps: {updating_page(project)}"
     )
 
 
@@ -149,7 +156,7 @@ def main() -> int:
         print(listed(conflicts))
         if clean:
             print(f"\nThese would change without one:\n\n{listed(clean)}")
-        print('\nREADME.md, "Updating", says how to resolve them.')
+        print(f"\nhow to resolve them: {updating_page(project)}#conflicts")
     else:
         print(f"{versions}: applies cleanly. copier update would change\n")
         print(listed(clean or [ANSWERS]))

@@ -17,7 +17,7 @@ from hydra.core.override_parser.types import RangeSweep
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from . import find_part
+from . import find_part, see
 from .compose.aliases import Aliases
 from .compose.compose import ComposeError, compose, name_this_run, options
 from .compose.credentials import credential_problems
@@ -113,7 +113,7 @@ def _refuse_torchrun() -> None:
         count = os.environ.get("LOCAL_WORLD_SIZE", "N")
         raise UserError(
             "each process of torchrun would be a run of its own; train.py starts them itself:\n"
-            f"python train.py training.devices={count}"
+            f"python train.py training.devices={count}{see('speed.md#several-devices')}"
         )
 
 
@@ -126,6 +126,7 @@ def _flag_problems(args: Any) -> Iterator[str]:
         yield (
             "--config-name, --config-path, --config-dir, --experimental-rerun: values come from\n"
             "conf/ alone; what differs belongs in a file of conf/experiment: experiment=NAME"
+            + see("config.md#where-a-key-lives")
         )
     if args.resolve and not args.cfg:
         yield "--resolve is for --cfg: --cfg job --resolve"

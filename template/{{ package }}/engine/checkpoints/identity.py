@@ -17,7 +17,7 @@ from ..errors import UserError
 from ..parallel import for_each
 from ..project import Project
 from .files import fingerprint, read_about
-from .resume import TRAINED_ON, differences
+from .resume import RESUMING, TRAINED_ON, differences
 
 PACKAGE = Path(__file__).parents[2]
 SAMPLE = 200  # files whose contents are compared: all of a large dataset would take minutes
@@ -73,7 +73,7 @@ def check_identity(cfg: Config, newest: Path, now: dict[str, Any]) -> list[str]:
     then = read_about(newest)
     changed = _changed_data(then, {split: now["data"].get(split) for split in TRAINED_ON})
     if changed and cfg.resume != "force":
-        way_out = "give another name, or resume=force to continue with the data as they are now"
+        way_out = f"give another name, or resume=force to continue with the data of today{RESUMING}"
         raise UserError("\n".join([f"{newest} was trained on other data:", *changed, way_out]))
     changed += differences(then["identity"], now["identity"])
     return [f"{line}; {INEXACT}" for line in changed]

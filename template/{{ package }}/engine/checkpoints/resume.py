@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from .. import see
 from ..compose.compose import is_group
 from ..config import Config, Split
 from ..errors import UserError, refuse
@@ -16,6 +17,7 @@ from .files import WEIGHTS, list_checkpoints, list_damages, newest_checkpoint, r
 
 TRAINED_ON: tuple[Split, ...] = ("train", "valid")  # the splits that training reads
 MOST_KEYS = 20
+RESUMING = see("runs.md#resuming")
 
 
 def described_groups(config: type[Config]) -> list[str]:
@@ -73,7 +75,7 @@ def check_resume(project: Project, cfg: Config, run: Path) -> None:
         )
     newest = newest_checkpoint(run)
     if found and not newest and cfg.resume == "auto":
-        way_out = "give another name, or resume=force to start again and replace them"
+        way_out = "give another name, or resume=force to start again and replace them" + RESUMING
         none = f"{run}: none of its checkpoints is intact"
         raise UserError("\n".join([none, *list_damages(run), way_out]))
     if not newest:
@@ -81,7 +83,7 @@ def check_resume(project: Project, cfg: Config, run: Path) -> None:
     refuse(incompatibilities(project, cfg, newest, f"name = {cfg.name}"))
     changed = changed_training_keys(cfg, read_about(newest)["config"], project.resume_safe(cfg))
     if cfg.resume == "auto" and changed:
-        way_out = "give another name, or resume=force to continue with the new values"
+        way_out = "give another name, or resume=force to continue with the new values" + RESUMING
         lines = _shorten(MOST_KEYS, [f"{run} was trained with another config:", *changed])
         raise UserError("\n".join([*lines, way_out]))
 

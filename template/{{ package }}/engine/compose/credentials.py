@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from .. import see
 from ..overrides import split_override
 
 # names whose values are always credentials
@@ -27,8 +28,8 @@ FROM_ENVIRONMENT = re.compile(r"oc\.env:\s*(\w+)")
 INSIDE = re.compile(r"""[{,]\s*['"]?([\w.-]+)['"]?\s*:\s*['"]?([^,}'"]*)""")  # {a: 1, b: 2}
 
 # why a key is refused; the value is never shown
-REFUSED = """: a credential does not belong in a config, which every run writes to disk
-set it in the environment instead, as WANDB_API_KEY or MLFLOW_TRACKING_TOKEN are"""
+REFUSED = f""": a credential does not belong in a config, which every run writes to disk
+set it in the environment, as WANDB_API_KEY or MLFLOW_TRACKING_TOKEN are{see("config.md#safety")}"""
 
 
 def is_credential(key: str, value: Any) -> bool:

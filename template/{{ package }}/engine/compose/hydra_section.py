@@ -12,6 +12,7 @@ import yaml
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from .. import see
 from ..overrides import split_override
 from ..run_dir.paths import Loader
 from .files import read_files
@@ -65,10 +66,13 @@ def hydra_problems(composed: DictConfig, conf: Path, overrides: list[str]) -> li
         for key in LOGS
         if not _is_logging(raw, key)
     ]
-    return broken or [
+    misused = [
         f"hydra.{key} = {value}: {why}{_place(f'hydra.{key}', conf, overrides)}"
         for key, value, why in _misuses(composed.hydra, raw)
     ]
+    if misused:
+        misused[-1] += see("config.md#safety")
+    return broken or misused
 
 
 def _is_logging(section: Any, key: str) -> bool:

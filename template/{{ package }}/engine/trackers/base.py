@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
-from .. import find_part
+from .. import find_part, see
 from ..config import Config
 from ..distributed.collectives import is_main
 from ..errors import Stopped, UserError
@@ -85,11 +85,12 @@ def tracker_problem(settings: Any) -> str | None:
     kind = settings.kind
     if kind == "none":
         return None
+    page = see("compare.md#trackers")
     if not importlib.util.find_spec(kind):
         install = f"pip install -e '.[{kind}]', or with uv: uv pip install -e '.[{kind}]'"
-        return f"tracker = {kind}: the package {kind} is missing\n{install}"
+        return f"tracker = {kind}: the package {kind} is missing\n{install}{page}"
     problem: str | None = find_part(f"trackers.{kind}").find_problem(settings)
-    return problem
+    return problem + page if problem else None
 
 
 def remember_id(file: Path, start: int, new_id: Callable[[], str]) -> str:
