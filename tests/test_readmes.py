@@ -51,7 +51,7 @@ def test_commands_are_accepted(project: Project, dryrun: str) -> None:
     outcomes = dict(zip(found, prepared(project, [shlex.split(c)[2:] for c in found]), strict=True))
     refused = {command for command, outcome in outcomes.items() if outcome.startswith("refused")}
     own = r"data\.|data=(photos|recordings|dry)|runs/(photos|recordings)|input=.*\."
-    need_own_data = {c for c in found if re.search(rf"{own}|slurm|devices", c)}
+    need_own_data = {c for c in found if re.search(rf"{own}|slurm|devices|mode=export", c)}
     assert refused <= need_own_data, {command: outcomes[command] for command in refused}
 
 
@@ -136,6 +136,7 @@ def test_a_message_names_a_page_that_is_there(project: Project) -> None:
     """The address of a template on this machine is a file's."""
     for arguments, variables in (
         ("+api_key=abc", {}),
+        ("+model._target_=torch.nn.Linear", {}),
         ("+hydra.callbacks.x._target_=os.system", {}),
         ("--config-name=mine", {}),
         ("", {"LOCAL_RANK": "0", "WORLD_SIZE": "2"}),

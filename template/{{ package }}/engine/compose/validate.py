@@ -13,6 +13,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
+from .. import see
 from ..config import Config
 from ..errors import UserError, refuse
 from ..overrides import split_override
@@ -24,6 +25,7 @@ from .compose import HEADER, NEED_A_HEADER, ComposeError, compose, is_group, opt
 from .explain import Origin, find_origins, nearest_place
 
 BUILT_IN_MODES = ("check", "explain", "report")
+NO_TARGET = "from-lightning-hydra-template.md#why-there-is-no-_target_"
 PLAIN = {"bool_type": "true or false", "model_type": "a section, with keys of its own"}
 NUMBER = re.compile(r"[+-]?(\d[\d_]*\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(nan|inf)|true|false", re.I)
 SYNONYMS = {"on": "true", "yes": "true", "off": "false", "no": "false", "none": "null"}
@@ -258,7 +260,10 @@ def _describe(detail: Any, values: dict[str, Any], known: dict[str, str]) -> Pro
         while isinstance(value, dict) and len(value) == 1:  # nix.lr=1 makes a section nix
             ((last, value),) = value.items()
             keys.append(str(last))
-        return ".".join(keys), f" = {_show(value)}: no such key{_suggest(keys, known)}"
+        why = _suggest(keys, known)
+        if keys[-1] == "_target_":
+            why = "; a config names values, not code" + see(NO_TARGET)
+        return ".".join(keys), f" = {_show(value)}: no such key{why}"
     if kind.startswith("union_tag"):
         tag = value.get("kind") if isinstance(value, dict) else None
         expected = context.get("expected_tags", "the name of one of its schemas")
