@@ -21,7 +21,6 @@ What project files import, each name with its module:
     conflict          types                the error of two keys that disagree
     UserError         errors               problems that the user can fix
     for_each          parallel             a function of many paths, in threads
-    is_file           parallel             whether a path is a file; never raises
     start             train.start          training in one process or several
     Session           train.session        a run's checkpoints, metrics and progress
     Stop              signals              whether a signal asked the run to stop
@@ -30,6 +29,7 @@ What project files import, each name with its module:
     evaluate_split    inference.evaluate   mode=evaluate
     recognize_files   inference.recognize  mode=recognize
     load              load                 a trained model for a notebook or a server
+    find_part         __init__             a part that an answer renders, such as report.sheet
 """
 
 from importlib import import_module

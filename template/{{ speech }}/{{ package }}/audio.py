@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 from collections.abc import Callable
 from functools import cache, lru_cache
@@ -16,10 +17,10 @@ import soxr
 from .config.data import Manifest
 from .engine.config import Split
 from .engine.errors import UserError
-from .engine.parallel import is_file
 
 Audio = npt.NDArray[np.float32]
 
+is_file = os.path.isfile  # unlike Path's, it never raises, however long or odd the path
 # libsndfile's log line for a truncated chunk
 CUT = re.compile(r" *(?:data|Data Size|SSND|BODY|riff|Riff size) *: (\d+) \(should be \d+\)\n")
 UNKNOWN_LENGTH = 2**31 - 2**12  # or more: the writing program did not know the length

@@ -8,13 +8,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
-from .audio import Recording, audio_files, audio_problem, read_header, read_manifest, read_split
+from .audio import (
+    Recording,
+    audio_files,
+    audio_problem,
+    is_file,
+    read_header,
+    read_manifest,
+    read_split,
+)
 from .config import Config
 from .config.data import Manifest
 from .config.model import Encoder
 from .engine.config import Split
 from .engine.errors import UserError
-from .engine.parallel import for_each, is_file
+from .engine.parallel import for_each
 from .own_files import command
 
 MOST_SHOWN = 5  # problems of a manifest
