@@ -31,28 +31,28 @@ def draw_curves(run_dir: Path, name: str, metric: str, best: tuple[int, float] |
         width, height = WIDTH * columns, HEIGHT * rows + STRIP * bool(strip) + 0.4
         figure.set_size_inches(width, height)
         last = max((steps[-1] for of in panels.values() for steps, _ in of.values()), default=1)
-
-        def add_panel(of: str, left: float, top: float, wide: float, high: float) -> Any:
-            # placed in inches: a layout engine would draw everything twice
-            low = height - top - high + 0.4
-            box = ((left + 0.6) / width, low / height, (wide - 0.8) / width, (high - 0.7) / height)
+        # placed in inches, from the top: a layout engine would draw everything twice
+        boxes = [
+            (WIDTH * (i % columns), HEIGHT * (i // columns), WIDTH, HEIGHT)
+            for i in range(len(large))
+        ]
+        wide = width / max(1, len(strip))
+        boxes += [(wide * i, HEIGHT * rows, wide, STRIP) for i in range(len(strip))]
+        for of, (left, top, wide, high) in zip(large + strip, boxes, strict=True):
+            low = height - top - high
+            box = (left + 0.6) / width, low / height, (wide - 0.9) / width, (high - 0.7) / height
             axes = figure.add_axes(box)
-            axes.set_title(of.replace("_", " "), size=10)
-            axes.set_xlim(0, 1.03 * last)
+            title = of.replace("_", " ")
             draw_panel(axes, panels[of])
-            return axes
-
-        for place, of in enumerate(large):
-            row, column = divmod(place, columns)
-            axes = add_panel(of, WIDTH * column, 0.4 + HEIGHT * row, WIDTH, HEIGHT)
-            if of == metric and best:
+            axes.set_xlim(0, 1.03 * last)
+            if of in strip:
+                axes.set_ylim(bottom=0)
+                axes.locator_params(axis="x", nbins=3)
+            elif of == metric and best:
                 axes.axvline(best[0], color="black", linestyle=":", linewidth=1)
                 axes.plot(*best, "*", color="black", markersize=10, label=BEST)
-                axes.set_title(f"{axes.get_title()}: best {best[1]:.4g} at iteration {best[0]}")
-        for place, of in enumerate(strip):
-            wide = width / len(strip)
-            axes = add_panel(of, wide * place, 0.4 + HEIGHT * rows, wide, STRIP)
-            axes.set_ylim(bottom=0)
+                title += f": best {best[1]:.4g} at iteration {best[0]}"
+            axes.set_title(title, size=10)
         lines = {line.get_label(): line for axes in figure.axes for line in axes.lines}
         shown = [lines[label] for label in (*STYLES, BEST) if label in lines]
         figure.legend(handles=shown, loc="upper right", ncols=4, frameon=False)
