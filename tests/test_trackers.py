@@ -491,7 +491,7 @@ def test_wandb_offline_keeps_a_sweep_together(project: Project) -> None:
         assert bests[-1] == min(row["cer"] for row in logged(project, str(folder), "valid"))
         assert any("curves" in row for row in start["history"])
         (files,) = folder.glob("wandb/offline-run-*/files")
-        assert (files / "config.yaml").read_bytes() == (folder / "config.yaml").read_bytes()
+        assert (files / folder.name / "config.yaml").read_bytes() == (folder / "config.yaml").read_bytes()
         assert start["exit"].exit_code == 0
     assert len(ids) == 2
 
