@@ -12,13 +12,13 @@ import numpy as np
 
 log = logging.getLogger(__name__)
 
-DPI, GAP, LARGE = 100, 14, 14  # pixels, as all sizes here
+DPI, GAP, LARGE = 100, 14, 14  # dots, as all sizes here
 FONT, LETTER = "DejaVu Sans Mono", 0.602  # all letters have this width, relative to their size
 # colours that the colour-blind can tell apart (Okabe and Ito)
 MARKS = {True: ("✓ ", "#009E73"), False: ("✗ ", "#D55E00"), None: ("", "grey")}
 
 Cell = tuple[np.ndarray, str, bool | None]
-"""Pixels, or a map of numbers from 0 to 1; text; whether it is right, None if unknown."""
+"""8-bit values, or a map of numbers 0 to 1; text; whether it is right, None if unknown."""
 
 
 @contextmanager
@@ -66,16 +66,16 @@ def draw_sheet(
 
 
 def show(axes: Any, cell: Cell, left: float, top: float, width: int, height: int) -> None:
-    """Draw the pixels of a cell in a frame: few ones enlarged by a whole factor, maps stretched."""
-    pixels, _, right = cell
-    is_map = pixels.dtype != np.uint8
-    high, wide = (height, width) if is_map else pixels.shape[:2]
+    """Draw the values of a cell in a frame: few enlarged by a whole factor, a map stretched."""
+    values, _, right = cell
+    is_map = values.dtype != np.uint8
+    high, wide = (height, width) if is_map else values.shape[:2]
     scale = min(width / wide, height / high)
     scale = int(scale) if scale > 1 else scale
     x, y = left + (width - scale * wide) / 2, top + (height - scale * high) / 2
     look = {"cmap": "magma", "vmax": 1} if is_map else {"cmap": "gray", "vmax": 255}
     extent = (x, x + scale * wide, y + scale * high, y)
-    axes.imshow(pixels, extent=extent, vmin=0, aspect="auto", **look)
+    axes.imshow(values, extent=extent, vmin=0, aspect="auto", **look)
     frame = [left - 2, left + width + 1], [top - 2, top + height + 1]
     colour = MARKS[right][1]
     axes.plot(np.take(frame[0], [0, 1, 1, 0, 0]), np.take(frame[1], [0, 0, 1, 1, 0]), color=colour)
