@@ -69,6 +69,6 @@ def draw_spectrograms(
     for audio, text, right in items:
         frames, _ = spectrogram(torch.from_numpy(audio)[None], torch.tensor([len(audio)]))
         seconds = len(audio) / encoder.sample_rate
-        cells.append((frames[0].T.flip(0).numpy(), f"{text} ({seconds:.1f} s)", right))
+        cells.append((frames[0].T.flip(0).numpy(), f"{text} ({seconds:.1f}\u00a0s)", right))
     title += f"; 0 Hz (below) to {encoder.sample_rate // 2} Hz"
     sheet.draw_sheet(file, title, cells, columns=2, width=480, height=128)

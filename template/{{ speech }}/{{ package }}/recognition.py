@@ -25,7 +25,7 @@ def recognize(cfg: Config, output_dir: Path) -> None:
     cells = (
         (
             read_audio(Path(row["audio"]), cfg.model.encoder.sample_rate),
-            f"{row['text']}\n{100 * row['probability']:.0f} % sure, {row['audio']}",
+            f"{row['text']}\n{100 * row['probability']:.0f} % sure\n{row['audio']}",
             None,
         )
         for row in rows[:SHOWN]

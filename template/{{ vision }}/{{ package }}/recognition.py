@@ -26,8 +26,9 @@ def recognize(cfg: Config, output_dir: Path) -> None:
     rows = recognize_files(PROJECT, cfg, output_dir, picture_files, recognize_file)
     title = f"{len(rows)} pictures"
     if outcomes := [is_right(row) for row in rows if "label" in row]:
-        title = f"{sum(map(bool, outcomes))} of {len(outcomes)} right"
-        log.info("%s, by the folders that name their class", title)
+        counts = outcomes.count(True), len(outcomes)
+        title = "{} of {} right".format(*counts)
+        log.info("right: %d of %d whose folder names their class", *counts)
     if sheet := find_part("report.sheet"):
         look = cfg.data.sheet
         # wrong ones, then the least sure ones

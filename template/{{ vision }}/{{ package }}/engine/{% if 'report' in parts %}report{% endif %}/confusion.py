@@ -37,7 +37,7 @@ def draw_confusion(file: Path, classes: list[str], pairs: Counter[tuple[str, str
         for place, i in enumerate(shown):
             for x, y, all_of_it in ((end, place, labels[i]), (place, end, predictions[i])):
                 text = f"{100 * right[i] / all_of_it:.0f} %" if all_of_it else "–"
-                axes.text(x, y, text, ha="center", va="center", size=9)
+                axes.text(x, y, text, ha="center", va="center", size=8)
         axes.set(xlim=(-0.5, len(shown) + 0.9), ylim=(len(shown) + 0.9, -0.5))
         ticks = [*range(len(shown)), end]
         axes.set_xticks(ticks, [*names, "recall"], rotation=90, parse_math=False)
