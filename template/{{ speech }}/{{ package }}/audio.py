@@ -20,7 +20,6 @@ from .engine.errors import UserError
 
 Audio = npt.NDArray[np.float32]
 
-is_file = os.path.isfile  # unlike Path's, it never raises, however long or odd the path
 # libsndfile's log line for a truncated chunk
 CUT = re.compile(r" *(?:data|Data Size|SSND|BODY|riff|Riff size) *: (\d+) \(should be \d+\)\n")
 UNKNOWN_LENGTH = 2**31 - 2**12  # or more: the writing program did not know the length
@@ -68,7 +67,7 @@ def read_header(path: str) -> Header:
 
 def audio_problem(path: str) -> str | None:
     """Why this file cannot be read, or None; reads its header alone."""
-    if not is_file(path):
+    if not os.path.isfile(path):  # noqa: PTH113  unlike Path's, it never raises
         if len(path) > 1000:
             return f"{path[:100]}… ({len(path)} characters) does not exist"
         return f"{path} is a folder" if Path(path).is_dir() else f"{path} does not exist"

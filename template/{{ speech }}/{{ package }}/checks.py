@@ -3,20 +3,13 @@
 The last one of a list adds the command that fixes them.
 """
 
+import os
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
-from .audio import (
-    Recording,
-    audio_files,
-    audio_problem,
-    is_file,
-    read_header,
-    read_manifest,
-    read_split,
-)
+from .audio import Recording, audio_files, audio_problem, read_header, read_manifest, read_split
 from .config import Config
 from .config.data import Manifest
 from .config.model import Encoder
@@ -69,7 +62,7 @@ def check_manifest(key: Split, cfg: Config, data: Manifest) -> list[str]:
     if count < fewest and not found:
         few = f"{count} recordings; expected at least {fewest}, one for each split"
         return [f"data.{key} = {path}: {few}\n{command(f'data.{key}=FILE')}"]
-    is_there = for_each(is_file, [recording.audio for recording in recordings])
+    is_there = for_each(os.path.isfile, [recording.audio for recording in recordings])
     looked_at = [r for r, there in zip(recordings, is_there, strict=True) if not there]
     looked_at += sample(recordings, cfg, data)
     problems = dict(found)

@@ -30,24 +30,19 @@ def draw_curves(run_dir: Path, name: str, metric: str, best: tuple[int, float] |
         rows = -(-len(large) // columns)
         width, height = WIDTH * columns, HEIGHT * rows + STRIP * bool(strip) + 0.4
         figure.set_size_inches(width, height)
-        last = max((steps[-1] for of in panels.values() for steps, _ in of.values()), default=1)
-        # placed in inches, from the top: a layout engine would draw everything twice
-        boxes = [
-            (WIDTH * (i % columns), HEIGHT * (i // columns), WIDTH, HEIGHT)
-            for i in range(len(large))
-        ]
-        wide = width / max(1, len(strip))
-        boxes += [(wide * i, HEIGHT * rows, wide, STRIP) for i in range(len(strip))]
-        for of, (left, top, wide, high) in zip(large + strip, boxes, strict=True):
-            low = height - top - high
-            box = (left + 0.6) / width, low / height, (wide - 0.9) / width, (high - 0.7) / height
-            axes = figure.add_axes(box)
+        for place, of in enumerate(large + strip):
+            row, column = divmod(place, columns)
+            left, top, wide, high = WIDTH * column, HEIGHT * row, WIDTH, HEIGHT
+            if of in strip:
+                wide, top, high = width / len(strip), HEIGHT * rows, STRIP
+                left = wide * (place - len(large))
+            # in inches: a layout engine would draw everything twice
+            box = left + 0.6, height - top - high, wide - 0.9, high - 0.7
+            axes = figure.add_axes(np.divide(box, (width, height) * 2))
             title = of.replace("_", " ")
             draw_panel(axes, panels[of])
-            axes.set_xlim(0, 1.03 * last)
             if of in strip:
                 axes.set_ylim(bottom=0)
-                axes.locator_params(axis="x", nbins=3)
             elif of == metric and best:
                 axes.axvline(best[0], color="black", linestyle=":", linewidth=1)
                 axes.plot(*best, "*", color="black", markersize=10, label=BEST)
@@ -56,8 +51,7 @@ def draw_curves(run_dir: Path, name: str, metric: str, best: tuple[int, float] |
         lines = {line.get_label(): line for axes in figure.axes for line in axes.lines}
         shown = [lines[label] for label in (*STYLES, BEST) if label in lines]
         figure.legend(handles=shown, loc="upper right", ncols=4, frameon=False)
-        title = elide(name, 30 * columns)
-        figure.text(0.2 / width, 1 - 0.3 / height, title, size=13, parse_math=False)
+        figure.text(0.2 / width, 1 - 0.3 / height, elide(name, 50), size=13, parse_math=False)
 
 
 def draw_panel(axes: Any, curves: dict[str, Curve]) -> None:
@@ -69,7 +63,8 @@ def draw_panel(axes: Any, curves: dict[str, Curve]) -> None:
         marker = "o" if len(steps) < 20 else None
         axes.plot(steps, of_split, line, color=colour, label=split, marker=marker, markersize=3)
     axes.grid(alpha=0.3)
-    axes.locator_params(nbins=5)
+    axes.set_xlim(left=0)
+    axes.locator_params(nbins=4)
     axes.ticklabel_format(axis="y", scilimits=(-2, 5))
     if values.size:
         middle, span = (values.max() + values.min()) / 2, values.max() - values.min()
