@@ -1,5 +1,6 @@
 """Commands run as a user types them, and what they leave behind."""
 
+import ast
 import contextlib
 import csv
 import hashlib
@@ -140,6 +141,27 @@ def shown(markdown: str, kind: str) -> str:
     children = tokens[position + 1].children or []
     assert {child.type for child in children} <= {"text"}, "markup where text was given"
     return "".join(child.content for child in children)
+
+
+# train.py with the words of each figure that it draws on standard output
+WORDS_OF_FIGURES = """
+import runpy
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+saved = Figure.savefig
+def savefig(figure, *args, **options):
+    saved(figure, *args, **options)
+    print("drawn", [text.get_text() for text in figure.findobj(Text) if text.get_text()])
+Figure.savefig = savefig
+runpy.run_path("train.py", run_name="__main__")
+"""
+
+
+def words_of_figure(project: Project, arguments: str) -> list[str]:
+    """Run train.py; the words of the one figure that it draws, as they stand in it."""
+    done = project.run(f"python -c {shlex.quote(WORDS_OF_FIGURES)} {arguments}")
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("drawn ")]
+    return list(ast.literal_eval(line.removeprefix("drawn ")))
 
 
 # many command lines in one process, as prepare sees them: what is refused, and what passes

@@ -185,7 +185,7 @@ def test_tensorboard_gets_the_config_and_the_curves(project: Project) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     project.run(f"python train.py {SMALL} tracker=tensorboard name=boarded")
-    events = EventAccumulator(str(project.path / "runs" / "boarded" / "tensorboard"))
+    events = EventAccumulator(str(project.path / "runs" / "boarded"))
     events.Reload()
     assert {"train/loss", "train/lr", f"valid/{project.task.metric}"} <= set(
         events.Tags()["scalars"]

@@ -17,7 +17,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
-from .commands import Project
+from .commands import SMALL, Project, words_of_figure
 
 pytestmark = pytest.mark.task("speech")
 
@@ -388,6 +388,13 @@ def test_a_run_ends_with_curves_and_commands(project: Project, tmp_path: Path) -
     (line,) = [line for line in done.stdout.splitlines() if "mode=evaluate" in line]
     project.run(line.removeprefix("next").strip())
     assert "mode=report" in done.stdout
+    words = words_of_figure(project, f"{SMALL} runs_dir={tmp_path} name=seen")
+    rows = [json.loads(x) for x in (tmp_path / "seen" / "metrics.jsonl").read_text().splitlines()]
+    best = min((row["cer"], row["step"]) for row in rows if row["split"] == "valid")
+    titles = ["loss", f"cer: best {best[0]:.4g} at iteration {best[1]}", "grad norm", "lr"]
+    titles += ["iterations per second", "items per second", "data wait", "memory gb"]
+    assert [word for word in words if word in titles] == titles
+    assert {"seen", "train", "valid", "best checkpoint"} <= set(words)
     # a picture that cannot be drawn costs nobody a run
     (tmp_path / "odd" / "curves.png").mkdir(parents=True)
     (tmp_path / "odd" / ".lock").touch()  # as a run leaves one

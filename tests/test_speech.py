@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from .commands import Project
+from .commands import Project, words_of_figure
 from .sox import KEYPAD, dial, sox
 
 pytestmark = [pytest.mark.slow, pytest.mark.task("speech")]
@@ -17,6 +17,13 @@ def test_tiny_reads_the_held_out_split(project: Project, trained: str) -> None:
     project.run(f"python train.py mode=evaluate checkpoint={trained}")
     (metrics,) = (project.path / trained).glob("evaluate/*/metrics.json")
     assert json.loads(metrics.read_text())["cer"] <= 0.02
+    words = words_of_figure(project, f"mode=evaluate checkpoint={trained} name=drawn")
+    rows = (project.path / trained / "evaluate/drawn/items.jsonl").read_text().splitlines()
+    items = [json.loads(row) for row in rows]
+    wrong = [item for item in items if item["said"] != item["read"]]
+    assert words[0].startswith(f"{400 - len(wrong)} of 400 right; the 16 worst")
+    for item in wrong[:16]:
+        assert {f"✗ read {item['read']}", f"  said {item['said']}"} <= set(words)
 
 
 @pytest.mark.parametrize(("rate", "channels"), [(8000, 1), (44100, 2)])

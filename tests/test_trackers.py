@@ -143,6 +143,7 @@ class MLflowServer(Server):
 
 
 NAMED = "name = 'my_project'"
+MACHINE = {"iterations_per_second", "items_per_second", "data_wait", "memory_gb"}
 
 
 @pytest.fixture(scope="module")
@@ -194,12 +195,14 @@ def test_mlflow_has_everything_of_a_run(project: Project, mlflow: MLflowServer) 
     assert run["info"]["status"] == "FINISHED"
     params = {param["key"]: param["value"] for param in run["data"]["params"]}
     assert params["training.optim.lr"] == "0.0001"
+    assert {key.partition(".")[0] for key in params} == {"model", "training", "data"}
     assert params["model.encoder.layers"] == str(config_of(folder)["model"]["encoder"]["layers"])
     for split in ("train", "valid"):
         rows = logged(project, f"runs/{name}", split)
         assert rows
         for key in rows[0].keys() - {"step", "split"}:
-            steps, values = zip(*mlflow.history(name, f"{split}/{key}"), strict=True)
+            metric = f"system/{key}" if key in MACHINE else f"{split}/{key}"
+            steps, values = zip(*mlflow.history(name, metric), strict=True)
             assert list(steps) == [row["step"] for row in rows]
             assert list(values) == pytest.approx([row[key] for row in rows]), key
     assert {"lr", "loss"} <= rows_keys(project, f"runs/{name}")
@@ -208,9 +211,12 @@ def test_mlflow_has_everything_of_a_run(project: Project, mlflow: MLflowServer) 
     commit = json.loads((folder / "record.json").read_text())["git"].get("commit")
     assert tags.get("mlflow.source.git.commit") == commit
     assert "sweep" not in tags
-    for file in ("config.yaml", "record.json"):
+    best = min(row["cer"] for row in logged(project, f"runs/{name}", "valid"))
+    assert mlflow.history(name, "best/cer")[-1][1] == pytest.approx(best)
+    assert (project.path / tags["best_checkpoint"] / "weights.safetensors").is_file()
+    for file in ("config.yaml", "record.json", "curves.png"):
         kept = mlflow.get("/get-artifact", run_uuid=run["info"]["run_id"], path=file)
-        if file == "config.yaml":
+        if file != "record.json":
             assert kept == (folder / file).read_bytes()
         else:
             assert json.loads(kept)["state"] == "running", "as it was at the start"
@@ -364,7 +370,7 @@ def test_tensorboard_shows_a_run_and_how_it_ended(project: Project, tmp_path: Pa
     try:
         runs = until(lambda: server.ask("/data/runs"))
         until(lambda: len(server.ask("/data/runs")) == 5)
-        job, on = "pair/lr=0.001/tensorboard", "resumed/tensorboard"
+        job, on = "pair/lr=0.001", "resumed"
         until(lambda: len(hyperparameters(server)) == 5)
         assert on in server.ask("/data/runs"), runs
         rows = server.ask("/data/plugin/scalars/scalars", run=job, tag="train/lr")
@@ -372,19 +378,24 @@ def test_tensorboard_shows_a_run_and_how_it_ended(project: Project, tmp_path: Pa
         assert [value for _, _, value in rows] == pytest.approx(expected)
         rows = server.ask("/data/plugin/scalars/scalars", run=on, tag="train/loss")
         assert [step for _, step, _ in rows] == list(range(5, 151, 5)), "each once"
+        (drawn,) = server.ask("/data/plugin/images/images", run=job, tag="curves", sample="0")
+        assert server.get(f"/data/plugin/images/individualImage?{drawn['query']}&x=").startswith(
+            PNG
+        )
         for tag, words in {
             "config/text_summary": "training.optim.lr",
             "record/text_summary": "reproduce",
             "state/text_summary": "finished",
+            "best checkpoint/text_summary": "checkpoints/iteration-",
         }.items():
             texts = server.ask("/data/plugin/text/text", run=job, tag=tag)
             assert words in texts[-1]["text"]
         sessions = hyperparameters(server)
         assert sessions[job] == ("STATUS_SUCCESS", 0.001)
-        assert sessions["pair/lr=0.0001/tensorboard"] == ("STATUS_SUCCESS", 0.0001)
-        assert sessions["wild/tensorboard"][0] != "STATUS_SUCCESS"
+        assert sessions["pair/lr=0.0001"] == ("STATUS_SUCCESS", 0.0001)
+        assert sessions["wild"][0] != "STATUS_SUCCESS"
         assert sessions[on] == ("STATUS_SUCCESS", 1e-5)
-        assert sessions["paused/tensorboard"][0] != "STATUS_SUCCESS"
+        assert sessions["paused"][0] != "STATUS_SUCCESS"
     finally:
         server.stop()
 
@@ -451,6 +462,7 @@ def values_of(items: Any) -> dict[str, Any]:
 
 
 BLOCK = 32768
+PNG = b"\x89PNG"
 WANDB = "tracker=wandb tracker.mode=offline"
 
 
@@ -466,14 +478,23 @@ def test_wandb_offline_keeps_a_sweep_together(project: Project) -> None:
         assert run.display_name == f"weighed/lr={lr}"
         config = values_of(run.config.update)
         assert config["training"]["optim"]["lr"] == lr
-        assert config["record"]["command"]
+        assert config.keys() - {"_wandb"} == {"model", "training", "data"}
         rows = logged(project, str(folder))
         there = [row for row in start["history"] if "train/loss" in row]
         assert [row["iteration"] for row in there] == [1, 2, 3, 4]
         for key in rows[0].keys() - {"step", "split"}:
-            expected = [row[key] for row in rows]
-            assert [row[f"train/{key}"] for row in there] == pytest.approx(expected)
-        assert any("valid/cer" in row for row in start["history"])
+            expected, prefix = (
+                [row[key] for row in rows],
+                "z_machine" if key in MACHINE else "train",
+            )
+            assert [row[f"{prefix}/{key}"] for row in there] == pytest.approx(expected)
+        bests = [row["best/cer"] for row in start["history"] if "best/cer" in row]
+        assert bests[-1] == min(row["cer"] for row in logged(project, str(folder), "valid"))
+        assert any("curves" in row for row in start["history"])
+        (files,) = folder.glob("wandb/offline-run-*/files")
+        assert (files / folder.name / "config.yaml").read_bytes() == (
+            folder / "config.yaml"
+        ).read_bytes()
         assert start["exit"].exit_code == 0
     assert len(ids) == 2
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from .commands import Finished, Project, table
+from .commands import Finished, Project, table, words_of_figure
 from .imagemagick import convert, draw
 
 pytestmark = [pytest.mark.slow, pytest.mark.task("vision")]
@@ -26,6 +26,8 @@ def accuracy(project: Project, run: str) -> float:
 
 def test_tiny_reads_the_held_out_split(project: Project, trained: str) -> None:
     assert accuracy(project, trained) >= 0.97
+    words = words_of_figure(project, f"mode=evaluate checkpoint={trained}")
+    assert {"recall", "precision", *"0123456789"} <= set(words)
 
 
 @pytest.mark.long
@@ -44,13 +46,20 @@ def test_it_reads_print_at_any_size_and_on_any_ground(
             for dark_on_light in (True, False):
                 path = tmp_path / digit / f"a {font} ({dark_on_light})=.png"
                 draw(digit, path, font, 30 + 90 * i + 7 * int(digit), dark_on_light)
-    folder = f"""'input="{tmp_path}"'"""
-    done = project.run(f"python train.py mode=recognize checkpoint={trained} {folder}")
+    recognize = f"mode=recognize checkpoint={trained} 'input=\"{tmp_path}\"'"
+    done = project.run(f"python train.py {recognize}")
     read = recognized(project, trained, done)
     assert len(read) == 40
     right = sum(entry["prediction"] == entry["label"] for entry in read)
     assert right >= 28
     assert f"right: {right} of 40" in done.stdout
+    words = words_of_figure(project, recognize)
+    assert words[0] == f"{right} of 40 right"
+    marks = [word[0] for word in words if word[0] in "✓✗"]
+    assert marks == ["✗"] * (40 - right) + ["✓"] * right, "wrong ones first"
+    wrong = [entry for entry in read if entry["prediction"] != entry["label"]]
+    for entry in wrong:
+        assert f"{entry['prediction']}, is {entry['label']}" in words
     by_ground = {
         ground: [entry["prediction"] for entry in read if ground in entry["path"]]
         for ground in ("(True)", "(False)")

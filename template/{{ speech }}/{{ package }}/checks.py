@@ -3,6 +3,7 @@
 The last one of a list adds the command that fixes them.
 """
 
+import os
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from .config.data import Manifest
 from .config.model import FrontEnd
 from .engine.config import Split
 from .engine.errors import UserError
-from .engine.parallel import for_each, is_file
+from .engine.parallel import for_each
 from .own_files import command
 
 MOST_SHOWN = 5  # problems of a manifest
@@ -61,7 +62,7 @@ def check_manifest(key: Split, cfg: Config, data: Manifest) -> list[str]:
     if count < fewest and not found:
         few = f"{count} recordings; expected at least {fewest}, one for each split"
         return [f"data.{key} = {path}: {few}\n{command(f'data.{key}=FILE')}"]
-    is_there = for_each(is_file, [recording.audio for recording in recordings])
+    is_there = for_each(os.path.isfile, [recording.audio for recording in recordings])
     looked_at = [r for r, there in zip(recordings, is_there, strict=True) if not there]
     looked_at += sample(recordings, cfg, data)
     problems = dict(found)

@@ -1,15 +1,22 @@
 """mode=evaluate: loss and character error rate on the held-out split."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import jiwer
+import torch
 from torch import nn
 
+from .audio import Audio
 from .config import Config
+from .data import open_items
+from .engine import find_part
 from .engine.inference.evaluate import Row, evaluate_split
 from .engine.project import Batch
-from .model import ctc_loss, decode
+from .model import Spectrogram, ctc_loss, decode
 from .project import PROJECT
+
+SHOWN = 16  # items of recognized.png
 
 
 def measure_batch(model: nn.Module, batch: Batch, cfg: Config) -> list[Row]:
@@ -35,6 +42,33 @@ def compute_metrics(rows: list[Row], cfg: Config) -> dict[str, float]:
 
 
 def evaluate(cfg: Config, output_dir: Path) -> float:
-    """Measure a checkpoint; write metrics.json and items.jsonl; return the objective."""
-    metrics, _ = evaluate_split(PROJECT, cfg, output_dir, measure_batch, compute_metrics)
+    """Measure a checkpoint; write metrics.json, items.jsonl and recognized.png.
+
+    Returns the objective.
+    """
+    metrics, rows = evaluate_split(PROJECT, cfg, output_dir, measure_batch, compute_metrics)
+    items = open_items(cfg, cfg.data.held_out)
+    errors = [jiwer.cer(row["said"], row["read"]) for row in rows]
+    worst = sorted(range(len(rows)), key=lambda i: (-errors[i], -rows[i]["loss"]))[:SHOWN]
+    texts = [f"read {row['read']}\n  said {row['said']}" for row in rows]
+    cells = ((items[i][0], f"{texts[i]}\n  {items.name(i)}", not errors[i]) for i in worst)
+    title = f"{errors.count(0)} of {len(rows)} right; the {len(worst)} worst"
+    draw_spectrograms(cfg, output_dir / "recognized.png", title, cells)
     return metrics[cfg.training.objective.metric]
+
+
+def draw_spectrograms(
+    cfg: Config, file: Path, title: str, items: Iterable[tuple[Audio, str, bool | None]]
+) -> None:
+    """Draw the spectrograms that the model sees, each above its text."""
+    if not (sheet := find_part("report.sheet")):
+        return
+    encoder = cfg.model.encoder
+    spectrogram = Spectrogram(encoder.window_samples, encoder.hop_samples, encoder.dynamic_range_db)
+    cells = []
+    for audio, text, right in items:
+        frames, _ = spectrogram(torch.from_numpy(audio)[None], torch.tensor([len(audio)]))
+        seconds = len(audio) / encoder.sample_rate
+        cells.append((frames[0].T.flip(0).numpy(), f"{text} ({seconds:.1f}\u00a0s)", right))
+    title += f"; 0 Hz (below) to {encoder.sample_rate // 2} Hz"
+    sheet.draw_sheet(file, title, cells, columns=2, width=480, height=128)

@@ -12,18 +12,32 @@ from .config import Config
 from .engine.errors import UserError
 from .engine.inference.evaluate import Row
 from .engine.inference.recognize import recognize_files
+from .evaluation import SHOWN, draw_spectrograms
 from .model import decode
 from .project import PROJECT
 
 
 def recognize(cfg: Config, output_dir: Path) -> None:
-    """Recognize the files and folders of cfg.input; print the texts, write recognized.jsonl."""
-    recognize_files(PROJECT, cfg, output_dir, audio_files, partial(recognize_file, cfg=cfg))
+    """Recognize the files and folders of cfg.input; print, write recognized.jsonl and .png."""
+    recognize = partial(recognize_file, cfg=cfg)
+    rows = recognize_files(PROJECT, cfg, output_dir, audio_files, recognize)
+    rows.sort(key=lambda row: row["probability"])
+    cells = (
+        (
+            read_audio(Path(row["audio"]), cfg.model.encoder.sample_rate),
+            f"{row['text']}\n{100 * row['probability']:.0f} % sure\n{row['audio']}",
+            None,
+        )
+        for row in rows[:SHOWN]
+    )
+    title = f"{len(rows)} files, the least sure first"
+    draw_spectrograms(cfg, output_dir / "recognized.png", title, cells)
 
 
 def recognize_file(model: nn.Module, path: Path, source: Path, cfg: Config) -> tuple[Row, str]:
-    """The row of one file, with the second at which each symbol starts, and its text.
+    """The row of one file and its text; `seconds` are those at which its symbols start.
 
+    `probability` is that of the symbols together, as the mean of one (a geometric mean).
     Raises UserError for a file that cannot be read.
     """
     encoder = cfg.model.encoder
@@ -40,4 +54,6 @@ def recognize_file(model: nn.Module, path: Path, source: Path, cfg: Config) -> t
     symbols = decode(log_probs, frames, cfg.data.vocabulary)[0]
     text = "".join(symbol for symbol, _ in symbols)
     seconds = [round(frame / frames_per_second, 2) for _, frame in symbols]
-    return {"audio": str(path), "text": text, "seconds": seconds}, text
+    sure = log_probs[0, : int(frames[0])].amax(dim=-1).sum() / max(1, len(symbols))
+    row = {"audio": str(path), "text": text, "seconds": seconds}
+    return row | {"probability": round(float(sure.exp()), 4)}, text

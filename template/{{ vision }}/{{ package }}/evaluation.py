@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .config import Config
+from .engine import find_part
 from .engine.inference.evaluate import Row, evaluate_split
 from .engine.project import Batch
 from .project import PROJECT
@@ -48,7 +49,7 @@ def compute_metrics(rows: list[Row], cfg: Config) -> dict[str, float]:
 
 
 def evaluate(cfg: Config, output_dir: Path) -> float:
-    """Measure a checkpoint; write metrics.json, items.jsonl and confusion.csv.
+    """Measure a checkpoint; write metrics.json, items.jsonl, confusion.csv and .png.
 
     Returns the objective.
     """
@@ -59,6 +60,8 @@ def evaluate(cfg: Config, output_dir: Path) -> float:
         table.writerow(["label \\ prediction", *cfg.data.classes])
         for label in cfg.data.classes:
             table.writerow([label, *(pairs[label, name] for name in cfg.data.classes)])
+    if confusion := find_part("report.confusion"):
+        confusion.draw_confusion(output_dir / "confusion.png", cfg.data.classes, pairs)
     wrong = Counter({pair: count for pair, count in pairs.items() if pair[0] != pair[1]})
     for (label, prediction), count in wrong.most_common(3):
         log.info("%s taken for %s: %d of %d mistakes", label, prediction, count, wrong.total())

@@ -4,46 +4,55 @@ import logging
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
-from PIL import Image
 from torch import nn
 
 from .config import Config
 from .data import prepare_to_recognize
+from .engine import find_part
 from .engine.errors import UserError
 from .engine.inference.evaluate import Row
 from .engine.inference.recognize import recognize_files
 from .pictures import Unreadable, oddity, picture_files, read_picture
 from .project import PROJECT
-from .sheet import Cell, draw_sheet, most_doubtful
 
 log = logging.getLogger(__name__)
 
 
 def recognize(cfg: Config, output_dir: Path) -> None:
     """Classify the files and folders of cfg.input; print, write recognized.jsonl and .png."""
-    cells: list[Cell] = []
-    outcomes: list[bool] = []  # of pictures whose label is known
-    recognize_file = partial(recognize_picture, cfg=cfg, cells=cells, outcomes=outcomes)
-    recognize_files(PROJECT, cfg, output_dir, picture_files, recognize_file)
-    if outcomes:
-        log.info("right: %d of %d whose folder names their class", sum(outcomes), len(outcomes))
-    draw_sheet(cells, cfg.data.sheet, output_dir / "recognized.png")
+    recognize_file = partial(recognize_picture, cfg=cfg)
+    rows = recognize_files(PROJECT, cfg, output_dir, picture_files, recognize_file)
+    title = f"{len(rows)} pictures"
+    if outcomes := [is_right(row) for row in rows if "label" in row]:
+        counts = outcomes.count(True), len(outcomes)
+        title = "{} of {} right".format(*counts)
+        log.info("right: %d of %d whose folder names their class", *counts)
+    if sheet := find_part("report.sheet"):
+        look = cfg.data.sheet
+        # wrong ones, then the least sure ones
+        rows.sort(key=lambda row: (is_right(row) is not False, row["probability"]))
+        if len(rows) > look.pictures:
+            title += f"; {look.pictures} of {len(rows)} shown, wrong and least sure ones first"
+        cells = []
+        for row in rows[: look.pictures]:
+            picture = read_picture(Path(row["path"]))
+            picture.thumbnail((look.pixels, look.pixels))
+            prediction, label = sheet.elide(row["prediction"]), sheet.elide(row.get("label", ""))
+            sure = f"{100 * row['probability']:.0f} % sure"
+            is_wrong = is_right(row) is False
+            text = f"{sure}:\n{prediction}, is {label}" if is_wrong else f"{prediction}\n{sure}"
+            cells.append((np.asarray(picture), text, is_right(row)))
+        size = {"width": look.pixels, "height": look.pixels}
+        sheet.draw_sheet(output_dir / "recognized.png", title, cells, look.columns, **size)
 
 
-def recognize_picture(
-    model: nn.Module,
-    path: Path,
-    source: Path,
-    cfg: Config,
-    cells: list[Cell],
-    outcomes: list[bool],
-) -> tuple[Row, str]:
-    """The class of one picture; adds it to the contact sheet. Raises UserError if unreadable."""
-    classes, sheet = cfg.data.classes, cfg.data.sheet
+def recognize_picture(model: nn.Module, path: Path, source: Path, cfg: Config) -> tuple[Row, str]:
+    """The class of one picture. Raises UserError if it is unreadable."""
+    classes = cfg.data.classes
     try:
-        picture = read_picture(path)
-        pixels = torch.from_numpy(prepare_to_recognize(picture, cfg))[None]
+        pixels = torch.from_numpy(prepare_to_recognize(read_picture(path), cfg))[None]
     except Unreadable as problem:
         raise UserError(f"{path}: {problem}") from None
     if note := oddity(path):
@@ -53,17 +62,15 @@ def recognize_picture(
     best = int(probabilities.argmax())
     probability = round(float(probabilities[best]), 4)
     row: Row = {"path": str(path), "prediction": classes[best], "probability": probability}
-    label = label_of(path, source, classes)
-    right = classes[best] == label if label else None
-    if label:
+    if label := label_of(path, source, classes):
         row["label"] = label
-    mark = {None: "", True: "", False: f"  wrong: {label}"}[right]
-    picture.thumbnail((sheet.pixels, sheet.pixels), Image.Resampling.BILINEAR)
-    cells.append(Cell(picture, classes[best], probability, label, right))
-    if len(cells) > 2 * sheet.pictures:  # a large folder must not fill the memory
-        cells[:] = most_doubtful(cells, sheet.pictures)
-    outcomes += [] if right is None else [right]
+    mark = f"  wrong: {label}" if is_right(row) is False else ""
     return row, f"{classes[best]}  {100 * probability:.1f} %{mark}"
+
+
+def is_right(row: Row) -> bool | None:
+    """Whether the prediction is right; None without a label."""
+    return row["prediction"] == row["label"] if "label" in row else None
 
 
 def label_of(path: Path, source: Path, classes: list[str]) -> str | None:

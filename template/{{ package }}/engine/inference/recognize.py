@@ -34,10 +34,10 @@ def recognize_files(
     output_dir: Path,
     find_files: FindFiles,
     recognize_file: RecognizeFile,
-) -> None:
+) -> list[dict[str, Any]]:
     """Recognize the files and folders of cfg.input; print the results, write recognized.jsonl.
 
-    Raises UserError if no file can be read.
+    Returns the rows. Raises UserError if no file can be read.
     """
     checkpoint, device = find_checkpoint(Path(cfg.checkpoint or "")), set_up_device(cfg)
     model = load_model(project.build_model(cfg), checkpoint).to(device).eval()
@@ -47,7 +47,7 @@ def recognize_files(
         for source in sources
         for file in (find_files(source) if source.is_dir() else [source])
     ]
-    width, count = max(len(str(path)) for path, _ in files), 0
+    width, rows = max(len(str(path)) for path, _ in files), []
     with (output_dir / "recognized.jsonl").open("w", encoding="utf-8") as lines:
         for path, source in track(files, "recognize", len(files)):
             try:
@@ -56,9 +56,10 @@ def recognize_files(
             except UserError as error:
                 log.warning("skipped: %s", error)
                 continue
-            count += 1
+            rows.append(row)
             lines.write(json.dumps(row, ensure_ascii=False) + "\n")
             log.info("%-*s  %s", width, path, text)
-    if not count:
+    if not rows:
         raise UserError(f"input = {', '.join(map(str, sources))}: nothing to recognize")
     log.info("written to %s", output_dir)
+    return rows

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any, Self
 
 from .. import find_part, see
+from ..checkpoints.files import best_first, complete_checkpoints
 from ..config import Config
 from ..distributed.collectives import is_main
 from ..errors import Stopped, UserError
 from ..run_dir.paths import read_record
+from ..types import RESUME_SAFE, groups
 
 log = logging.getLogger(__name__)
 
@@ -24,9 +26,14 @@ log = logging.getLogger(__name__)
 class Tracker:
     """Reports nothing; subclasses report to a client, whose failure is logged once and ignored."""
 
+    machine = "z_machine"
+    """The prefix of speed and memory; clients sort by name: below losses and objectives."""
+
     def __init__(self, cfg: Config, run_dir: Path) -> None:
         self.settings: Any = cfg.tracker
-        self.config = cfg.model_dump()
+        self.run_dir, self.config = run_dir, cfg.model_dump()
+        # model, training, data and what the project adds
+        self.hyperparameters = {it: self.config[it] for it in groups(type(cfg), RESUME_SAFE)}
         self.record = read_record(run_dir)
         self.name = os.path.relpath(run_dir, cfg.runs_dir)  # NAME, or NAME/JOB in a sweep
         self.sweep = self.name.rpartition("/")[0] or None
@@ -35,13 +42,18 @@ class Tracker:
     def send(self, step: int, values: dict[str, float]) -> None:
         """Send values named as valid/loss; raises whatever the client raises."""
 
+    def send_results(self, checkpoint: str, plots: list[Path]) -> None:
+        """Send the best checkpoint's path and the run's PNG files; raises as `send` does."""
+
     def end(self, state: str) -> None:
         """End the run: finished, preempted (it will resume) or failed; raises as `send` does."""
 
-    def log(self, step: int, split: str, values: dict[str, float]) -> None:
-        """Send the values of a split by name."""
+    def log(self, step: int, **groups: dict[str, float]) -> None:
+        """Send the values of these groups: train, valid, best (of the objective), machine."""
+        named = {self.machine if name == "machine" else name: it for name, it in groups.items()}
+        flat = {f"{group}/{name}": it for group in named for name, it in named[group].items()}
         try:
-            self.send(step, {f"{split}/{name}": value for name, value in values.items()})
+            self.send(step, flat)
         except Exception as error:
             if not self.failed:
                 text = "%s accepts no values: %s; training continues, metrics.jsonl has them all"
@@ -55,7 +67,11 @@ class Tracker:
         stopped = kind is not None and issubclass(kind, Stopped | KeyboardInterrupt)
         state = "preempted" if stopped else "failed" if kind else "finished"
         try:
-            self.end(state)
+            try:
+                best = best_first(complete_checkpoints(self.run_dir))[:1]
+                self.send_results("".join(map(str, best)), sorted(self.run_dir.glob("*.png")))
+            finally:
+                self.end(state)
         except Exception as error:
             text = "%s does not have the end of this run (%s): %s; metrics.jsonl has it all"
             log.warning(text, self.settings.kind, state, error)

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
+from .. import find_part
 from ..checkpoints.files import find_checkpoint, newest_checkpoint
 from ..checkpoints.store import Checkpoints, Stateful, load_model
 from ..config import Config
@@ -20,6 +21,7 @@ from ..data.order import seed_all
 from ..distributed.collectives import (
     any_process,
     gradient_sync,
+    is_main,
     rank,
     sum_over_processes,
     world_size,
@@ -100,6 +102,11 @@ class Session:
         return self
 
     def __exit__(self, *error: Any) -> None:
+        progress = self.progress
+        # before the tracker ends, which sends it
+        if error[0] is None and is_main() and (curves := find_part("report.curves")):
+            best = None if progress.best is None else (progress.best_iteration, progress.best)
+            curves.draw_curves(self.run_dir, self.tracker.name, self.metric, best)
         self.stack.__exit__(*error)
         if error[0] is None and (figures := self.throughput.summary()):
             text = (
@@ -135,7 +142,6 @@ class Session:
             return
         progress = self.progress
         self.metrics.write(self.now, "valid", values)
-        self.tracker.log(self.now, "valid", values)
         self.bar.show_eval(self.now, values)
         self.throughput.restart(self.now)
         self.is_finite = all(map(math.isfinite, values.values()))
@@ -146,6 +152,8 @@ class Session:
             progress.best, progress.best_iteration = self.value, self.now
             progress.evals_since_best = 0
         progress.last_eval = self.now
+        best = {} if progress.best is None else {self.metric: progress.best}
+        self.tracker.log(self.now, best=best, valid=values)
 
     def save_if_due(self) -> None:
         """Save on schedule, for a new best, before a stop and at the end; never spoilt weights.
@@ -241,10 +249,10 @@ class Session:
             }
             shown = {k: (means | shown)[k] for k in values}
             speed = self.throughput.read(self.now)
-            logged = shown | self.buffer.read_extra() | speed | peak_memory(self.device)
+            logged, machine = shown | self.buffer.read_extra(), speed | peak_memory(self.device)
             self.buffer.clear()
-            self.metrics.write(self.now, "train", logged)
-            self.tracker.log(self.now, "train", logged)
+            self.metrics.write(self.now, "train", logged | machine)
+            self.tracker.log(self.now, train=logged, machine=machine)
             rate = {"iterations_per_second": speed["iterations_per_second"]}
             self.bar.show(self.now, shown | rate)
         self.profile_step()

@@ -52,8 +52,6 @@ def start(
                 objective = launch(train, cfg, run_dir, stop)
                 if note:
                     note(objective=objective if math.isfinite(objective) else None)
-                    if curves := find_part("report.curves"):
-                        curves.draw_curves(run_dir)
                     print_next_steps(project, cfg, run_dir)
                 return objective
     except Stopped as stopped:
