@@ -50,7 +50,7 @@ def evaluate(cfg: Config, output_dir: Path) -> float:
     items = open_items(cfg, cfg.data.held_out)
     errors = [jiwer.cer(row["said"], row["read"]) for row in rows]
     worst = sorted(range(len(rows)), key=lambda i: (-errors[i], -rows[i]["loss"]))[:SHOWN]
-    texts = [f"read {row['read']}\n  said {row['said']}" for row in rows]
+    texts = [f"read {row['read'] or 'nothing'}\n  said {row['said']}" for row in rows]
     cells = ((items[i][0], f"{texts[i]}\n  {items.name(i)}", not errors[i]) for i in worst)
     title = f"{errors.count(0)} of {len(rows)} right; the {len(worst)} worst"
     draw_spectrograms(cfg, output_dir / "recognized.png", title, cells)
