@@ -30,9 +30,9 @@ spent = []
 def timed(kind, name):
     inner = getattr(kind, name)
 
-    def outer(*arguments):
+    def outer(*arguments, **named):
         start = time.perf_counter()
-        inner(*arguments)
+        inner(*arguments, **named)
         spent.append(time.perf_counter() - start)
 
     setattr(kind, name, outer)
