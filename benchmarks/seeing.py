@@ -22,6 +22,7 @@ import time
 from {package}.engine.trackers.base import Tracker
 from {package}.engine.train.metrics_file import MetricsFile
 from {package}.engine.train.progress_bar import ProgressBar
+from {package}.engine.train.session import Session
 
 spent = []
 
@@ -29,9 +30,9 @@ spent = []
 def timed(kind, name):
     inner = getattr(kind, name)
 
-    def outer(*arguments):
+    def outer(*arguments, **named):
         start = time.perf_counter()
-        inner(*arguments)
+        inner(*arguments, **named)
         spent.append(time.perf_counter() - start)
 
     setattr(kind, name, outer)
@@ -41,21 +42,22 @@ timed(MetricsFile, "write")
 timed(Tracker, "log")
 timed(ProgressBar, "show")
 timed(ProgressBar, "show_eval")
-enter, leave = ProgressBar.__enter__, ProgressBar.__exit__
+enter, leave = Session.__enter__, Session.__exit__
 began = []
 
 
-def begin(bar):
+def begin(session):
+    entered = enter(session)
     began.append(time.perf_counter())
-    return enter(bar)
+    return entered
 
 
-def end(bar, *arguments):
+def end(session, *arguments):
     print("share", sum(spent) / (time.perf_counter() - began[0]))
-    leave(bar, *arguments)
+    leave(session, *arguments)
 
 
-ProgressBar.__enter__, ProgressBar.__exit__ = begin, end
+Session.__enter__, Session.__exit__ = begin, end
 runpy.run_path("train.py", run_name="__main__")
 """
 

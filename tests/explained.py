@@ -92,7 +92,8 @@ def depth(line: str) -> int:
 
 def check(overrides: list[str], chance: random.Random) -> Iterator[str]:
     cfg = composing.compose(CONF, overrides)
-    entries = {e.key: e for e in explaining.find_entries(cfg, CONF, overrides, {})}
+    origins = explaining.find_origins(CONF, overrides, {})
+    entries = {entry.key: entry for entry in explaining.find_entries(cfg, origins)}
     flat = dict(types.leaves(OmegaConf.to_container(cfg, resolve=False)))
     if entries.keys() != flat.keys():
         yield f"keys differ: {entries.keys() ^ flat.keys()}"

@@ -477,7 +477,7 @@ class Worker:
         os.environ.clear()
         os.environ.update(self.environment)
         for path in list(self.lock._locks):
-            self.lock.unlock(path.parent)
+            self.lock._locks.pop(path).close()
         for handler in list(logging.getLogger().handlers):
             logging.getLogger().removeHandler(handler)
             handler.close()

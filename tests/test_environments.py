@@ -147,8 +147,7 @@ def test_the_next_hydra_runs_the_same_project(
     unchecked = (
         "import runpy, sys\n"
         "from next_hydra.engine import cli\n"
-        "from next_hydra.engine.compose import compose\n"
-        "cli.prepare = lambda argv, *_: compose.register_resolvers() or argv\n"
+        "cli.prepare = lambda argv, *_: argv\n"
         f"sys.argv = ['train.py', {evil!r}]\n"
         "runpy.run_path('train.py', run_name='__main__')\n"
     )

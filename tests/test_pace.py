@@ -45,7 +45,7 @@ def test_metrics_have_pace_and_memory_and_the_run_ends_with_them(project: Projec
         assert line["items_per_second"] == pytest.approx(4 * line["iterations_per_second"])
         assert 0 < line["data_wait"] < 1
         assert 0.1 < line["memory_gb"] < 10
-    told = re.search(r"items a second, (\d+) % of it waiting for data; ([\d.]+) GB", done.stdout)
+    told = re.search(r"items a second, (\d+) % waiting for data; ([\d.]+) GB", done.stdout)
     assert told, done.stdout
     assert float(told[2]) == pytest.approx(line["memory_gb"], rel=0.5)
 

@@ -1,6 +1,6 @@
 """Checks before a run (files, tracker, checkpoint), and mode=check, which runs them all."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from .checkpoints.resume import check_resume, incompatibilities
 from .config import Config
 from .errors import UserError, refuse
 from .project import Project
-from .run_dir.lock import check_unlocked
+from .run_dir.lock import holder, refuse_holder
 from .terminal import print_table
 from .trackers.base import tracker_problem
 
@@ -35,8 +35,7 @@ def file_problems(project: Project, cfg: Config) -> Iterator[str]:
 def checkpoint_problems(project: Project, cfg: Config, path: str, key: str) -> list[str]:
     """Why the weights that a key names are missing, damaged, or do not fit this config's model."""
     try:
-        found = find_checkpoint(Path(path), key)
-        return incompatibilities(project, cfg, found, f"{key} = {path}")
+        return incompatibilities(project, cfg, find_checkpoint(Path(path), key), f"{key} = {path}")
     except UserError as error:
         return list(error.problems)
 
@@ -46,7 +45,7 @@ class Check:
     """A row of mode=check, with details for when it passes."""
 
     what: str
-    details: Callable[[], list[str]]
+    details: Sequence[str] = ()
     problems: Sequence[str] = ()
     warnings: Sequence[str] = ()
 
@@ -58,7 +57,7 @@ def report(project: Project, cfg: Config, found: list[str]) -> None:
         problems += it.problems
         state = "failed" if it.problems else "warning" if it.warnings else "ok"
         count = "1 problem" if len(it.problems) == 1 else f"{len(it.problems)} problems"
-        lines = [*it.warnings, *([count] if it.problems else it.details())]
+        lines = [*it.warnings, *([count] if it.problems else it.details)]
         rows += [(state, it.what, lines[0]), *(("", "", line) for line in lines[1:])]
     print_table(rows, styles={"ok": "green", "warning": "yellow", "failed": "bold red"})
     refuse(problems)
@@ -70,44 +69,40 @@ def _checks(project: Project, cfg: Config, found: list[str]) -> Iterator[Check]:
     from .train.preflight import batch_problems, checkpoint_bytes, compare_splits, machine_problems
     from .train.record import git_state
 
-    yield Check("config", lambda: ["all values are set and valid"])
+    yield Check("config", ["all values are set and valid"])
     git, _ = git_state(project.root)
+    details, warnings = [f"commit {git['commit'][:10]}"] if git else [], list[str]()
     if not git:
-        text = "no git commit: record.json cannot record the code (git init, git commit)"
-        yield Check("code", list, warnings=[text])
+        warnings = ["no git commit: record.json cannot record the code (git init, git commit)"]
     elif changed := len(git["uncommitted"]):
-        text = f"uncommitted changes (git status): {changed} files, saved in uncommitted.diff"
-        yield Check("code", lambda: [f"commit {git['commit'][:10]}"], warnings=[text])
-    else:
-        yield Check("code", lambda: [f"commit {git['commit'][:10]}"])
-    yield Check("files", lambda: [f"data={cfg.data.kind}, tracker={cfg.tracker.kind}"], found)
+        warnings = [f"uncommitted changes (git status): {changed} files, saved in uncommitted.diff"]
+    yield Check("code", details, warnings=warnings)
+    yield Check("files", [f"data={cfg.data.kind}, tracker={cfg.tracker.kind}"], found)
 
     run, splits, training = Path(cfg.runs_dir, cfg.name), project.splits(cfg), cfg.training.run
-    machine = machine_problems(project, cfg, run)
-    yield Check(
-        "machine",
-        lambda: [
+    machine, details = machine_problems(project, cfg, run), []
+    if not machine:
+        details = [
             f"{device_count(training)} × {pick_device(training.device)}, {training.precision}",
             f"room for checkpoints of about {checkpoint_bytes(project, cfg) / 1e6:.3g} MB",
-        ],
-        machine,
-    )
+        ]
+    yield Check("machine", details, machine)
     if found or machine:
-        yield Check("data", list, warnings=["not checked: fix the problems above first"])
+        yield Check("data", warnings=["not checked: fix the problems above first"])
     else:
-        read = f"a batch of each of {', '.join(splits)} was read"
-        problems, warnings = list(batch_problems(project, cfg)), list[str]()
+        details, warnings = [f"a batch of each of {', '.join(splits)} was read"], []
+        problems = list(batch_problems(project, cfg))
         if not problems:
             problems, warnings = compare_splits(project, cfg)
-        notes = project.data_notes
-        yield Check("data", lambda: [read, *notes(cfg, splits)], problems, warnings)
+            details += project.data_notes(cfg, splits)
+        yield Check("data", details, problems, warnings)
     problems, warnings, newest = [], list_damages(run), newest_checkpoint(run)
     try:
-        check_unlocked(run)
+        refuse_holder(run, holder(run))
         check_resume(project, cfg, run)
         if newest:
             warnings += check_identity(cfg, newest, identify(project, cfg))
     except UserError as error:
         problems = list(error.problems)
     beginning = f"resumes from {newest.name}" if newest else "starts at iteration 1"
-    yield Check("run", lambda: [f"{run}: {beginning}"], problems, warnings)
+    yield Check("run", [f"{run}: {beginning}"], problems, warnings)

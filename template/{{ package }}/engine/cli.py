@@ -95,9 +95,9 @@ def prepare(argv: list[str], conf: Path, load_project: Callable[[], "Project"]) 
     recorded = _recorded_overrides(project, overrides)
     overrides = recorded + overrides
     if args.multirun:
-        from .sweeps.grid import last_of_each
-
-        overrides = last_of_each(overrides)
+        # Hydra would read or refuse all but the last override of a key
+        last = {split_override(o)[1]: o for o in overrides}
+        overrides = [o for o in overrides if o.startswith("~") or last[split_override(o)[1]] is o]
         cfg = _prepare_sweep(overrides, checker)
     else:
         cfg = _prepare_run(overrides, checker)
@@ -181,9 +181,7 @@ def _recorded_overrides(project: "Project", overrides: list[str]) -> list[str]:
 def _prepare_run(overrides: list[str], checker: "Checker") -> "Config":
     cfg, project = checker.check(overrides), checker.project
     if launcher := [o for o in overrides if re.match("hydra/launcher=(?!serial$)", o)]:
-        raise UserError(
-            f"{launcher[0]}: this starts the jobs of --multirun; add it, for one job too"
-        )
+        raise UserError(f"{launcher[0]}: it starts the jobs of --multirun; add it, for one job too")
     if cfg.mode == "report":
         if not (report := find_part("report.table")):
             raise UserError(
@@ -306,9 +304,8 @@ def _check_files(
     refuse(problems)
     for source in (project.conf, Path(__file__).parents[1]):
         if folder.resolve().is_relative_to(source.resolve()):
-            raise UserError(
-                f"runs_dir = {first.runs_dir}: expected a folder outside {relative(source)}"
-            )
+            expected = f"expected a folder outside {relative(source)}"
+            raise UserError(f"runs_dir = {first.runs_dir}: {expected}")
     _check_writable(Path(first.runs_dir), f"runs_dir = {first.runs_dir}")
 
 
@@ -328,12 +325,12 @@ def _check_writable(folder: Path, given: str) -> None:
 
 def _explain(overrides: list[str], aliases: Aliases, checker: "Checker") -> None:
     """Print every value and its origin, then validate: an invalid config is printed too."""
-    from .compose.explain import explain
+    from .compose.explain import explain, find_origins
 
     composed = checker.compose(overrides, force=True)
     key = composed.get("key")
     target = aliases.targets.get(str(key), key)
-    explain(composed, checker.conf, overrides, checker.spelling, target)
+    explain(composed, find_origins(checker.conf, overrides, checker.spelling), target)
     checker.validate(composed, overrides)
 
 
@@ -362,9 +359,8 @@ def help_page(project: "Project") -> str:
     }
     page = string.Template((conf / "help.txt").read_text("utf-8"))
     parts = {"modes": modes, "groups": groups, "aliases": Aliases(conf).targets}
-    return page.safe_substitute({name: _two_columns(rows) for name, rows in parts.items()})
-
-
-def _two_columns(rows: dict[str, str]) -> str:
-    width = min(COLUMN, max(map(len, rows), default=0))
-    return "\n".join(f"  {left:{width}}  {right}" for left, right in rows.items())
+    columns = {}
+    for name, rows in parts.items():
+        width = min(COLUMN, max(map(len, rows), default=0))
+        columns[name] = "\n".join(f"  {left:{width}}  {right}" for left, right in rows.items())
+    return page.safe_substitute(columns)

@@ -46,7 +46,6 @@ class Stopped(BaseException):
     def __init__(self, signal_number: int, resume_command: str = "") -> None:
         super().__init__(signal_number)
         self.signal = signal_number
-        self.status = 128 + signal_number  # as a shell reports a command that a signal ended
         self.resume_command = resume_command
 
 
@@ -73,7 +72,8 @@ def exit_on_user_error() -> Iterator[None]:
     except Stopped as stopped:
         if stopped.resume_command:
             print(f"resume with: {stopped.resume_command}", file=sys.stderr)
-        raise SystemExit(stopped.status) from None
+        # as a shell reports a command that a signal ended
+        raise SystemExit(128 + stopped.signal) from None
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         raise SystemExit(130) from None

@@ -41,17 +41,17 @@ def job_key(overrides: Sequence[str]) -> frozenset[str]:
     return frozenset(prefix.strip("+") + key + canonical(value) for prefix, key, value in job)
 
 
-def job_name(overrides: Sequence[str], short: bool = False) -> str:
+def job_name(overrides: Sequence[str]) -> str:
     """A directory's name from a job's overrides, in any order; long ones end in a checksum.
 
-    With `short`, `lr=0.0003` for training.optim.lr=3e-4.
+    A key is shortened to its last name where that is clear: lr=0.0003 for training.optim.lr=3e-4.
     """
     split = sorted(identifying_overrides(overrides), key=lambda parts: parts[1])
     last = Counter(key.rpartition(".")[2] for _, key, _ in split)
     parts = []
     for prefix, key, value in split:
         name = key.rpartition(".")[2]
-        is_clear = short and last[name] == 1 and name != "name"
+        is_clear = last[name] == 1 and name != "name"
         parts.append(prefix.strip("+") + (name if is_clear else key) + canonical(value))
     name = ",".join(parts) or "defaults"
     readable = re.sub(r"[^\w.,=+-]", "_", name)

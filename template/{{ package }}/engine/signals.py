@@ -29,18 +29,14 @@ class Stop:
 
     @property
     def signal(self) -> int:
-        """The signal that requested the stop, or 0."""
+        """The signal that requested a stop after this iteration, or 0."""
         return int(self.shared[0])
-
-    def is_set(self) -> bool:
-        """Whether to stop after this iteration."""
-        return bool(self.shared[0])
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Record a signal; raises Stopped at the second one."""
         if os.getpid() != self.process:
             return  # a data worker that has just been forked
-        if self.is_set():
+        if self.signal:
             if number not in WARNINGS:
                 self.shared[1] = number
                 raise Stopped(number)
@@ -62,7 +58,7 @@ def handle_signals() -> Iterator[Stop]:
     finally:
         for number, handler in before.items():
             # after a stop request the process is about to exit: one more signal ends it
-            ends = stop.is_set() and number != signal.SIGUSR2
+            ends = stop.signal and number != signal.SIGUSR2
             signal.signal(number, signal.SIG_DFL if ends else handler)
 
 

@@ -98,11 +98,11 @@ def text_keys(section: type[BaseModel]) -> set[str]:
     return {key for key, found in kinds.items() if str in found <= {str, type(None)}}
 
 
-def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Each value with its key, in the order of the config; lists and empty sections are values."""
-    if isinstance(node, dict) and node:
-        for key, value in node.items():
-            yield from leaves(value, f"{path}.{key}" if path else str(key))
+def leaves(node: Any, path: str = "", within: Any = dict) -> Iterator[tuple[str, Any]]:
+    """Each value with its key, in order; empty sections are values, and lists if not `within`."""
+    if isinstance(node, within) and node:
+        for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+            yield from leaves(value, f"{path}.{key}" if path else str(key), within)
     else:
         yield path, node
 

@@ -54,7 +54,7 @@ class _About:
 def write_about(checkpoint: Path, about: dict[str, Any]) -> None:
     """Replace checkpoint.json in one step: a kill leaves the old or the new one."""
     beside = checkpoint / f".{ABOUT}"
-    beside.write_text(_seal(about), "utf-8")
+    beside.write_text(_seal({"format": FORMAT, **about}), "utf-8")
     sync(beside)
     beside.replace(checkpoint / ABOUT)
     sync(checkpoint)

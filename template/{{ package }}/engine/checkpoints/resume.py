@@ -101,12 +101,10 @@ def resume_problems(project: Project, cfg: Config, run: Path) -> list[str]:
     return []
 
 
-def changed_training_keys(
-    cfg: Config, then: dict[str, Any], except_for: Iterable[str] = ()
-) -> list[str]:
+def changed_training_keys(cfg: Config, then: dict[str, Any], safe: Iterable[str] = ()) -> list[str]:
     """Lines `key: then …, now …` for keys that a resumed run may not change unless forced."""
-    safe = tuple(k + end for k in (*marked_keys(cfg, RESUME_SAFE), *except_for) for end in ":.")
-    return [line for line in differences(then, cfg.model_dump()) if not line.startswith(safe)]
+    left_out = tuple(k + end for k in (*marked_keys(cfg, RESUME_SAFE), *safe) for end in ":.")
+    return [line for line in differences(then, cfg.model_dump()) if not line.startswith(left_out)]
 
 
 def is_finished(cfg: Config, run: Path) -> bool:

@@ -24,19 +24,9 @@ from ..distributed.collectives import is_main
 from ..errors import UserError
 from ..project import Project
 from ..run_dir.paths import CHECKPOINTS, read_overrides
-from .files import (
-    FORMAT,
-    STATE,
-    WEIGHTS,
-    Progress,
-    best_first,
-    complete_checkpoints,
-    fingerprint,
-    newest_checkpoint,
-    read_about,
-    sync,
-    write_about,
-)
+from ..types import leaves
+from . import files
+from .files import STATE, WEIGHTS, Progress
 from .identity import check_identity, identify
 
 log = logging.getLogger(__name__)
@@ -85,7 +75,6 @@ class Checkpoints:
             return
         path = self.run_dir / CHECKPOINTS / f"iteration-{progress.iteration:09d}"
         about: dict[str, Any] = {
-            "format": FORMAT,
             "progress": asdict(progress),
             "metric": self.metric,
             "goal": self.goal,
@@ -96,14 +85,17 @@ class Checkpoints:
         }
         try:
             if known:  # the weights are saved, only the objective is new
-                write_about(path, read_about(path) | about)
+                files.write_about(path, files.read_about(path) | about)
             else:
                 self._write(path, about)
         except (OSError, SafetensorError, RuntimeError) as error:  # a full disk raises any of them
             self._report_failure(path, error, required)
             return
         self.at = progress.iteration
-        self._prune()
+        complete = files.complete_checkpoints(self.run_dir)
+        best = files.best_first(complete)[:1]
+        for old in {*complete[: -self.settings.keep_last]} - {*best}:
+            _delete(old)
 
     def _write(self, path: Path, about: dict[str, Any]) -> None:
         beside = path.with_name(f".{path.name}")
@@ -113,29 +105,23 @@ class Checkpoints:
         torch.save({name: _state(each) for name, each in self.others.items()}, beside / STATE)
         shutil.copymode(beside / STATE, beside / WEIGHTS)  # safetensors lets only the owner read
         for name in (WEIGHTS, STATE):
-            sync(beside / name)
-        files = {name: fingerprint(beside / name) for name in (WEIGHTS, STATE)}
-        write_about(beside, about | {"files": files})
+            files.sync(beside / name)
+        written = {name: files.fingerprint(beside / name) for name in (WEIGHTS, STATE)}
+        files.write_about(beside, about | {"files": written})
         _delete(path)  # a damaged one, if any
         beside.rename(path)
-        sync(path.parent)
+        files.sync(path.parent)
 
     def _report_failure(self, path: Path, error: Exception, required: bool) -> None:
         shutil.rmtree(path.with_name(f".{path.name}"), ignore_errors=True)
         reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
         free = shutil.disk_usage(self.run_dir).free / 1e6
-        kept = newest_checkpoint(self.run_dir) or "no checkpoint yet"
+        kept = files.newest_checkpoint(self.run_dir) or "no checkpoint yet"
         text = f"{path} could not be saved: {reason} ({free:.1f} MB are free on its disk)"
         text += f"\nnewest checkpoint kept: {kept}"
         if required:
             raise UserError(f"{text}\nmake room, then give the same command with its name= again")
         log.warning("%s; training continues", text)
-
-    def _prune(self) -> None:
-        complete = complete_checkpoints(self.run_dir)
-        best = best_first(complete)[:1]
-        for old in {*complete[: -self.settings.keep_last]} - {*best}:
-            _delete(old)
 
     def restore(self, model: nn.Module, others: Mapping[str, Stateful]) -> Progress:
         """Load the newest intact checkpoint, if any; optimizers keep the settings of this config.
@@ -144,12 +130,19 @@ class Checkpoints:
         with resume=force such an object starts fresh.
         """
         self.model, self.others = model, dict(others)
-        for name, each in others.items():
-            _check_leaves(name, _state(each))
+        nested: Any = dict | list | tuple
+        states = {name: _state(each) for name, each in others.items()}
+        for name, leaf in leaves(states, within=nested):
+            if not isinstance(leaf, Tensor | str | int | float | None | nested):
+                kind = type(leaf).__name__
+                raise UserError(
+                    f"session.restore: {name} is a {kind}, which a checkpoint cannot hold\n"
+                    "expected tensors, numbers, texts, lists and mappings of them in state_dict()"
+                )
         if is_main():  # leftovers of a killed run
             for left in (self.run_dir / CHECKPOINTS).glob(".*iteration-*/"):
                 shutil.rmtree(left, ignore_errors=True)
-        found = newest_checkpoint(self.run_dir, warn=is_main())
+        found = files.newest_checkpoint(self.run_dir, warn=is_main())
         if not found:
             return Progress(0, 0, best=None, best_iteration=0, evals_since_best=0, skipped=0)
         for line in check_identity(self.cfg, found, self.made_of) if is_main() else []:
@@ -168,7 +161,7 @@ class Checkpoints:
                 f"{found} has no state of {', '.join(lacking)}, which session.restore names\n"
                 "give another name, or resume=force to continue with a fresh one"
             )
-        about = read_about(found)
+        about = files.read_about(found)
         progress = Progress(**about["progress"])
         if (about["metric"], about["goal"]) != (self.metric, self.goal):
             progress.best, progress.evals_since_best = None, 0  # the objective has changed
@@ -190,21 +183,6 @@ def _load(each: Stateful, state: dict[str, Any]) -> None:
     elif state["type"] == type(each).__name__:
         groups = each.state_dict()["param_groups"]
         each.load_state_dict({"state": state["state"], "param_groups": groups})
-
-
-def _check_leaves(name: str, node: Any) -> None:
-    """Raises UserError for a leaf that is neither a tensor nor a JSON value."""
-    if isinstance(node, Mapping):
-        for key, value in node.items():
-            _check_leaves(f"{name}.{key}", value)
-    elif isinstance(node, list | tuple):
-        for i, value in enumerate(node):
-            _check_leaves(f"{name}[{i}]", value)
-    elif not isinstance(node, Tensor | str | int | float | None):
-        raise UserError(
-            f"session.restore: {name} is a {type(node).__name__}, which a checkpoint cannot hold\n"
-            "expected tensors, numbers, texts, and lists or mappings of them in its state_dict()"
-        )
 
 
 def load_model(model: nn.Module, checkpoint: Path) -> nn.Module:

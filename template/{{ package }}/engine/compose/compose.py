@@ -1,7 +1,6 @@
 """Composes the config as Hydra does, before Hydra starts; errors name the file in a few lines."""
 
 import contextlib
-import functools
 import os
 import re
 import secrets
@@ -19,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml.error import YAMLError
 
 from ..errors import UserError, nearest, refuse
-from ..overrides import job_name, split_override
+from ..overrides import split_override
 from ..run_dir.paths import output_dir
 from .files import read_files
 from .hydra_section import JOB_NAME, WHITELIST, hydra_problems, searchpath_problems
@@ -29,17 +28,11 @@ HYDRA_1_3 = hydra.__version__.startswith("1.3.")
 VERSION_BASE: dict[str, Any] = {"version_base": "1.3"} if HYDRA_1_3 else {}
 HYDRA_MAIN = VERSION_BASE if HYDRA_1_3 else {"execution_whitelist": WHITELIST}
 REGISTER = "register_new_resolver" if HYDRA_1_3 else "register_resolver"
+getattr(OmegaConf, REGISTER)("output_dir", output_dir, replace=True)  # conf/ uses it
 NEED_A_HEADER = ("experiment", "local")
 HEADER = """a file of this group sets keys of others, so its first line is
 # @package _global_
 saved as UTF-8, without a byte order mark (BOM)"""
-
-
-def register_resolvers() -> None:
-    """Register the resolvers that conf/ uses."""
-    add = functools.partial(getattr(OmegaConf, REGISTER), replace=True)
-    add("output_dir", output_dir)
-    add("job_name", job_name)
 
 
 def name_this_run() -> None:
@@ -57,7 +50,6 @@ def compose(conf: Path, overrides: list[str], own_section: bool = False) -> Dict
 
     Raises ComposeError, or UserError if Hydra would run code that a config names.
     """
-    register_resolvers()
     refuse(searchpath_problems(conf, overrides))
     try:
         with initialized_hydra(conf):
@@ -97,7 +89,6 @@ def sets_value(conf: Path, override: str) -> bool:
 
 
 def _composing_problem(error: Exception, conf: Path) -> str:
-    """Why Hydra could not compose, with the file."""
     text = str(error)
     where = re.match(r"In '(.+?)': ", text)
     file = f"{conf.name}/{where[1]}.yaml" if where else conf.name

@@ -23,7 +23,7 @@ from .compose import initialized_hydra, sets_value
 from .files import read_files
 
 DIM, PLAIN = "\x1b[2m", "\x1b[0m"
-SHOWN_WIDTH, SHOWN_OVERRIDDEN = 48, 1  # for all keys; a single key is shown in full
+SHOWN_WIDTH = 48  # of the widest first column
 
 
 class Origin(NamedTuple):
@@ -91,14 +91,9 @@ class Entry:
         return value if self.raw == self.value else f"{self.raw} = {value}"
 
 
-def explain(
-    cfg: DictConfig, conf: Path, overrides: list[str], spelling: dict[str, str], key: str | None
-) -> None:
-    """Print all of the config, a section of it, or one key's whole history, oldest first.
-
-    Raises UserError for an unknown key.
-    """
-    known = list(find_entries(cfg, conf, overrides, spelling))
+def explain(cfg: DictConfig, origins: dict[str, list[Origin]], key: str | None) -> None:
+    """Print the config, a section or a key's history. Raises UserError for an unknown key."""
+    known = list(find_entries(cfg, origins))
     chosen = [e for e in known if not key or e.key == key or e.key.startswith(f"{key}.")]
     if not chosen:
         keys = [entry.key for entry in known]
@@ -106,14 +101,10 @@ def explain(
         near = nearest(str(key), [*keys, *sections])
         raise UserError(f"key = {key}: no such key in this config{near}")
     if cfg.get("format") == "json":
-        rows = {
-            e.key: {
-                "value": e.value,
-                "written": e.raw,
-                "history": [{"value": value, "from": place} for value, place in e.history],
-            }
-            for e in chosen
-        }
+        rows = {}
+        for e in chosen:
+            history = [{"value": value, "from": place} for value, place in e.history]
+            rows[e.key] = {"value": e.value, "written": e.raw, "history": history}
         print(json.dumps(rows, indent=2, ensure_ascii=False, default=str))
     elif len(chosen) == 1 and chosen[0].key == key:
         print(f"{key} = {chosen[0].shown}")
@@ -124,11 +115,8 @@ def explain(
         print(*_tree(chosen), sep="\n")
 
 
-def find_entries(
-    cfg: DictConfig, conf: Path, overrides: list[str], spelling: dict[str, str]
-) -> Iterator[Entry]:
+def find_entries(cfg: DictConfig, origins: dict[str, list[Origin]]) -> Iterator[Entry]:
     """Every key of a composed config."""
-    origins = find_origins(conf, overrides, spelling)
     for path, raw in leaves(OmegaConf.to_container(cfg, resolve=False)):
         try:
             value = OmegaConf.select(cfg, path)
@@ -150,8 +138,7 @@ def _tree(entries: list[Entry]) -> Iterator[str]:
         open_sections = sections
         *before, (_, place) = entry.history or [Origin("", "")]
         place += ", an alias" if ALIAS.fullmatch(str(entry.raw)) else ""
-        overridden = reversed(before[-SHOWN_OVERRIDDEN:])
-        place += "".join(f", over {earlier} ({value})" for value, earlier in overridden)
+        place += "".join(f", over {earlier} ({value})" for value, earlier in before[-1:])
         lines.append(("  " * len(sections) + f"{last}: {entry.shown}", place))
     width = min(SHOWN_WIDTH, max(len(left) for left, _ in lines))
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ

@@ -34,7 +34,6 @@ class File(NamedTuple):
     name: str  # conf/training/default.yaml
     group: Key  # the section of its keys: its folder, or its @package
     text: str
-    tree: yaml.Node | None
     settings: list[Setting]
 
 
@@ -51,7 +50,7 @@ def read_files(conf: Path) -> Iterator[File]:
         if header := PACKAGE.search(text):
             package = header[1].replace("_group_", ".".join(group))
             group = tuple(part for part in package.split(".") if part != "_global_")
-        yield File(name, group, text, tree, list(_settings(tree, group, name)))
+        yield File(name, group, text, list(_settings(tree, group, name)))
 
 
 def _settings(node: yaml.Node | None, key: Key, name: str) -> Iterator[Setting]:

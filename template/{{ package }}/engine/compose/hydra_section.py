@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from .. import see
 from ..overrides import split_override
 from ..run_dir.paths import Loader
+from ..types import leaves
 from .files import read_files
 
 TERMINAL_HANDLER = f"{__package__.removesuffix('.compose')}.terminal.Handler"
@@ -40,7 +41,7 @@ FIXED: dict[str, tuple[tuple[Any, ...], str]] = {
     "job.chdir": ((None, False), "paths are read from where train.py is started"),
     "run.dir": (("${output_dir:${mode},${runs_dir},${name},${checkpoint}}",), NO_PLACE),
     "sweep.dir": (("${runs_dir}/${name}",), NO_PLACE),
-    "sweep.subdir": (("${job_name:${hydra.overrides.task}}",), NO_PLACE),
+    "sweep.subdir": (("${hydra.job.num}",), NO_PLACE),
     "output_subdir": ((".hydra",), "expected .hydra, where a run's files are read"),
     "mode": ((None, RunMode.RUN), "give --multirun instead"),
 }
@@ -88,7 +89,7 @@ def _misuses(section: DictConfig, raw: Any) -> Iterator[tuple[str, Any, str]]:
     for key in MUST_BE_EMPTY:
         if value := OmegaConf.select(section, key):
             yield key, value, NO_CODE
-    for key, value in (leaf for log in LOGS for leaf in _leaves(raw[log], log)):
+    for key, value in leaves({log: raw[log] for log in LOGS}, within=dict | list):
         # logging imports or opens what these keys name, and what an address or interpolation does
         known = LOGGING.get(key.rpartition(".")[2])
         is_name = isinstance(value, str) and ("://" in value or "${" in value)
@@ -97,23 +98,14 @@ def _misuses(section: DictConfig, raw: Any) -> Iterator[tuple[str, Any, str]]:
     for key in ("launcher", "sweeper"):
         # Hydra also calls a _target_ that an interpolation resolves to
         resolved = OmegaConf.to_container(section[key], resolve=True)
-        for inner, value in _leaves(resolved, key):
+        for inner, value in leaves(resolved, key, within=dict | list):
             is_plugin = inner == f"{key}._target_" and str(value).startswith(PLUGINS)
             if inner.endswith("._target_") and not is_plugin:
                 yield inner, value, NO_CODE
-    values = {key[1:]: value for key, value in _leaves(raw, "")}
+    values = dict(leaves(raw))
     yield from (
         (k, values.get(k), why) for k, (it, why) in FIXED.items() if values.get(k) not in it
     )
-
-
-def _leaves(node: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """Each value with its key, those inside lists too."""
-    if isinstance(node, dict | list):
-        for key, value in node.items() if isinstance(node, dict) else enumerate(node):
-            yield from _leaves(value, f"{path}.{key}")
-    else:
-        yield path, node
 
 
 def _place(key: str, conf: Path, overrides: list[str]) -> str:

@@ -76,10 +76,7 @@ class Checker:
         return config
 
     def compose(self, overrides: list[str], force: bool = False) -> DictConfig:
-        """The config that Hydra would compose; with `force`, unknown keys are added.
-
-        Raises UserError like `check`.
-        """
+        """What Hydra would compose; with `force`, unknown keys are added. Raises like `check`."""
         with contextlib.suppress(Exception):  # it is reported below
             return self._compose(overrides, force)
         # Hydra stops at the first problem
@@ -133,7 +130,6 @@ class Checker:
         return f"{override}: no such option of the group {key}\n{expected}"
 
     def _locate(self, problems: list[Problem], overrides: Sequence[str]) -> Iterator[str]:
-        """The problems with the places of their values."""
         # an override of the key itself wins; other places are looked up in conf/
         given = {
             split_override(o)[1]: f"the command line: {self.spelling.get(o, o)}" for o in overrides
@@ -168,11 +164,9 @@ def _validate(project: Project, composed: DictConfig) -> tuple[Config | None, li
     both = (*written, *plain)
     if secret := dict.fromkeys(key for key, value in both if credentials.is_credential(key, value)):
         return None, [(key, credentials.REFUSED) for key in secret]
-    problems += [
-        (key, f" = {value}: write ${{oc.env:HOME}}{value[1:]}")
-        for key, value in plain
-        if isinstance(value, str) and value.startswith("~/")
-    ]
+    for key, value in plain:
+        if isinstance(value, str) and value.startswith("~/"):
+            problems.append((key, f" = {value}: write ${{oc.env:HOME}}{value[1:]}"))
     problems += _mode_problems(project, values)
     try:
         config = project.config.model_validate(values)
@@ -194,7 +188,6 @@ def _validate(project: Project, composed: DictConfig) -> tuple[Config | None, li
 
 
 def _mode_problems(project: Project, values: dict[str, Any]) -> Iterator[Problem]:
-    """Problems of an unknown mode, and of keys without a value that the mode needs."""
     mode = values.get("mode")
     if isinstance(mode, str) and mode not in (*project.modes, *BUILT_IN_MODES):
         modes = ", ".join([*project.modes, *BUILT_IN_MODES])
@@ -220,10 +213,9 @@ def resolve(node: DictConfig, path: str, problems: list[Problem]) -> dict[str, A
                 value = OmegaConf.to_container(value, resolve=True)
         except OmegaConfBaseException as error:
             problems.append((here, f" = {raw}: {str(error).splitlines()[0]}"))
-            continue
-        if isinstance(value, DictConfig):
-            value = resolve(value, here + ".", problems)
-        values[str(key)] = value
+        else:
+            is_section = isinstance(value, DictConfig)
+            values[str(key)] = resolve(value, f"{here}.", problems) if is_section else value
     return values
 
 
@@ -302,10 +294,9 @@ def _suggest(keys: list[str], known: dict[str, str]) -> str:
         or [section + key for key in difflib.get_close_matches(last, siblings, 1)]
         or difflib.get_close_matches(given, known, 1, 0.8)
     )
-    if not meant and not siblings:
-        return ""
     if not meant:
-        return f"; {'.'.join(parents) or 'the config'} has: {', '.join(siblings)}"
+        has = f"; {'.'.join(parents) or 'the config'} has: {', '.join(siblings)}"
+        return has if siblings else ""
     alias = known.get(meant[0], meant[0])
     short = f" ({alias} for short)" if alias != meant[0] else ""
     return f"; did you mean {' or '.join(meant[:3])}?{short}"

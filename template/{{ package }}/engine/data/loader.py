@@ -51,13 +51,6 @@ def open_split(project: Project, cfg: Config, split: Split) -> Items[Any]:
     return items
 
 
-def items_of_batch(project: Project, cfg: Config, iteration: int) -> list[str]:
-    """The names of an iteration's items, for messages."""
-    items = project.open_items(cfg, "train")
-    keys = BatchOrder(items, cfg.training, start=iteration).batch(iteration)
-    return [items.name(index) for _, index in keys]
-
-
 class SeededDataset(Dataset[Any]):
     """Items whose randomness is a function of (seed, position) alone.
 
@@ -114,7 +107,6 @@ class Loader(DataLoader[Batch]):
         )
 
     def __iter__(self) -> Any:
-        """Start the workers, if there are any."""
         if not self.num_workers:
             return super().__iter__()
         with block_signals_in_children():

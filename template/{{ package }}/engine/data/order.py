@@ -54,9 +54,6 @@ class BatchOrder(Sampler[list[Key]]):
         self.number, self.batches = -1, list[list[Key]]()  # of the bucket that was drawn last
         self.drawn = (-1, -1), list[int]()
 
-    def __len__(self) -> int:
-        return (self.run.iter_num - self.start) * self.run.accumulate
-
     def __iter__(self) -> Iterator[list[Key]]:
         size = self.batch_size // (self.run.accumulate * world_size())
         for iteration in range(self.start + 1, self.run.iter_num + 1):
@@ -82,7 +79,6 @@ class BatchOrder(Sampler[list[Key]]):
         return self.drawn[1]
 
     def _draw(self, number: int) -> list[list[Key]]:
-        """The batches of a bucket."""
         seed, size = self.run.seed, self.bucket * self.batch_size
         keys, order = list[Key](), np.arange(self.bucket)
         while len(keys) < size:

@@ -54,15 +54,6 @@ def sum_over_processes(values: Tensor) -> Tensor:
     return values
 
 
-def average(values: Tensor) -> Tensor:
-    """The mean over the processes, element by element, on the CPU."""
-    values = values.cpu()
-    if dist.is_initialized():
-        dist.all_reduce(values)
-        values /= dist.get_world_size()
-    return values
-
-
 def gather(items: list[T]) -> list[T]:
     """The items of all processes, in each of them."""
     if not dist.is_initialized():

@@ -4,6 +4,7 @@ import ctypes
 import os
 import resource
 import sys
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
 import torch
@@ -66,34 +67,27 @@ def device_count(run: Run) -> int:
         return there if kind == "cuda" else 1
     if run.devices > there:
         unit = {"cuda": "GPUs", "cpu": "cores"}.get(kind, f"{kind} devices")
-        raise UserError(
-            f"training.run.devices = {run.devices}: expected at most {there}, the {unit} here"
-        )
+        expected = f"expected at most {there}, the {unit} here"
+        raise UserError(f"training.run.devices = {run.devices}: {expected}")
     return run.devices
 
 
-def batch_problem(training: Training, count: int) -> str | None:
-    """A problem if `count` processes cannot share training.loader.batch_size evenly, else None."""
+def batch_size_problems(training: Training, count: int) -> Iterator[str]:
+    """A problem if `count` processes cannot share training.loader.batch_size evenly."""
     batch_size, accumulate = training.loader.batch_size, training.run.accumulate
-    if batch_size % (accumulate * count) == 0:
-        return None
-    return (
-        f"training.loader.batch_size = {batch_size}: expected a multiple of {accumulate * count}, "
-        f"run.accumulate ({accumulate}) times {count} processes"
-    )
+    if batch_size % (accumulate * count):
+        expected = f"{accumulate * count}, run.accumulate ({accumulate}) times {count} processes"
+        yield f"training.loader.batch_size = {batch_size}: expected a multiple of {expected}"
 
 
-def precision_problem(run: Run) -> str | None:
-    """A problem if the device does not support training.run.precision, else None."""
-    kind = pick_device(run.device).type
+def precision_problems(run: Run) -> Iterator[str]:
+    """A problem if the device does not support training.run.precision."""
+    kind, there = pick_device(run.device).type, run.precision == "bf16"
     if kind == "cuda":
         there = torch.cuda.is_bf16_supported(including_emulation=False)  # same GPUs as tf32
-    else:
-        there = run.precision == "bf16"
-    if there or run.precision == "fp32":
-        return None
-    name = torch.cuda.get_device_name() if kind == "cuda" else f"the device {kind}"
-    return f"training.run.precision = {run.precision}: {name} has none; expected fp32"
+    if not there and run.precision != "fp32":
+        name = torch.cuda.get_device_name() if kind == "cuda" else f"the device {kind}"
+        yield f"training.run.precision = {run.precision}: {name} has none; expected fp32"
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:

@@ -66,7 +66,7 @@ def launch(train: Train, cfg: Config, run_dir: Path, stop: Stop) -> float:
             with block_signals_in_children():
                 results = elastic_launch(config, _process)(train, cfg, run_dir, stop, job_logging)
         except ChildFailedError as error:
-            if stop.is_set():  # while they were starting
+            if stop.signal:  # while they were starting
                 raise Stopped(stop.signal) from None
             raise _failure(error, count * settings.nodes) from None
     result = next(iter(results.values()))  # the same in each

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from ..distributed.collectives import gather, is_main
 from ..distributed.devices import autocast, move, set_up_device
 from ..project import Batch, Project
 from ..signals import Stop
-from ..terminal import track
+from ..terminal import format_values, track
 
 log = logging.getLogger(__name__)
 
@@ -38,10 +38,7 @@ def measure(
     compute_metrics: ComputeMetrics,
     stop: Stop | None = None,
 ) -> tuple[dict[str, float], list[Row]]:
-    """The metrics, and each item's row. Each process measures its batches and gets all rows.
-
-    Once a stop is requested, it returns after the current batch.
-    """
+    """The metrics, and each item's row, of all processes; a stop ends it after a batch."""
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
@@ -49,7 +46,7 @@ def measure(
     for batch in track(loader, "evaluate", len(loader)) if is_main() else loader:
         with autocast(device, cfg.training.run.precision):
             rows += measure_batch(model, move(batch, device), cfg)
-        if stop and stop.is_set():
+        if stop and stop.signal:
             break
     model.train(was_training)
     rows = gather(rows)
@@ -73,15 +70,10 @@ def evaluate_split(
     step = read_about(checkpoint)["progress"]["iteration"]
     result = {"checkpoint": str(checkpoint), "step": step, "split": split, **metrics}
     (output_dir / "metrics.json").write_text(json.dumps(result, indent=2) + "\n")
-    names = [{"item": loader.data.items.name(i)} for i in range(len(rows))]
-    write_rows(output_dir / "items.jsonl", [a | b for a, b in zip(names, rows, strict=True)])
-    text = " · ".join(f"{name} {value:.4g}" for name, value in metrics.items())
-    log.info("%s split, %d items: %s", split, len(rows), text)
+    with (output_dir / "items.jsonl").open("w", encoding="utf-8") as lines:
+        for i, row in enumerate(rows):
+            named = {"item": loader.data.items.name(i), **row}
+            lines.write(json.dumps(named, ensure_ascii=False) + "\n")
+    log.info("%s split, %d items: %s", split, len(rows), format_values(metrics))
     log.info("written to %s", output_dir)
     return metrics, rows
-
-
-def write_rows(file: Path, rows: Iterable[Row]) -> None:
-    """Write JSON Lines, a row each."""
-    with file.open("w", encoding="utf-8") as opened:
-        opened.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

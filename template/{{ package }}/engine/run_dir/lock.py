@@ -38,26 +38,22 @@ def lock(run: Path, takeover_seconds: float) -> None:
     except OSError as error:  # no locks on this file system; a second call warns in train.log
         log.warning("%s: no locks here (%s); start no second run of this name", run, error.strerror)
         return
-    if by:
-        raise _in_use_error(run, by)
+    refuse_holder(run, by)
     file.truncate(0)
     me = f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%X')}"
     print(me + (slurm.describe_job() if slurm else ""), end="", file=file, flush=True)
     _locks[path] = file
     if slurm:
-        slurm.make_way(path, lambda: _locks.get(path) is file)
+        slurm.make_way(path)
 
 
-def unlock(run: Path) -> None:
-    """Release the lock before the process ends."""
-    if file := _locks.pop((run / LOCK).resolve(), None):
-        file.close()
-
-
-def check_unlocked(run: Path) -> None:
-    """Raises UserError if another process trains in this directory."""
-    if other := holder(run):
-        raise _in_use_error(run, other)
+def refuse_holder(run: Path, other: str) -> None:
+    """Raises UserError if there is another process, which trains in this directory."""
+    if other:
+        raise UserError(
+            f"name = {run.name}: {run} is in use by {other}\n"
+            "wait for that run or stop it, or give another name"
+        )
 
 
 def holder(run: Path) -> str:
@@ -83,10 +79,3 @@ def _claim(file: IO[str], kind: int) -> str:
         file.seek(0)
         return file.read().strip() or "another process"
     return ""
-
-
-def _in_use_error(run: Path, by: str) -> UserError:
-    return UserError(
-        f"name = {run.name}: {run} is in use by {by}\n"
-        "wait for that run or stop it, or give another name"
-    )

@@ -22,10 +22,7 @@ CHECKPOINTS = "checkpoints"
 LOCK = ".lock"
 JOB_OUTPUT = "output.log"
 SLURM_ID = "slurm.id"
-OF_A_RUN = (
-    *(LOCK, ".hydra", OVERRIDES, CHECKPOINTS, "evaluate", "recognize"),
-    *(JOB_OUTPUT, SLURM_ID),
-)
+OF_A_RUN = (LOCK, ".hydra", OVERRIDES, CHECKPOINTS, "evaluate", "recognize", JOB_OUTPUT, SLURM_ID)
 COMMAND = "RUN_COMMAND"  # environment variable: the user's command line, for child processes
 JOB_DIR = "SWEEP_JOB_DIR"  # environment variable: where a job of a sweep works
 DEEPEST = 100  # levels of YAML in flow style

@@ -32,12 +32,6 @@ def search_space(params: Mapping[Any, Any], overrides: list[str]) -> list[str]:
     return [f"{key}={value}" for key, value in params.items() if str(key) not in given]
 
 
-def last_of_each(overrides: list[str]) -> list[str]:
-    """The last override of each key, and all deletions: Hydra would read or refuse the others."""
-    last = {split_override(override)[1]: override for override in overrides}
-    return [o for o in overrides if o.startswith("~") or last[split_override(o)[1]] is o]
-
-
 def swept(overrides: list[str]) -> dict[str, Override]:
     """The keys that have several values, each with its override; the last one counts."""
     parsed = {o.key_or_group: o for o in OverridesParser.create().parse_overrides(overrides)}
@@ -46,17 +40,16 @@ def swept(overrides: list[str]) -> dict[str, Override]:
 
 def choices(overrides: list[str]) -> dict[str, list[str]]:
     """The overrides of each key, one for each value; the two ends for an interval."""
-    parsed = OverridesParser.create().parse_overrides(overrides)
-    return {override.get_key_element(): _values(override) for override in parsed}
-
-
-def _values(override: Override) -> list[str]:
-    if not override.is_sweep_override():
-        return [override.input_line or ""]
-    value: Any = override.value()
-    is_discrete = override.is_discrete_sweep()
-    values = override.sweep_string_iterator() if is_discrete else (value.start, value.end)
-    return [f"{override.get_key_element()}={value}" for value in values]
+    found = {}
+    for override in OverridesParser.create().parse_overrides(overrides):
+        key, value = override.get_key_element(), override.value()
+        if isinstance(value, IntervalSweep):
+            found[key] = [f"{key}={end}" for end in (value.start, value.end)]
+        elif override.is_sweep_override():
+            found[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+        else:
+            found[key] = [override.input_line or ""]
+    return found
 
 
 def grid_jobs(overrides: list[str], sweep_dir: Path) -> list[Job]:
@@ -69,11 +62,10 @@ def probe_jobs(overrides: list[str]) -> list[list[str]]:
     """Jobs that use each value of each key, and the ends of its intervals, at least once."""
     values = list(choices(overrides).values())
     first = [of_key[0] for of_key in values]
-    return [first] + [
-        [*first[:i], value, *first[i + 1 :]]
-        for i, of_key in enumerate(values)
-        for value in of_key[1:]
-    ]
+    jobs = [first]
+    for i, of_key in enumerate(values):
+        jobs += [[*first[:i], value, *first[i + 1 :]] for value in of_key[1:]]
+    return jobs
 
 
 def assign_directories(jobs: Sequence[list[str]], sweep_dir: Path, swept: set[str]) -> list[Job]:
@@ -87,8 +79,7 @@ def assign_directories(jobs: Sequence[list[str]], sweep_dir: Path, swept: set[st
     for overrides in jobs:
         key = job_key(overrides)
         if key not in known:
-            named = [o for o in overrides if split_override(o)[1] in swept] or overrides
-            name = job_name(named, short=True)
+            name = job_name([o for o in overrides if split_override(o)[1] in swept] or overrides)
             if taken.get(name, key) != key:
                 name += f",{hashlib.sha256(repr(sorted(key)).encode()).hexdigest()[:8]}"
             known[key] = sweep_dir / name

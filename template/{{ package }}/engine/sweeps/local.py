@@ -49,27 +49,27 @@ class Local(Launcher):
         self.ended = []
         try:
             with handle_signals() as stop, bar("jobs", len(jobs)) as update:
-                while running or (waiting and not stop.is_set()):
-                    while waiting and free and not stop.is_set():
+                while running or (waiting and not stop.signal):
+                    while waiting and free and not stop.signal:
                         running.append(Process(self, waiting.pop(0), free.pop(0)))
                     wait([it.process.sentinel for it in running], POLL_SECONDS)
                     if time.monotonic() - printed_at > 60 * sweep.status_minutes:
                         printed_at = time.monotonic()
                         log.info("running: %s", ", ".join(map(str, running)))
                     for it in list(running):
-                        it.stop_if_due(stop.is_set(), self.composed)
+                        it.stop_if_due(stop.signal > 0, self.composed)
                         it.update_bar(note=it.duration())
                         if it.process.exitcode is None:
                             continue
                         running.remove(it)
                         it.stack.close()
                         free.append(it.resources)
-                        if not stop.is_set():
+                        if not stop.signal:
                             self.report_end(it.job, len(jobs), *it.outcome(), it.output)
                             update(advance=1, note=self.best())
                     if self.gives_up():
                         waiting.clear()
-                if stop.is_set():
+                if stop.signal:
                     raise Stopped(stop.signal)
         except Stopped as stopped:
             for it in running:  # after a second signal
@@ -150,10 +150,9 @@ class Process:
 
     def outcome(self) -> tuple[str, str]:
         """The state of a job that has ended, and a message."""
-        status = self.process.exitcode
-        return (
-            ("finished", "") if status == 0 else (self.asked_to_stop or "failed", describe(status))
-        )
+        if self.process.exitcode == 0:
+            return "finished", ""
+        return self.asked_to_stop or "failed", describe(self.process.exitcode)
 
 
 def run_train(train: Path, overrides: list[str], environment: dict[str, str], output: Path) -> None:

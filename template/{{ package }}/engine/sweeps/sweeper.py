@@ -3,21 +3,19 @@
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher as HydraLauncher
 from hydra.plugins.sweeper import Sweeper as HydraSweeper
-from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from .. import find_part
 from ..errors import exit_on_user_error
-from ..overrides import job_name
 from ..run_dir.lock import holder
 from ..run_dir.paths import read_record, relative
-from .grid import Job, grid_jobs, search_space
+from .grid import Job, assign_directories, grid_jobs, search_space
 from .table import print_table
 
 if TYPE_CHECKING:
@@ -33,9 +31,7 @@ class Launcher(HydraLauncher):
 
     load_project: Callable[[], "Project"]
 
-    def setup(
-        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
-    ) -> None:
+    def setup(self, *, config: DictConfig, **_: Any) -> None:
         """Called by Hydra."""
         self.composed = config
         self.metric = config.training.objective.metric
@@ -47,17 +43,16 @@ class Launcher(HydraLauncher):
     ) -> Sequence[JobReturn]:
         """Run jobs for a sweeper of another package."""
         sweep_dir = Path(self.composed.hydra.sweep.dir)
-        jobs = [Job(list(given), sweep_dir / job_name(given)) for given in job_overrides]
+        jobs = assign_directories([list(given) for given in job_overrides], sweep_dir, set())
         self.run(jobs)
-        return [
-            JobReturn(
-                status=JobStatus.COMPLETED if job.state == "finished" else JobStatus.FAILED,
-                _return_value=read_record(job.directory).get("objective")
-                if job.state == "finished"
-                else RuntimeError(job.message),
-            )
-            for job in jobs
-        ]
+        ended = []
+        for job in jobs:
+            value: Any = read_record(job.directory).get("objective")
+            status = JobStatus.COMPLETED
+            if job.state != "finished":
+                status, value = JobStatus.FAILED, RuntimeError(job.message)
+            ended.append(JobReturn(status=status, _return_value=value))
+        return ended
 
     def run(self, jobs: list[Job]) -> None:
         """Run the jobs, wait for them, and set their states. Raises Stopped after a signal."""
@@ -108,16 +103,10 @@ class Sweeper(HydraSweeper):
     def __init__(self, params: DictConfig) -> None:
         self.params = params
 
-    def setup(
-        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
-    ) -> None:
+    def setup(self, *, config: DictConfig, **context: Any) -> None:
         """Called by Hydra."""
         self.composed = config
-        launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
-        )
-        assert isinstance(launcher, Launcher)
-        self.jobs_launcher = launcher
+        self.jobs_launcher: Any = Plugins.instance().instantiate_launcher(config=config, **context)
 
     @exit_on_user_error()
     def sweep(self, arguments: list[str]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from ..checkpoints.resume import meta_state
 from ..config import Config
 from ..data.loader import SHARED_MEMORY, first_batch, open_split
-from ..distributed.devices import batch_problem, cores_here, device_count, precision_problem
+from ..distributed.devices import batch_size_problems, cores_here, device_count, precision_problems
 from ..errors import UserError
 from ..parallel import resolve
 from ..project import Project
@@ -27,29 +27,27 @@ def machine_problems(project: Project, cfg: Config, run: Path) -> list[str]:
         return list(error.problems)
     nodes = cfg.engine.nodes
     known = nodes == 1 or training.run.devices != "auto"  # else once the nodes have met
-    problems = [
-        precision_problem(training.run),
-        batch_problem(training, count * nodes) if known else None,
-        disk_problem(project, cfg, run),
-        worker_problem(min(training.loader.num_workers, cores_here())),
+    return [
+        *precision_problems(training.run),
+        *(batch_size_problems(training, count * nodes) if known else ()),
+        *disk_problems(project, cfg, run),
+        *worker_problems(min(training.loader.num_workers, cores_here())),
     ]
-    return [problem for problem in problems if problem]
 
 
-def disk_problem(project: Project, cfg: Config, run: Path) -> str | None:
+def disk_problems(project: Project, cfg: Config, run: Path) -> Iterator[str]:
     """A problem if the disk has no room for the kept checkpoints and one being written."""
     size = checkpoint_bytes(project, cfg)
     there = sum(f.stat().st_size for f in (run / CHECKPOINTS).rglob("*") if f.is_file())
     kept = cfg.training.checkpoint.keep_last + 2  # the best one, and the one being written
     place = next(path for path in (run, *run.absolute().parents) if path.exists())
     free = shutil.disk_usage(place).free
-    if free + there >= kept * size:
-        return None
-    return (
-        f"runs_dir = {cfg.runs_dir}: {free / 1e9:.3g} GB free, but {kept} checkpoints of "
-        f"{size / 1e9:.3g} GB each need {kept * size / 1e9:.3g}\n"
-        "make room, choose another runs_dir, or a smaller training.checkpoint.keep_last"
-    )
+    if free + there < kept * size:
+        yield (
+            f"runs_dir = {cfg.runs_dir}: {free / 1e9:.3g} GB free, but {kept} checkpoints of "
+            f"{size / 1e9:.3g} GB each need {kept * size / 1e9:.3g}\n"
+            "make room, choose another runs_dir, or a smaller training.checkpoint.keep_last"
+        )
 
 
 def checkpoint_bytes(project: Project, cfg: Config) -> int:
@@ -58,17 +56,17 @@ def checkpoint_bytes(project: Project, cfg: Config) -> int:
     return int(3 * sum(tensor.numel() * tensor.element_size() for tensor in tensors))
 
 
-def worker_problem(workers: int, batch: int = 0) -> str | None:
-    """A problem if limits here are too low for data workers with batches of `batch` bytes."""
+def worker_problems(workers: int, batch: int = 0) -> Iterator[str]:
+    """Problems if limits here are too low for data workers with batches of `batch` bytes."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     key = f"training.loader.num_workers = {workers}: "
     if files < (needed := 64 + 24 * workers):  # pipes, and each tensor of its two batches
-        return f"{key}about {needed} open files, {files} are allowed\nulimit -n 4096 allows more"
+        yield f"{key}about {needed} open files, {files} are allowed\nulimit -n 4096 allows more"
     memory = Path("/dev/shm")
     free = shutil.disk_usage(memory).free if memory.is_dir() else math.inf
-    if free >= (needed := 2 * workers * batch):
-        return None
-    return f"{key}/dev/shm has {free / 1e6:.3g} MB free, {needed / 1e6:.3g} needed\n{SHARED_MEMORY}"
+    if free < (needed := 2 * workers * batch):
+        there = f"{free / 1e6:.3g} MB free, {needed / 1e6:.3g} needed"
+        yield f"{key}/dev/shm has {there}\n{SHARED_MEMORY}"
 
 
 def compare_splits(project: Project, cfg: Config) -> tuple[list[str], list[str]]:
@@ -103,5 +101,4 @@ def batch_problems(project: Project, cfg: Config) -> Iterator[str]:
         except UserError as error:
             yield from error.problems
     workers = min(cfg.training.loader.num_workers, cores_here()) * device_count(cfg.training.run)
-    if problem := worker_problem(workers, largest):
-        yield problem
+    yield from worker_problems(workers, largest)

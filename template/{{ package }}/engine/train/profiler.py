@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
 from torch.profiler import profile, schedule
 
 from ..config import Config
@@ -18,9 +17,7 @@ ROWS = 12  # of the table, so that it fits on a terminal
 
 
 @contextmanager
-def profiler(
-    cfg: Config, run_dir: Path, device: torch.device, left: int
-) -> Iterator[Callable[[], None]]:
+def profiler(cfg: Config, run_dir: Path, device: str, left: int) -> Iterator[Callable[[], None]]:
     """Yields a function to call after each iteration; `left` iterations remain."""
     settings, folder = cfg.engine.profiler, run_dir / "profile"
     if not cfg.training.run.profile or not is_main():
@@ -28,7 +25,7 @@ def profiler(
         return
 
     def write(done: profile) -> None:
-        longest = f"self_{device.type}_time_total"
+        longest = f"self_{device}_time_total"
         table = done.key_averages().table(longest, ROWS, max_name_column_width=50)
         try:
             folder.mkdir(exist_ok=True)

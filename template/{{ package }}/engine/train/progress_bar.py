@@ -3,10 +3,9 @@
 import logging
 import time
 from contextlib import ExitStack
-from typing import Any, Self
 
 from ..distributed.collectives import is_main
-from ..terminal import bar, format_duration, shows_bars
+from ..terminal import bar, format_duration, format_values, shows_bars
 
 log = logging.getLogger(__name__)
 
@@ -17,20 +16,14 @@ ESTIMATE_AFTER = 5  # iterations; the first one is slow and does not count
 class ProgressBar:
     """A bar on a terminal, elsewhere a line per log interval; early on, the time left."""
 
-    def __init__(self, total: int, start: int, device: str, metric: str) -> None:
+    def __init__(self, stack: ExitStack, total: int, start: int, device: str, metric: str) -> None:
+        """The bar stays until `stack` is closed."""
         self.total, self.start, self.device, self.metric = total, start, device, metric
         self.first: float | None = None
         self.evaluated: dict[str, float] = {}
         self.is_shown = is_main() and shows_bars()
-        self.stack = ExitStack()
-
-    def __enter__(self) -> Self:
         if self.is_shown:
-            self.update = self.stack.enter_context(bar("train", self.total, self.start))
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self.stack.close()
+            self.update = stack.enter_context(bar("train", total, start))
 
     def step(self, iteration: int) -> None:
         """Advance to an iteration; estimate the time left once."""
@@ -66,8 +59,3 @@ class ProgressBar:
         """Show the result of an evaluation."""
         self.evaluated = values
         log.info("evaluation at iteration %d: %s", iteration, format_values(values))
-
-
-def format_values(values: dict[str, float]) -> str:
-    """Names and values on one line: loss 0.0312 · lr 0.0001."""
-    return " · ".join(f"{name} {value:.4g}" for name, value in values.items())

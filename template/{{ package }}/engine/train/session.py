@@ -16,22 +16,15 @@ from .. import find_part
 from ..checkpoints.files import find_checkpoint, newest_checkpoint
 from ..checkpoints.store import Checkpoints, Stateful, load_model
 from ..config import Config
-from ..data.loader import eval_loader, items_of_batch, train_loader
+from ..data.loader import eval_loader, train_loader
 from ..data.order import seed_all
-from ..distributed.collectives import (
-    any_process,
-    gradient_sync,
-    is_main,
-    rank,
-    sum_over_processes,
-    world_size,
-    wrap_ddp,
-)
+from ..distributed import collectives
 from ..distributed.devices import move, peak_memory, set_up_device
 from ..errors import Stopped, UserError
 from ..inference.evaluate import ComputeMetrics, MeasureBatch, measure
 from ..project import Batch, Project
 from ..signals import Stop
+from ..terminal import format_values
 from ..trackers.base import open_tracker
 from .metrics_file import MetricsFile
 from .profiler import profiler
@@ -76,26 +69,23 @@ class Session:
         self.size = sum(parameter.numel() for parameter in model.parameters())
         if self.run.compile:
             model.compile(dynamic=self.run.compile_dynamic)
-        self.trained = wrap_ddp(model)
+        self.trained = collectives.wrap_ddp(model)
         return self.trained
 
     def __enter__(self) -> Self:
-        """Start recording, tracking and loading data."""
         cfg, start, total = self.cfg, self.start, self.run.iter_num
         begin_record(self.project, cfg, self.run_dir, self.checkpoints.made_of)
-        facts = (f"{self.size:,}", world_size(), self.device, self.run.precision)
+        facts = (f"{self.size:,}", collectives.world_size(), self.device, self.run.precision)
         log.info("%s parameters on %d × %s, %s", *facts)
         self.throughput = Throughput(start, cfg.training.loader.batch_size)
-        loader = train_loader(self.project, cfg, start, self.stop)
-        self.batches = self.throughput.watch(iter(loader))
+        self.loader = train_loader(self.project, cfg, start, self.stop)
+        self.batches = self.throughput.watch(iter(self.loader))
         self.valid = eval_loader(self.project, cfg, "valid", self.run.eval_batches, self.stop)
         self.metrics = MetricsFile(self.run_dir, start, self.progress.last_eval)
         self.stack = ExitStack()
         self.tracker = self.stack.enter_context(open_tracker(cfg, self.run_dir, start))
-        self.bar = self.stack.enter_context(
-            ProgressBar(total, start, self.device.type, self.metric)
-        )
-        traced = profiler(cfg, self.run_dir, self.device, total - start)
+        self.bar = ProgressBar(self.stack, total, start, self.device.type, self.metric)
+        traced = profiler(cfg, self.run_dir, self.device.type, total - start)
         self.profile_step = self.stack.enter_context(traced)
         self.throughput.restart(start)
         self._begin_boundary()
@@ -104,14 +94,12 @@ class Session:
     def __exit__(self, *error: Any) -> None:
         progress = self.progress
         # before the tracker ends, which sends it
-        if error[0] is None and is_main() and (curves := find_part("report.curves")):
+        if error[0] is None and collectives.is_main() and (curves := find_part("report.curves")):
             best = None if progress.best is None else (progress.best_iteration, progress.best)
             curves.draw_curves(self.run_dir, self.tracker.name, self.metric, best)
         self.stack.__exit__(*error)
         if error[0] is None and (figures := self.throughput.summary()):
-            text = (
-                "%.3g iterations, %.3g items a second, %.0f %% of it waiting for data; %.2f GB used"
-            )
+            text = "%.3g iterations, %.3g items a second, %.0f %% waiting for data; %.2f GB used"
             figures["data_wait"] *= 100
             log.info(text, *(figures | peak_memory(self.device)).values())
 
@@ -119,9 +107,8 @@ class Session:
 
     def _begin_boundary(self) -> None:
         self.now = self.progress.iteration
-        self.stopping, self.save_due = any_process(
-            self.stop.is_set(), self.checkpoints.is_due(self.now)
-        )
+        save_due = self.checkpoints.is_due(self.now)
+        self.stopping, self.save_due = collectives.any_process(self.stop.signal > 0, save_due)
         self.value: float | None = None
         self.is_best = False
         # an iteration may have been skipped because the step before it spoilt the weights
@@ -137,7 +124,7 @@ class Session:
     ) -> None:
         """Measure the validation split. A stop drops the result; the resumed run repeats it."""
         values, _ = measure(model, self.valid, self.cfg, measure_batch, compute_metrics, self.stop)
-        (self.stopping,) = any_process(self.stop.is_set())
+        (self.stopping,) = collectives.any_process(self.stop.signal > 0)
         if self.stopping:
             return
         progress = self.progress
@@ -145,11 +132,13 @@ class Session:
         self.bar.show_eval(self.now, values)
         self.throughput.restart(self.now)
         self.is_finite = all(map(math.isfinite, values.values()))
-        self.value = values[self.metric] if self.is_finite else math.nan
-        self.is_best = self._is_better(self.value)
+        value = self.value = values[self.metric] if self.is_finite else math.nan
+        sign = -1 if self.project.goal(self.metric) == "maximize" else 1
+        before = math.inf if progress.best is None else sign * progress.best
+        self.is_best = sign * value < before  # never with NaN
         progress.evals_since_best += 1
         if self.is_best:
-            progress.best, progress.best_iteration = self.value, self.now
+            progress.best, progress.best_iteration = value, self.now
             progress.evals_since_best = 0
         progress.last_eval = self.now
         best = {} if progress.best is None else {self.metric: progress.best}
@@ -198,8 +187,8 @@ class Session:
         """
         for micro_batch in range(self.run.accumulate):
             batch = move(next(self.batches), self.device)
-            seed_all(self.run.seed, self.now, micro_batch, rank())
-            with gradient_sync(self.trained, micro_batch == self.run.accumulate - 1):
+            seed_all(self.run.seed, self.now, micro_batch, collectives.rank())
+            with collectives.gradient_sync(self.trained, micro_batch == self.run.accumulate - 1):
                 yield batch
 
     def mean_loss(self, total: Tensor) -> tuple[Tensor, Tensor]:
@@ -207,8 +196,8 @@ class Session:
 
         `total` has the sum of this process's losses, and that of their weights.
         """
-        loss, weight = sum_over_processes(total)
-        return loss / weight, world_size() / weight  # DDP has divided by the world size
+        loss, weight = collectives.sum_over_processes(total)
+        return loss / weight, collectives.world_size() / weight  # DDP has divided by the world size
 
     def may_step(self, loss: Tensor, grad_norm: Tensor) -> bool:
         """Whether the optimizer may step; with on_nonfinite=skip, not after a NaN.
@@ -218,19 +207,20 @@ class Session:
         """
         progress = self.progress
         skips = self.run.on_nonfinite == "skip"
-        if skips and any(any_process(not math.isfinite(loss + grad_norm))):
+        if skips and any(collectives.any_process(not math.isfinite(loss + grad_norm))):
             progress.skipped += 1
-            text = "iteration %d is skipped: loss %g, norm %g"
-            log.warning(text, self.now, loss.item(), grad_norm.item())
+            values = {"loss": loss.item(), "norm": grad_norm.item()}
+            log.warning("iteration %d is skipped: %s", self.now, format_values(values))
             if progress.skipped > self.cfg.engine.skip_at_most:
-                raise self._nonfinite(self.now, {"loss": loss.item(), "norm": grad_norm.item()})
+                raise self._nonfinite(self.now, values)
             return False
         progress.skipped = 0
         return True
 
     def log(self, **values: Tensor | float) -> None:
         """Log more curves: means over the log interval, in metrics.jsonl and the tracker."""
-        self.buffer.add_extra(values)
+        for name, value in values.items():
+            self.buffer.extra.append((name, value.detach() if isinstance(value, Tensor) else value))
 
     def end_iteration(self, **values: Tensor | float) -> None:
         """Log these values every log_every iterations, tensors as means over the interval.
@@ -240,14 +230,11 @@ class Session:
         self.bar.step(self.now)
         tensors = {k: value.detach() for k, value in values.items() if isinstance(value, Tensor)}
         if self.progress.skipped == 0:
-            self.buffer.add(self.now, tensors)
+            self.buffer.rows.append((self.now, tensors))
         if self.now % self.run.log_every == 0 or self.now == self.run.iter_num:
             rows = self._check_finite()
-            shown = {k: v for k, v in values.items() if not isinstance(v, Tensor)}
-            means = {
-                k: sum(row[k] for row in rows) / len(rows) if rows else math.nan for k in tensors
-            }
-            shown = {k: (means | shown)[k] for k in values}
+            means = {k: sum(r[k] for r in rows) / len(rows) if rows else math.nan for k in tensors}
+            shown: dict[str, Any] = values | means
             speed = self.throughput.read(self.now)
             logged, machine = shown | self.buffer.read_extra(), speed | peak_memory(self.device)
             self.buffer.clear()
@@ -273,12 +260,6 @@ class Session:
         log.info(text, progress.iteration, early, *best)
         return progress.best
 
-    def _is_better(self, value: float) -> bool:
-        best = self.progress.best
-        if best is None or math.isnan(value):
-            return not math.isnan(value)
-        return value < best if self.project.goal(self.metric) == "minimize" else value > best
-
     def _check_finite(self) -> list[dict[str, float]]:
         rows = self.buffer.read()
         for iteration, values in rows:
@@ -293,10 +274,10 @@ class Session:
         if self.run.on_nonfinite == "skip":
             most = self.cfg.engine.skip_at_most
             skip = f"more than engine.skip_at_most ({most}) iterations in a row are left out"
-        shown = ", ".join(f"{name} {value:.3g}" for name, value in values.items())
-        items = ", ".join(items_of_batch(self.project, self.cfg, iteration))
+        order: Any = self.loader.batch_sampler
+        items = ", ".join(self.loader.data.items.name(i) for _, i in order.batch(iteration))
         return UserError(
-            f"a loss or gradient is not finite at iteration {iteration}: {shown}\n"
+            f"a loss or gradient is not finite at iteration {iteration}: {format_values(values)}\n"
             f"the items of its batch:\n{items}\n{skip}\n"
             f"a lower training.lr or a longer training.warmup_steps may help{forced}\n"
             f"the last intact checkpoint: {newest or 'none yet'}"

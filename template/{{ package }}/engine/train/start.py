@@ -14,7 +14,7 @@ from .. import find_part
 from ..config import Config
 from ..errors import Stopped, refuse
 from ..project import Project
-from ..run_dir.lock import lock, unlock
+from ..run_dir.lock import lock
 from ..run_dir.paths import CHECKPOINTS, COMMAND, JOB_DIR, METRICS, RECORD, resume_command
 from ..signals import Stop, handle_signals
 
@@ -61,9 +61,6 @@ def start(
                 is_job = JOB_DIR in os.environ  # then the sweep requeues its Slurm job
                 slurm.requeue(stopped, cfg.engine.requeue and not is_job)
         raise
-    finally:
-        if is_first:
-            unlock(run_dir)
 
 
 def print_next_steps(project: Project, cfg: Config, run_dir: Path) -> None:

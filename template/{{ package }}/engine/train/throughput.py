@@ -1,15 +1,13 @@
 """Training speed, the share of time spent waiting for data, and the losses since the last log."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from ..distributed.collectives import average, gather
+from ..distributed.collectives import gather, sum_over_processes, world_size
 from ..project import Batch
-
-Values = Mapping[str, Tensor | float]
 
 
 class Throughput:
@@ -55,18 +53,9 @@ class LossBuffer:
     """Losses and norms since the last log, kept on the device: reading them waits for it."""
 
     def __init__(self) -> None:
-        self.rows: list[tuple[int, dict[str, Tensor]]] = []
-        self.extra: dict[str, list[Tensor | float]] = {}
-
-    def add(self, iteration: int, values: dict[str, Tensor]) -> None:
-        """Keep the values of an iteration; each process adds its own."""
-        self.rows.append((iteration, values))
-
-    def add_extra(self, values: Values) -> None:
-        """Keep values that only some iterations or processes have."""
-        for name, value in values.items():
-            kept = value.detach() if isinstance(value, Tensor) else value
-            self.extra.setdefault(name, []).append(kept)
+        self.rows: list[tuple[int, dict[str, Tensor]]] = []  # each iteration's
+        # values that only some iterations or processes have
+        self.extra: list[tuple[str, Tensor | float]] = []
 
     def read(self) -> list[tuple[int, dict[str, float]]]:
         """The values of each iteration, averaged over the processes."""
@@ -75,17 +64,15 @@ class LossBuffer:
         iterations, rows = zip(*self.rows, strict=True)
         names = list(rows[0])
         stacked = torch.stack([torch.stack([row[name].float() for name in names]) for row in rows])
-        means = average(stacked).tolist()
+        means = (sum_over_processes(stacked.cpu()) / world_size()).tolist()
         named = (dict(zip(names, values, strict=True)) for values in means)
         return list(zip(iterations, named, strict=True))
 
     def read_extra(self) -> dict[str, float]:
         """The mean of each extra value, over the iterations and processes that have it."""
-        own = {name: [float(value) for value in values] for name, values in self.extra.items()}
         lists: dict[str, list[float]] = {}
-        for each in gather([own]):
-            for name, values in each.items():
-                lists.setdefault(name, []).extend(values)
+        for name, value in gather([(name, float(value)) for name, value in self.extra]):
+            lists.setdefault(name, []).append(value)
         return {name: sum(values) / len(values) for name, values in lists.items()}
 
     def clear(self) -> None:
