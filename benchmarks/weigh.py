@@ -22,9 +22,9 @@ RENDERINGS: dict[str, dict[str, Any]] = {
 }
 # files, lines in all, lines of the engine
 BUDGETS = {
-    "default": (110, 9546, 6154),
-    "smallest": (100, 8368, 5637),
-    "largest": (130, 10783, 7065),
+    "default": (112, 9806, 6305),
+    "smallest": (100, 8372, 5532),
+    "largest": (132, 11071, 7244),
 }
 PARTS = ("engine", "user's Python", "conf", "tests", "tools", "the rest")
 
