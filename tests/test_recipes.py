@@ -60,6 +60,20 @@ def test_a_loss_over_tokens_is_the_same_however_the_batch_is_divided(
     assert first_step(project, "by-item", "") != pytest.approx(whole, rel=1e-4)
 
 
+@pytest.mark.task("speech")
+def test_a_group(project: Project, tmp_path: Path) -> None:
+    noisy = follow(project, "A group", tmp_path / "group")
+    train = "python train.py model=dryrun training=dryrun"
+    noisy.run(f"{train} augment=noise name=noisy")
+    said = noisy.run("python train.py mode=evaluate checkpoint=runs/noisy").stdout
+    assert "with model=dryrun augment=noise, as the run recorded" in said
+    said = noisy.run(f"{train} name=noisy training.iter_num=8", status=2).stderr
+    assert "augment.noise: then 0.01, now 0.0" in said
+    assert re.search(r"augment +noise, none", noisy.run("python train.py --help").stdout)
+    said = noisy.run(f"{train} augment=noise augment.noise=-1", status=2).stderr
+    assert "augment.noise = -1: expected greater than or equal to 0" in said
+
+
 @pytest.mark.task("vision")
 def test_a_mode(project: Project, dryrun: str, tmp_path: Path) -> None:
     exporting = follow(project, "A mode", tmp_path / "export")
