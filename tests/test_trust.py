@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from .commands import Project, copy_project, prepared
-from .tasks import Task
 
 pytestmark = pytest.mark.task("speech")
 
@@ -168,7 +167,7 @@ class Augment(Section):
 class Config('''
 
 
-def test_a_group_of_the_users_own_is_one_of_the_groups(copy: Project, task: Task) -> None:
+def test_a_group_of_the_users_own_is_one_of_the_groups(copy: Project) -> None:
     """It is repeated by evaluate, compared, and has a schema."""
     package = copy.path / "my_project"
     types = (package / "config/__init__.py").read_text()
@@ -185,10 +184,10 @@ def test_a_group_of_the_users_own_is_one_of_the_groups(copy: Project, task: Task
     (folder / "none.yaml").write_text("width: 0\n")
     (folder / "wide.yaml").write_text("width: 8\n")
     model = (package / "model.py").read_text()
-    key = task.width.partition(".")[2]
-    assert f"dim={key}," in model
-    model = model.replace(f"dim={key},", f"dim={key} + cfg.augment.width,")
-    (package / "model.py").write_text(model)
+    assert "    encoder = cfg.model.encoder\n" in model
+    wider = "    cfg = cfg.model_copy(deep=True)\n"
+    wider += '    cfg.model.encoder.__dict__["dim"] += cfg.augment.width\n'
+    (package / "model.py").write_text(model.replace("    encoder =", f"{wider}    encoder =", 1))
     copy.run(f"python train.py {SMALL} augment=wide name=wide")
     said = copy.run("python train.py mode=evaluate checkpoint=runs/wide").stdout
     assert "with model=dryrun augment=wide, as the run recorded" in said

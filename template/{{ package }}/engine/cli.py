@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import RangeSweep
+from hydra.core.override_parser.types import Glob, RangeSweep
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
@@ -67,7 +67,7 @@ def prepare(argv: list[str], conf: Path, load_project: Callable[[], "Project"]) 
     # shells do not expand the ~ of checkpoint=~/x
     given = [re.sub(r"^([\w./@+]+=[\"']?)~(?=/)", rf"\1{Path.home()}", o) for o in args.overrides]
     flags = [arg for arg in argv if arg not in args.overrides]
-    refuse([*_grammar_problems(given), *credential_problems(given)])
+    refuse([*_grammar_problems(given, args.multirun), *credential_problems(given)])
     aliases = Aliases(conf)
     overrides = aliases.expand(given)
     refuse(aliases.problems)
@@ -134,7 +134,7 @@ def _flag_problems(args: Any) -> Iterator[str]:
         yield "give one of --run, --multirun, --cfg, --info and --shell-completion"
 
 
-def _grammar_problems(overrides: list[str]) -> Iterator[str]:
+def _grammar_problems(overrides: list[str], multirun: bool) -> Iterator[str]:
     parser = OverridesParser.create()
     for override in overrides:
         prefix, key, value = split_override(override)
@@ -142,6 +142,8 @@ def _grammar_problems(overrides: list[str]) -> Iterator[str]:
             parsed = parser.parse_override(override).value()
             if not re.match(r"\w", key):
                 raise HydraException
+            if isinstance(parsed, Glob) and not multirun:
+                yield f"{override}: it selects several options; add --multirun"
             if isinstance(parsed, RangeSweep):
                 span = abs(float(parsed.stop or 0) - float(parsed.start or 0))
                 if span > MOST_VALUES * abs(float(parsed.step)):
@@ -206,6 +208,9 @@ def _claim_run(project: "Project", cfg: "Config") -> None:
     if run.is_dir() and any(run.iterdir()) and not any((run / it).exists() for it in OF_A_RUN):
         raise UserError(f"name = {cfg.name}: {run} has files but no run; give another name")
     _check_writable(run, f"name = {cfg.name}")
+    for path in run.glob(".hydra/*"):
+        if path.is_dir():
+            raise UserError(f"name = {cfg.name}: {path} is a folder, expected a file; remove it")
     lock(run, cfg.engine.takeover_seconds)
     check_resume(project, cfg, run)
 

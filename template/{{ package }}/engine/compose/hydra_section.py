@@ -5,6 +5,7 @@ directories that it sets. Hydra 1.4's execution_whitelist refuses such code too.
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,9 @@ FIXED: dict[str, tuple[tuple[Any, ...], str]] = {
 def searchpath_problems(conf: Path, overrides: list[str]) -> Iterator[str]:
     """Problems of hydra.searchpath: Hydra imports its packages while it composes."""
     given = [o for o in overrides if split_override(o)[1].startswith("hydra.searchpath")]
-    primary: Any = yaml.load((conf / "config.yaml").read_text("utf-8"), Loader)
+    primary: Any = None
+    with suppress(yaml.YAMLError, UnicodeDecodeError):  # composing it reports what is broken
+        primary = yaml.load((conf / "config.yaml").read_text("utf-8"), Loader)
     section = primary.get("hydra") if isinstance(primary, dict) else None
     if isinstance(section, dict) and section.get("searchpath"):
         given.append(f"hydra.searchpath = {section['searchpath']}")

@@ -145,7 +145,9 @@ def read_curves(file: Path, remarks: list[str]) -> dict[str, Curve]:
     for line in lines:
         try:
             row = from_json(line)
-            step, split = int(float(row.pop("step"))), str(row.pop("split"))
+            step, split = int(row.pop("step")), str(row.pop("split"))
+            if abs(step) >= 2**53:  # more than a float holds
+                raise ValueError
             row.pop("checkpoint", None)
             values = {k: math.nan if v is None else float(v) for k, v in row.items()}
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
