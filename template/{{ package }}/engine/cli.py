@@ -244,7 +244,7 @@ def _prepare_sweep(overrides: list[str], checker: "Checker") -> "Config":
         )
     all_known = is_grid(base)
     launcher = base.hydra.runtime.choices["hydra/launcher"]
-    refuse(_grammar_problems(overrides))
+    refuse(_grammar_problems(overrides, multirun=True))
     refuse(sweep_problems(overrides, all_known))
     if "_sweeps." not in str(base.hydra.launcher.get("_target_")):
         expected = options(checker.conf, "hydra/launcher", str(launcher))
