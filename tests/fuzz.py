@@ -448,7 +448,7 @@ class Worker:
         try:
             with self.errors.exit_on_user_error():
                 sys.argv[1:] = self.cli.prepare(sys.argv[1:], self.conf, lambda: self.project)
-                if "--multirun" not in sys.argv and "-m" not in sys.argv:
+                if not any(re.fullmatch(r"--multirun|-\w*m\w*", arg) for arg in sys.argv):
                     self.main(_nothing)()
         except SystemExit as left:
             return left.code

@@ -139,7 +139,7 @@ def _grammar_problems(overrides: list[str], multirun: bool) -> Iterator[str]:
     for override in overrides:
         prefix, key, value = split_override(override)
         try:
-            parsed = parser.parse_override(override).value()
+            parsed: Any = parser.parse_override(override).value()
             if not re.match(r"\w", key):
                 raise HydraException
             if isinstance(parsed, Glob) and not multirun:
