@@ -103,6 +103,7 @@ def test_what_is_odd_or_damaged_is_named_and_the_rest_is_read(
     )
 
 
+@pytest.mark.long
 def test_pictures_of_ones_own(project: Project, tmp_path: Path) -> None:
     """Squares and discs, a folder for each: learned from files alone."""
     for split in ("train", "valid", "test"):

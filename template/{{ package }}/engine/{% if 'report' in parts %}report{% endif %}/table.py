@@ -107,7 +107,7 @@ def page(
     table: list[tuple[str, list[Any]]],
     now: dict[str, Any],
 ) -> str:
-    """The page as HTML. Only pictures and files of the runs are linked; `now` is today's config."""
+    """The page as HTML. Only plots and files of the runs are linked; `now` is today's config."""
     from plotly.offline import get_plotlyjs
 
     share = max(2, POINTS // max(1, sum(len(run.curves) for run in known)))
@@ -135,7 +135,7 @@ def about(run: Run, folder: Path, now: dict[str, Any]) -> dict[str, Any]:
     """What the page shows of one run, and its config as far as it differs from today's."""
     results = [sorted(run.directory.glob(f"{mode}/*/")) for mode in ("evaluate", "recognize")]
     latest = [run.directory, *(folders[-1] for folders in results if folders)]
-    pictures = [picture for place in latest for picture in sorted(place.glob("*.png"))]
+    plots = [plot for place in latest for plot in sorted(place.glob("*.png"))]
     files = [run.directory / name for name in FILES if (run.directory / name).is_file()]
     keys = [key for key in now | run.values if _is_compared(key)]
     minutes = run.seconds and run.iteration and run.seconds / 60 / run.iteration
@@ -143,7 +143,7 @@ def about(run: Run, folder: Path, now: dict[str, Any]) -> dict[str, Any]:
         "command": run.record.get("reproduce"),
         "record": {key: value for key, value in run.record.items() if key not in BULKY},
         "files": [quote(os.path.relpath(file, folder)) for file in files],
-        "pictures": [quote(os.path.relpath(picture, folder)) for picture in pictures],
+        "plots": [quote(os.path.relpath(plot, folder)) for plot in plots],
         "config": {k: run.values.get(k) for k in keys if run.values.get(k) != now.get(k)},
         "scale": {"items": run.values.get("training.loader.batch_size"), "minutes": minutes},
     }
