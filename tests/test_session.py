@@ -158,3 +158,47 @@ def test_a_resumed_run_reads_and_validates_once(render: Render) -> None:
     counts = eval(done.stdout.splitlines()[-1])
     assert counts.pop("validated") == 1
     assert {name: counts[f"{name}/checkpoint.json"] for name in there} == dict.fromkeys(there, 1)
+
+
+ORDER = """
+import resource, time, torch
+from types import SimpleNamespace
+from {package}.engine.data.order import BatchOrder, EvalOrder
+
+class Many:
+    def __init__(self, count):
+        self.count = count
+    def __len__(self):
+        return self.count
+
+def order(count, seed=1, start=0):
+    run = SimpleNamespace(seed=seed, iter_num=10**9, accumulate=1)
+    loader = SimpleNamespace(batch_size=10, limit=None, bucket=None)
+    return BatchOrder(Many(count), SimpleNamespace(run=run, loader=loader), start)
+
+def indices(order, first, count):
+    return [index for i in range(first, first + count) for _, index in order.batch(i)]
+
+for count in (10, 30, 9990):
+    epochs = [indices(order(count), 1 + e * count // 10, count // 10) for e in range(3)]
+    assert all(sorted(epoch) == list(range(count)) for epoch in epochs), count
+    assert epochs[0] != epochs[1] != list(range(count)), count
+assert indices(order(9990), 1, 9) != indices(order(9990, seed=2), 1, 9)
+assert indices(order(9990), 900, 300) == indices(order(9990, start=899), 900, 300)
+
+before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+batches = [next(iter(order(10**9, start=10**7))), next(iter(EvalOrder(10**9, 10, None)))]
+print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_an_epoch_has_each_item_once_and_10_9_items_start_at_once(project: Project) -> None:
+    package = next(project.path.glob("*/project.py")).parent.name
+    code = ORDER.replace("{package}", package)
+    done = subprocess.run(
+        [project.python, "-c", code], cwd=project.path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    seconds, kilobytes = map(float, done.stdout.split())
+    assert seconds < 1  # a table of the items would take a minute and 8 GB
+    assert kilobytes < 50_000

@@ -66,7 +66,7 @@ def train(cfg: Config, run_dir: Path, stop: Stop) -> float:
 
 
 def scale_and_clip(parameters: list[nn.Parameter], scale: Tensor, max_norm: float) -> Tensor:
-    """Scale the gradients, clip their norm, and return the norm before clipping."""
+    """Scale the gradients and clip as clip_grad_norm_ does, in one pass; return the norm."""
     gradients = [p.grad for p in parameters if p.grad is not None]
     norm = scale * nn.utils.get_total_norm(gradients)
     torch._foreach_mul_(gradients, scale * (max_norm / (norm + 1e-6)).clamp(max=1))

@@ -16,7 +16,7 @@ from .engine.project import Batch
 from .model import Spectrogram, ctc_loss, decode
 from .project import PROJECT
 
-SHOWN = 16  # items of recognized.png
+SHOWN, WIDTH = 16, 480  # items of recognized.png, and pixels of each
 
 
 def measure_batch(model: nn.Module, batch: Batch, cfg: Config) -> list[Row]:
@@ -42,10 +42,7 @@ def compute_metrics(rows: list[Row], cfg: Config) -> dict[str, float]:
 
 
 def evaluate(cfg: Config, output_dir: Path) -> float:
-    """Measure a checkpoint; write metrics.json, items.jsonl and recognized.png.
-
-    Returns the objective.
-    """
+    """Measure a checkpoint; write the metrics, items.jsonl, recognized.png; return the objective."""
     metrics, rows = evaluate_split(PROJECT, cfg, output_dir, measure_batch, compute_metrics)
     items = open_items(cfg, cfg.data.held_out)
     errors = [jiwer.cer(row["said"], row["read"]) for row in rows]
@@ -69,6 +66,7 @@ def draw_spectrograms(
     for audio, text, right in items:
         frames, _ = spectrogram(torch.from_numpy(audio)[None], torch.tensor([len(audio)]))
         seconds = len(audio) / encoder.sample_rate
-        cells.append((frames[0].T.flip(0).numpy(), f"{text} ({seconds:.1f}\u00a0s)", right))
+        shown = frames[0, :: 1 + frames.shape[1] // WIDTH]  # of an hour, what the picture can show
+        cells.append((shown.T.flip(0).numpy(), f"{text} ({seconds:.1f}\u00a0s)", right))
     title += f"; 0 Hz (below) to {encoder.sample_rate // 2} Hz"
-    sheet.draw_sheet(file, title, cells, columns=2, width=480, height=128)
+    sheet.draw_sheet(file, title, cells, columns=2, width=WIDTH, height=128)

@@ -20,7 +20,7 @@ from ..project import Batch, Items, Project
 from ..signals import Stop, block_signals_in_children, leave_signals_to_the_run
 from .order import BatchOrder, EvalOrder, Key, seed_all
 
-# jobs of a sweep, ranks and Python 3.14 would import everything anew for each worker
+# a fork server or spawn, the default in jobs, ranks and Python 3.14, is slow and hides the parent
 FORK = "fork" if sys.platform == "linux" else None
 PACKAGE = Path(__file__).parents[2]
 SHARED_MEMORY = """\
