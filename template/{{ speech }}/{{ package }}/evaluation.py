@@ -42,7 +42,7 @@ def compute_metrics(rows: list[Row], cfg: Config) -> dict[str, float]:
 
 
 def evaluate(cfg: Config, output_dir: Path) -> float:
-    """Measure a checkpoint; write the metrics, items.jsonl, recognized.png; return the objective."""
+    """Measure a checkpoint; write metrics, items.jsonl, recognized.png; return the objective."""
     metrics, rows = evaluate_split(PROJECT, cfg, output_dir, measure_batch, compute_metrics)
     items = open_items(cfg, cfg.data.held_out)
     errors = [jiwer.cer(row["said"], row["read"]) for row in rows]
