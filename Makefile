@@ -11,7 +11,7 @@ DEMO_PYTHON := .venv/bin/python
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install test test-long test-quick demo bench pictures weigh lint clean
+.PHONY: help install test test-long test-quick demo bench screenshots weigh lint clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /	/' | expand -t 14
@@ -49,7 +49,7 @@ demo: install ## a project in build/demo: rendered, installed, trained, recogniz
 bench: install ## the figures that README.md claims, into benchmarks/RESULTS.md
 	$(PYTHON) -m benchmarks
 
-pictures: install ## those of README.md, into docs/pictures; needs Chromium
+screenshots: install ## those of README.md, into docs/pictures; needs Chromium
 	$(PYTHON) -m benchmarks.screenshots
 
 weigh: install ## files and lines of renderings, against their budgets

@@ -1,4 +1,4 @@
-"""make pictures: the pictures of README.md, from a project that is rendered for them."""
+"""make screenshots: those of README.md, taken in a freshly rendered project."""
 
 import io
 import shutil

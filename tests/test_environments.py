@@ -78,6 +78,8 @@ def test_two_commands_do_everything_on_a_fresh_machine(render: Render) -> None:
     make(project, "lint")
     own = Project(project, str(project / ".venv" / "bin" / "python"))
     search = "python train.py --multirun sweep=optuna model=dryrun training=dryrun"
+    assert "best cer" in own.run(f"{search} sweep.n_trials=1").stdout  # with what the answers need
+    own.run("python -m pip uninstall -qy optuna")
     told = own.run(search, status=2).stderr
     assert "the package optuna is missing" in told
     assert "pip install -e '.[sweep]'" in told

@@ -312,7 +312,7 @@ import traceback
 from my_project.engine.compose.validate import Checker
 from my_project.engine.errors import UserError
 from my_project.engine.checkpoints.files import find_checkpoint
-from my_project.engine.report.table import columns, read_run
+from my_project.engine.report.table import read_run, table_columns
 from my_project.engine.checkpoints.resume import (
     check_resume, incompatibilities, recorded_overrides, unlike_the_run
 )
@@ -327,7 +327,7 @@ uses = [
     lambda: check_resume(PROJECT, cfg, root),
     lambda: unlike_the_run(cfg, root),
     lambda: recorded_overrides(PROJECT, root, []),
-    lambda: list(columns([others, read_run(PROJECT, root, root)], set())),
+    lambda: list(table_columns([others, read_run(PROJECT, root, root)], set())),
 ]
 for name, texts in json.loads(files.read_text()).items():
     file = newest / name if name == "checkpoint.json" else root / name

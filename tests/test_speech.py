@@ -20,7 +20,7 @@ def test_tiny_reads_the_held_out_split(project: Project, trained: str) -> None:
     words = words_of_figure(project, f"mode=evaluate checkpoint={trained} name=drawn")
     rows = (project.path / trained / "evaluate/drawn/items.jsonl").read_text().splitlines()
     items = [json.loads(row) for row in rows]
-    wrong = [item for item in items if item["said"] != item["read"]]
+    wrong = [item for item in items if item["reference"] != item["hypothesis"]]
     assert words[0].startswith(f"{400 - len(wrong)} of 400 right; the 16 worst")
     for item in wrong[:16]:
         assert {f"✗ read {item['read']}", f"  said {item['said']}"} <= set(words)

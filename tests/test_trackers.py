@@ -342,11 +342,11 @@ def test_mlflow_needs_no_server(project: Project, mlflow: MLflowServer, tmp_path
     local = f"tracker=mlflow tracker.uri=sqlite:///{tmp_path}/a.db"
     jobs = [begin(project, f"{SMALL} {local} name={name}") for name in ("local-m", "beside")]
     for job in jobs:
-        assert "a new one there" not in end(job, 0)
+        assert "starting a new one" not in end(job, 0)
     assert (tmp_path / "a.db").stat().st_size > 0
     more = "training.iter_num=6 resume=force"
     done = project.run(f"{SMALL} {mlflow.tracker} name=local-m {more}")
-    assert "a new one there" in done.stdout
+    assert "starting a new one" in done.stdout
     assert [step for step, _ in mlflow.history("local-m", "train/loss")] == [5, 6]
     assert not (project.path / "mlflow.db").exists()
 

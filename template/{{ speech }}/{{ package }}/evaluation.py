@@ -28,8 +28,8 @@ def measure_batch(model: nn.Module, batch: Batch, cfg: Config) -> list[Row]:
     return [
         {
             "loss": loss,
-            "said": "".join(vocabulary[c - 1] for c in target if c),
-            "read": "".join(symbol for symbol, _ in symbols),
+            "reference": "".join(vocabulary[c - 1] for c in target if c),
+            "hypothesis": "".join(symbol for symbol, _ in symbols),
         }
         for loss, target, symbols in zip(losses, batch["targets"].tolist(), read, strict=True)
     ]
@@ -37,7 +37,7 @@ def measure_batch(model: nn.Module, batch: Batch, cfg: Config) -> list[Row]:
 
 def compute_metrics(rows: list[Row], cfg: Config) -> dict[str, float]:
     """Loss (mean over the items) and character error rate."""
-    cer = jiwer.cer([row["said"] for row in rows], [row["read"] for row in rows])
+    cer = jiwer.cer([row["reference"] for row in rows], [row["hypothesis"] for row in rows])
     return {"loss": sum(row["loss"] for row in rows) / len(rows), "cer": float(cer)}
 
 
@@ -45,9 +45,9 @@ def evaluate(cfg: Config, output_dir: Path) -> float:
     """Measure a checkpoint; write metrics, items.jsonl, recognized.png; return the objective."""
     metrics, rows = evaluate_split(PROJECT, cfg, output_dir, measure_batch, compute_metrics)
     items = open_items(cfg, cfg.data.held_out)
-    errors = [jiwer.cer(row["said"], row["read"]) for row in rows]
+    errors = [jiwer.cer(row["reference"], row["hypothesis"]) for row in rows]
     worst = sorted(range(len(rows)), key=lambda i: (-errors[i], -rows[i]["loss"]))[:SHOWN]
-    texts = [f"read {row['read'] or 'nothing'}\n  said {row['said']}" for row in rows]
+    texts = [f"{row['hypothesis'] or '(empty)'}\n  is {row['reference']}" for row in rows]
     cells = ((items[i][0], f"{texts[i]}\n  {items.name(i)}", not errors[i]) for i in worst)
     title = f"{errors.count(0)} of {len(rows)} right; the {len(worst)} worst"
     draw_spectrograms(cfg, output_dir / "recognized.png", title, cells)

@@ -30,14 +30,14 @@ def recognize(cfg: Config, output_dir: Path) -> None:
         )
         for row in rows[:SHOWN]
     )
-    title = f"{len(rows)} files, the least sure first"
+    title = f"{min(SHOWN, len(rows))} of {len(rows)} files, the least sure first"
     draw_spectrograms(cfg, output_dir / "recognized.png", title, cells)
 
 
 def recognize_file(model: nn.Module, path: Path, source: Path, cfg: Config) -> tuple[Row, str]:
     """The row of one file and its text; `seconds` are those at which its symbols start.
 
-    `probability` is that of the symbols together, as the mean of one (a geometric mean).
+    `probability` is that of the best path, as a geometric mean per symbol.
     Raises UserError for a file that cannot be read.
     """
     encoder = cfg.model.encoder

@@ -15,14 +15,14 @@ from ..config import Training
 from ..distributed.collectives import rank, world_size
 from ..project import Items
 
-BLOCK = 4096  # places that are permuted at once, for speed
+BLOCK = 4096  # places permuted at once: one by one is slow
 Indices = NDArray[np.int64]
 Key = tuple[int, int]
 """An item's position in the whole run, and its index in the dataset."""
 
 
 class EvalOrder(Sampler[list[Key]]):
-    """This rank's batches, every world_size-th of a split's first `batches` (None: of all)."""
+    """This rank's share of a split's first `batches` batches (None: all): every world_size-th."""
 
     def __init__(self, num_items: int, size: int, batches: int | None) -> None:
         self.num_items, self.size = num_items, size
@@ -93,10 +93,10 @@ class BatchOrder(Sampler[list[Key]]):
 
 
 def permute(places: Indices, size: int, key: tuple[int, ...]) -> Indices:
-    """A pseudorandom permutation of range(size) at these places, in constant memory.
+    """The entries at these places of a pseudorandom permutation of range(size).
 
-    A Feistel network of eight rounds (Luby and Rackoff 1988) permutes the numbers of an even count
-    of bits; those beyond `size` are permuted again until they are below it.
+    A Feistel network of eight rounds (Luby and Rackoff 1988) permutes the numbers of an even number
+    of bits; cycle walking (Black and Rogaway 2002) maps those of `size` or more back into range.
     """
     rounds = np.random.default_rng(key).integers(0, 2**63, 8, dtype=np.uint64)
     half = np.uint64(((size - 1).bit_length() + 1) // 2)

@@ -73,7 +73,7 @@ class Tracker:
             finally:
                 self.end(state)
         except Exception as error:
-            text = "%s does not have the end of this run (%s): %s; metrics.jsonl has it all"
+            text = "%s was not sent the end of this run (%s): %s; the run's directory has it all"
             log.warning(text, self.settings.kind, state, error)
 
 

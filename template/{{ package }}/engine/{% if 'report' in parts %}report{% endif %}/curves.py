@@ -1,4 +1,4 @@
-"""curves.png: how a run went, loss and objective first, the machine's figures in a strip below."""
+"""curves.png: loss and objective first; learning rate, speed and memory in a strip below."""
 
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,9 @@ from .sheet import drawing, elide
 # colours that the colour-blind can tell apart (Okabe and Ito)
 STYLES = {"train": ("#0072B2", "-"), "valid": ("#D55E00", "--"), "test": ("#009E73", ":")}
 BEST = "best checkpoint"
-SMALL = ("lr", "iterations_per_second", "items_per_second", "data_wait")
-LEAST_SPAN = 0.1  # of the values: a change of 0.3 % must not fill a panel
-WIDTH, HEIGHT, STRIP = 4.5, 3.0, 1.8  # inches of a panel
+STRIP = ("lr", "iterations_per_second", "items_per_second", "data_wait")
+MIN_SPAN = 0.1  # of the y axis, relative to its middle: 0.3 % must not fill a panel
+WIDTH, HEIGHT, LOW = 4.5, 3.0, 1.8  # inches of a panel
 
 
 def draw_curves(run_dir: Path, name: str, metric: str, best: tuple[int, float] | None) -> None:
@@ -21,29 +21,29 @@ def draw_curves(run_dir: Path, name: str, metric: str, best: tuple[int, float] |
     with drawing(run_dir / "curves.png") as figure:
         panels: dict[str, dict[str, Curve]] = {}
         for key, curve in read_curves(run_dir / "metrics.jsonl", []).items():
-            split, _, of = key.partition("/")
-            panels.setdefault(of, {})[split] = curve
-        strip = [of for of in panels if of in SMALL or of.endswith("memory_gb")]
-        large = [of for of in panels if of not in strip]
-        large.sort(key=lambda of: (of != "loss", of != metric, "valid" not in panels[of]))
+            split, _, panel = key.partition("/")
+            panels.setdefault(panel, {})[split] = curve
+        strip = [panel for panel in panels if panel in STRIP or panel.endswith("memory_gb")]
+        large = [panel for panel in panels if panel not in strip]
+        large.sort(key=lambda it: (it != "loss", it != metric, "valid" not in panels[it]))
         columns = min(3, max(2, len(large)))
         rows = -(-len(large) // columns)
-        width, height = WIDTH * columns, HEIGHT * rows + STRIP * bool(strip) + 0.4
+        width, height = WIDTH * columns, HEIGHT * rows + LOW * bool(strip) + 0.4
         figure.set_size_inches(width, height)
-        for place, of in enumerate(large + strip):
+        for place, panel in enumerate(large + strip):
             row, column = divmod(place, columns)
             left, top, wide, high = WIDTH * column, HEIGHT * row, WIDTH, HEIGHT
-            if of in strip:
-                wide, top, high = width / len(strip), HEIGHT * rows, STRIP
+            if panel in strip:
+                wide, top, high = width / len(strip), HEIGHT * rows, LOW
                 left = wide * (place - len(large))
             # in inches: a layout engine would draw everything twice
             box = left + 0.6, height - top - high, wide - 0.9, high - 0.7
             axes = figure.add_axes(np.divide(box, (width, height) * 2))
-            title = of.replace("_", " ")
-            draw_panel(axes, panels[of])
-            if of in strip:
+            title = panel.replace("_", " ")
+            draw_panel(axes, panels[panel])
+            if panel in strip:
                 axes.set_ylim(bottom=0)
-            elif of == metric and best:
+            elif panel == metric and best:
                 axes.axvline(best[0], color="black", linestyle=":", linewidth=1)
                 axes.plot(*best, "*", color="black", markersize=10, label=BEST)
                 title += f": best {best[1]:.4g} at iteration {best[0]}"
@@ -68,5 +68,5 @@ def draw_panel(axes: Any, curves: dict[str, Curve]) -> None:
     axes.ticklabel_format(axis="y", scilimits=(-2, 5))
     if values.size:
         middle, span = (values.max() + values.min()) / 2, values.max() - values.min()
-        half = 0.55 * max(span, LEAST_SPAN * abs(middle)) or 0.5
+        half = 0.55 * max(span, MIN_SPAN * abs(middle)) or 0.5
         axes.set_ylim(middle - half, middle + half)

@@ -57,7 +57,7 @@ def draw_sheet(
             row, tallest = range(first, min(first + columns, len(cells))), 0.0
             for i in row:
                 left = GAP + (i - first) * (width + GAP)
-                show(axes, cells[i], left, top, width, height)
+                draw_cell(axes, cells[i], left, top, width, height)
                 tallest = max(tallest, write(texts[i], left, top + height + 5, size))
             top += height + tallest + 1.5 * GAP
         axes.set(xlim=(0, page), ylim=(top, 0))
@@ -65,7 +65,7 @@ def draw_sheet(
         figure.set_size_inches(page / DPI, top / DPI)
 
 
-def show(axes: Any, cell: Cell, left: float, top: float, width: int, height: int) -> None:
+def draw_cell(axes: Any, cell: Cell, left: float, top: float, width: int, height: int) -> None:
     """Draw the values of a cell in a frame: few enlarged by a whole factor, a map stretched."""
     values, _, right = cell
     is_map = values.dtype != np.uint8

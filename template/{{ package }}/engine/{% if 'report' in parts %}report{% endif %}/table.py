@@ -24,7 +24,7 @@ from .read import METRIC, Curve, Run, find_runs, read_run
 PAGE, TABLE = "report.html", "report.csv"
 POINTS = 200_000  # of all curves together: a page of some megabytes
 NOT_COMPARED = {
-    *("mode", "name", "runs_dir", "checkpoint", "input", "key", "format", "resume", "requeue"),
+    *("mode", "name", "runs_dir", "checkpoint", "input", "key", "format", "resume"),
     *("sweep", "slurm", "engine"),
 }
 FILES = ("config.yaml", "record.json", "metrics.jsonl", "train.log", "uncommitted.diff")
@@ -47,19 +47,19 @@ def compare_runs(project: Project, cfg: Config) -> None:
     folder = places[0] if len(places) == 1 else Path(cfg.runs_dir)
     if len({run.data for run in known if run.data}) > 1:
         known[0].remarks.append("not all runs were trained on the same data: see the column data")
-    table = list(columns(known, marked_keys(cfg, RESUME_SAFE)))
+    table = list(table_columns(known, marked_keys(cfg, RESUME_SAFE)))
     write_csv(folder / TABLE, zip(*([name, *cells] for name, cells in table), strict=True))
     title = f"{len(known)} {'run' if len(known) == 1 else 'runs'} in {', '.join(map(str, places))}"
     now = {key: value for key, value in leaves(cfg.model_dump()) if _is_compared(key)}
-    (folder / PAGE).write_text(page(title, folder, known, table, now), "utf-8")
+    (folder / PAGE).write_text(render_page(title, folder, known, table, now), "utf-8")
     for remark in (remark for run in known for remark in run.remarks):
         print(f"warning: {remark}", file=sys.stderr)
     print(f"{len(known)} {'run' if len(known) == 1 else 'runs'}")
     print(f"page   {folder / PAGE}\ntable  {folder / TABLE}")
 
 
-def columns(known: Sequence[Run], harmless: set[str]) -> Iterator[tuple[str, list[Any]]]:
-    """The table's columns: results, then keys that differ; `harmless` ones, such as speed, last."""
+def table_columns(known: Sequence[Run], safe: set[str]) -> Iterator[tuple[str, list[Any]]]:
+    """The table's columns: results, then keys that differ; `safe` ones, such as speed, last."""
     yield "run", [run.name for run in known]
     yield "state", [state(run.directory) for run in known]
     # a column for each objective: values of different metrics do not compare
@@ -72,8 +72,8 @@ def columns(known: Sequence[Run], harmless: set[str]) -> Iterator[tuple[str, lis
         if key.startswith("valid/") or key == "train/loss":
             last = [run.curves[key][1, -1].item() if key in run.curves else None for run in known]
             yield key, last
-    differ = differing(known)
-    others = [key for key in differ if key != METRIC and _is_under(key, harmless)]
+    differ = find_differing_keys(known)
+    others = [key for key in differ if key != METRIC and _is_under(key, safe)]
     for key in (key for key in differ if key not in others):
         yield key, [run.values.get(key) for run in known]
     yield "iteration", [run.iteration for run in known]
@@ -85,7 +85,7 @@ def columns(known: Sequence[Run], harmless: set[str]) -> Iterator[tuple[str, lis
         yield key, [run.values.get(key) for run in known]
 
 
-def differing(known: Iterable[Run]) -> list[str]:
+def find_differing_keys(known: Iterable[Run]) -> list[str]:
     """The keys whose values differ between configs, or that a config lacks."""
     read = [run.values for run in known if run.values]
     keys = dict.fromkeys(key for values in read for key in values if _is_compared(key))
@@ -100,7 +100,7 @@ def _is_under(key: str, sections: set[str]) -> bool:
     return any(f"{key}.".startswith(f"{section}.") for section in sections)
 
 
-def page(
+def render_page(
     title: str,
     folder: Path,
     known: Sequence[Run],
@@ -115,12 +115,12 @@ def page(
     data = {
         "columns": [name for name, _ in table],
         "rows": list(zip(*(cells for _, cells in table), strict=True)),
-        "runs": [about(run, folder, now) for run in known],
-        "curves": [{k: thinned(curve, share) for k, curve in run.curves.items()} for run in known],
+        "runs": [describe_run(run, folder, now) for run in known],
+        "curves": [{k: thin_curve(c, share) for k, c in run.curves.items()} for run in known],
         "now": now,
         "metric": judged.metric,
         "lowFirst": judged.low_is_best,
-        "sweeps": list(sweeps(known)),
+        "sweeps": list(collect_sweeps(known)),
         "remarks": [remark for run in known for remark in run.remarks],
     }
     # a run may be called </script>
@@ -131,7 +131,7 @@ def page(
     return template.substitute(names, plotly=get_plotlyjs(), data=text)
 
 
-def about(run: Run, folder: Path, now: dict[str, Any]) -> dict[str, Any]:
+def describe_run(run: Run, folder: Path, now: dict[str, Any]) -> dict[str, Any]:
     """What the page shows of one run, and its config as far as it differs from today's."""
     results = [sorted(run.directory.glob(f"{mode}/*/")) for mode in ("evaluate", "recognize")]
     latest = [run.directory, *(folders[-1] for folders in results if folders)]
@@ -149,7 +149,7 @@ def about(run: Run, folder: Path, now: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def thinned(curve: Curve, points: int) -> list[list[float | None]]:
+def thin_curve(curve: Curve, points: int) -> list[list[float | None]]:
     """Steps and values; of a long curve the lowest and highest of each stretch."""
     values = curve[1]
     if len(values) > points:
@@ -163,7 +163,7 @@ def thinned(curve: Curve, points: int) -> list[list[float | None]]:
     return [steps.tolist(), short]
 
 
-def sweeps(known: Iterable[Run]) -> Iterator[dict[str, Any]]:
+def collect_sweeps(known: Iterable[Run]) -> Iterator[dict[str, Any]]:
     """Each sweep's swept keys and objectives, for each metric that its jobs have as objective."""
     jobs: dict[tuple[Path, str], list[Run]] = {}
     for run in known:
