@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.loop import package_of
 
 TINY = (
-    "train.py model=tiny training=fastrun training.optim.scheduler.name=constant "
+    "train.py model=tiny training=fastrun training/optim/scheduler=constant "
     "training.run.eval_every=10000000"
 )
 EVERY = 100
@@ -29,7 +29,7 @@ from {package}.project import PROJECT
 from {package}.training import build_optimizer
 
 run, far = Path(sys.argv[1]), Path(sys.argv[2])
-model, cfg = load(PROJECT, run, "training=fastrun", "training.optim.scheduler.name=constant")
+model, cfg = load(PROJECT, run, "training=fastrun", "training/optim/scheduler=constant")
 optimizer = build_optimizer(model, cfg.training.optim)
 checkpoints = Checkpoints(PROJECT, cfg, run)
 progress = checkpoints.restore(model, {{"optimizer": optimizer}})

@@ -29,7 +29,7 @@ VALUES = [
     "training.optim.lr=3e-4",
     "training.optim.betas=[0.5,0.6]",
     "training.run.seed=7",
-    "training.optim.scheduler.name=linear",
+    "training/optim/scheduler=linear",
     "++data.seed=5",
     "name=chosen",
     "++training.run.extra=1",
@@ -45,7 +45,16 @@ def combinations(chance: random.Random) -> Iterator[list[str]]:
     """Every shipped option alone, then COUNT random ones together."""
     groups = {
         group: [f"{group}={file.stem}" for file in sorted((CONF / group).glob("*.yaml"))]
-        for group in ("model", "training", "data", "tracker", "engine", "experiment", "sweep")
+        for group in (
+            "model",
+            "training",
+            "training/optim",
+            "data",
+            "tracker",
+            "engine",
+            "experiment",
+            "sweep",
+        )
     }
     for options in groups.values():
         yield from ([option] for option in options)

@@ -32,6 +32,7 @@ VARIANTS = {
     "with workers": "training.num_workers=4",
     "accumulating": "training.num_workers=2 training.run.accumulate=2",
     "in bf16": "training.num_workers=2 training.precision=bf16",
+    "with an average, in fp16": "training.ema=0.9 training.precision=fp16 training.num_workers=1",
     "in two processes": "training.num_workers=1 training.devices=2",
 }
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)

@@ -21,6 +21,7 @@ def project(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Project
     shutil.copy(rendered / "train.py", root)
     for file in ALONE.glob("*.py"):
         shutil.copy(file, root / "alone")
+    shutil.rmtree(root / "conf/training/optim")
     for group in ("model", "data", "experiment"):
         shutil.rmtree(root / "conf" / group)
         (root / "conf" / group).mkdir()
@@ -31,9 +32,8 @@ def project(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Project
     (root / "conf/data/line.yaml").write_text(line)
     training = root / "conf/training/default.yaml"
     text = training.read_text().replace("metric: cer", "metric: loss")
-    before, optim = text.split("\noptim:\n")
-    text = before + "\n" + optim[optim.index("\nloader:\n") :]
-    rows = [row for row in text.splitlines() if "${.optim" not in row]
+    text = text[text.index("\nrun:\n") :]
+    rows = [row for row in text.splitlines() if "${.optim" not in row and row[:4] != "ema:"]
     training.write_text("\n".join(rows) + "\n")
     return Project(root)
 

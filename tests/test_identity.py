@@ -20,7 +20,7 @@ pytestmark = pytest.mark.task("speech")
 # at a constant rate, so that more iterations are the same run
 MADE = (
     f"{SMALL} data=manifest data.valid=data/valid.jsonl data.test=data/test.jsonl "
-    "model.encoder.sample_rate=2000 training.optim.scheduler.name=constant"
+    "model.encoder.sample_rate=2000 training/optim/scheduler=constant"
 )
 # many commands in one process, each as train.py begins: torch is imported once
 COMMANDS = """

@@ -82,7 +82,7 @@ def test_a_loop_may_log_fewer_values(render: Render) -> None:
 
 @pytest.mark.task("vision")
 def test_a_profile_shows_where_the_time_went_and_changes_nothing(project: Project) -> None:
-    constant = f"{DRYRUN} training.optim.scheduler.name=constant"
+    constant = f"{DRYRUN} training/optim/scheduler=constant"
     project.run(f"{constant} name=unwatched")
     project.run(f"{constant} name=watched-whole training.profile=true")
     assert (project.path / "runs" / "watched-whole" / "profile" / "trace.json.gz").exists()

@@ -232,7 +232,7 @@ def test_another_objective_starts_a_new_best(project: Project) -> None:
 
 @pytest.mark.task("speech")
 def test_another_optimizer_starts_afresh(project: Project) -> None:
-    project.run(f"python train.py {SMALL} name=swapped training.optim.name=sgd")
+    project.run(f"python train.py {SMALL} name=swapped training/optim=sgd")
     more = "training.iter_num=6 resume=force"
     assert "of 6" in project.run(f"python train.py {SMALL} name=swapped {more}").stdout
 

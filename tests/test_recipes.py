@@ -28,7 +28,7 @@ def follow(project: Project, heading: str, to: Path) -> Project:
 def first_step(project: Project, name: str, more: str) -> tuple[float, float]:
     """Loss and norm of the gradient of the first iteration."""
     project.run(
-        f"python train.py {SMALL} training.optim.name=sgd data.symbols=[5,60] name={name} {more}"
+        f"python train.py {SMALL} training/optim=sgd data.symbols=[5,60] name={name} {more}"
     )
     row = json.loads((project.path / "runs" / name / "metrics.jsonl").open().readline())
     return row["loss"], row["grad_norm"]

@@ -14,6 +14,7 @@ from .tasks import Task
 FOLDER = Path(".vscode", "schemas")
 WRITE = "python -m tools.schemas"
 GROUPS = ["model", "training", "data", "tracker", "engine", "experiment", "sweep"]
+GROUPS += ["training/optim", "training/optim/scheduler"]
 SCHEMA = {"experiment": "config", "sweep": "config"}
 
 MISTAKES = {
@@ -22,7 +23,10 @@ MISTAKES = {
     "a text for a number": ("training", "optim:\n  lr: fast\n"),
     "a negative rate": ("training", "optim:\n  lr: -1e-4\n"),
     "a rate of zero": ("training", "optim:\n  lr: 0\n"),
-    "no such scheduler": ("training", "optim:\n  scheduler:\n    name: cosin\n"),
+    "no such scheduler": ("training", "optim:\n  scheduler:\n    kind: cosin\n"),
+    "no such optimizer": ("training/optim", "kind: adam\n"),
+    "another optimizer's key": ("training/optim", "kind: sgd\nbetas: [0.9, 0.98]\n"),
+    "another schedule's key": ("training/optim/scheduler", "kind: constant\nfinal_ratio: 0.1\n"),
     "one beta": ("training", "optim:\n  betas: [0.9]\n"),
     "a beta of one": ("training", "optim:\n  betas: [0.9, 1.0]\n"),
     "half an iteration": ("training", "run:\n  iter_num: 0.5\n"),
@@ -69,7 +73,7 @@ SOUND = {
 
 def refused(project: Path, group: str, files: Iterable[Path]) -> dict[str, str]:
     """Files that the schema of a group refuses, and what is said of them."""
-    schema = project / FOLDER / f"{SCHEMA.get(group, group)}.json"
+    schema = project / FOLDER / f"{SCHEMA.get(group, group).replace('/', '.')}.json"
     command = ["-m", "check_jsonschema", "--schemafile", str(schema), "-o", "json"]
     done = subprocess.run(
         [sys.executable, *command, *map(str, files)], capture_output=True, text=True
@@ -113,7 +117,8 @@ def test_editors_find_a_schema_for_each_file(project: Project) -> None:
             found |= dict.fromkeys(project.path.glob(pattern), schema)
     files = [f for f in (project.path / "conf").rglob("*.yaml") if "hydra" not in f.parts]
     for file in files:
-        group = file.parent.name if file.parent.name != "conf" else "config"
+        path = file.parent.relative_to(project.path / "conf").parts
+        group = ".".join(path) or "config"
         assert found[file] == str(FOLDER / f"{SCHEMA.get(group, group)}.json")
     written = {str(FOLDER / file.name) for file in (project.path / FOLDER).iterdir()}
     assert written == set(settings["yaml.schemas"])
@@ -134,11 +139,12 @@ def test_editors_show_what_stands_under_a_field(project: Project) -> None:
 @pytest.mark.task("speech")
 def test_a_change_of_the_types_reaches_them(project: Project, tmp_path: Path) -> None:
     types = project.path / "schemas" / "config" / "training.py"
-    text = types.read_text().replace('["adamw", "sgd"]', '["adamw", "sgd", "lion"]')
-    types.write_text(text.replace('"""The optimizer."""', '"""What steps."""'))
+    text = types.read_text().replace('Literal["sgd"]', 'Literal["sgd", "lion"]')
+    types.write_text(text.replace("The keys of every optimizer.", "What steps."))
     lion = tmp_path / "lion.yaml"
-    lion.write_text("optim:\n  name: lion\n")
+    lion.write_text("optim:\n  kind: lion\n  momentum: 0.9\n")
     assert str(lion) in refused(project.path, "training", [lion])
     project.run(WRITE)
     assert refused(project.path, "training", [lion]) == {}
-    assert "What steps." in (project.path / FOLDER / "training.json").read_text()
+    schema = (project.path / FOLDER / "training.optim.json").read_text()
+    assert "conf/training/optim/sgd.yaml" in schema

@@ -26,28 +26,32 @@ def project(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Project
     text = loop.read_text()
     for old, new in (
         (
-            "    session.restore(model=model, optimizer=optimizer)\n",
-            "    ema = torch.optim.swa_utils.AveragedModel(model)\n"
-            "    counter = Counter()\n"
-            "    session.restore(model=model, optimizer=optimizer, ema=ema, counter=counter)\n",
+            "average=average, scaler=scaler, **optimizers)\n",
+            "average=average, scaler=scaler, mean=mean, counter=counter, **optimizers)\n",
         ),
         (
-            "                optimizer.step()\n",
-            "                optimizer.step()\n"
-            "                ema.update_parameters(model)\n"
+            "    average = build_average(",
+            "    mean = torch.optim.swa_utils.AveragedModel(model)\n"
+            "    counter = Counter()\n"
+            "    average = build_average(",
+        ),
+        (
+            "                    scaler.step(optimizer)\n",
+            "                    scaler.step(optimizer)\n"
+            "                mean.update_parameters(model)\n"
             "                counter.seen += 1\n"
             "                if iteration % 3 == 0:\n"
             "                    session.log(twice=2 * loss, seen=counter.seen)\n",
         ),
         (
-            "\n\ndef build_optimizer(",
+            "\n\ndef train(",
             "\n\nclass Counter:\n"
             "    seen: object = 0\n"
             "    def state_dict(self):\n"
             "        return {'seen': self.seen}\n"
             "    def load_state_dict(self, state):\n"
             "        self.seen = state['seen']\n"
-            "\n\ndef build_optimizer(",
+            "\n\ndef train(",
         ),
     ):
         assert text.count(old) == 1, old
@@ -68,9 +72,9 @@ def test_own_state_survives_a_kill(project: Project) -> None:
     process.wait()
     assert "continues after iteration" in project.run(f"python train.py {RUN} name=killed").stdout
     undisturbed, killed = state(project, "undisturbed"), state(project, "killed")
-    assert undisturbed.keys() == killed.keys() == {"optimizer", "ema", "counter"}
+    assert undisturbed.keys() == killed.keys() == {"adamw", "scaler", "mean", "counter"}
     assert undisturbed["counter"] == killed["counter"] == {"seen": 40}
-    one, other = undisturbed["ema"], killed["ema"]
+    one, other = undisturbed["mean"], killed["mean"]
     assert isinstance(one, dict)
     assert isinstance(other, dict)
     assert all(torch.equal(one[name], other[name]) for name in one)
@@ -90,12 +94,12 @@ def test_an_object_without_a_state_in_the_checkpoint_needs_force(
     project: Project, render: Render
 ) -> None:
     plain = Project(render(project_name="Session"))
-    longer = "training.optim.scheduler.name=constant"
+    longer = "training/optim/scheduler=constant"
     plain.run(f"python train.py {RUN} name=plain {longer}")
     shutil.copytree(plain.path / "runs/plain", project.path / "runs/plain")
     more = f"{RUN} name=plain {longer} training.iter_num=44"
     refused = project.run(f"python train.py {more}", status=2).stderr
-    assert "has no state of ema, counter" in refused
+    assert "has no state of mean, counter" in refused
     assert "resume=force" in refused
     project.run(f"python train.py {more} resume=force")
     assert state(project, "plain", 44)["counter"] == {"seen": 4}
@@ -145,7 +149,7 @@ finally:
 def test_a_resumed_run_reads_and_validates_once(render: Render) -> None:
     plain = Project(render(project_name="Session"))
     arguments = ["model=dryrun", "training=dryrun", "name=counted"]
-    arguments.append("training.optim.scheduler.name=constant")
+    arguments.append("training/optim/scheduler=constant")
     plain.run(f"python train.py {' '.join(arguments)}")
     there = sorted(path.name for path in (plain.path / "runs/counted/checkpoints").iterdir())
     done = subprocess.run(

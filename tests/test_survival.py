@@ -167,7 +167,7 @@ def test_a_file_system_without_locks_is_mentioned_once(project: Project) -> None
 @pytest.fixture(scope="module")
 def finished(project: Project) -> Path:
     """A finished run of eight iterations, to be copied and damaged."""
-    more = "training.iter_num=8 training.optim.scheduler.name=constant"
+    more = "training.iter_num=8 training/optim/scheduler=constant"
     project.run(f"python train.py {SMALL} {more} name=intact")
     return project.path / "runs" / "intact"
 
@@ -197,7 +197,7 @@ def test_a_damaged_checkpoint_is_left_out(
         damaged.write_bytes(data[:-40] + bytes([data[-40] ^ 1]) + data[-39:])
     else:
         damaged.unlink()
-    more = "training.iter_num=8 training.optim.scheduler.name=constant"
+    more = "training.iter_num=8 training/optim/scheduler=constant"
     command = f"python train.py {SMALL} {more} runs_dir={tmp_path} name=intact"
     done = project.run(command)
     assert "continues after iteration 6 of 8" in done.stdout
@@ -255,7 +255,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.task("speech")
 def test_a_full_disk_loses_nothing(project: Project, finished: Path, small_disk: Path) -> None:
-    more = "training.iter_num=8 training.optim.scheduler.name=constant"
+    more = "training.iter_num=8 training/optim/scheduler=constant"
     command = f"python train.py {SMALL} {more} runs_dir={small_disk} name=intact"
     full = f"{command} training.checkpoint.keep_last=1"
     process = start(project, full.removeprefix("python train.py "), "evaluation at iteration 4")
@@ -306,7 +306,7 @@ def test_force_continues_with_todays_optimizer_settings(project: Project, finish
     run = project.path / "runs" / "forced-rate"
     shutil.copytree(finished, run)
     before = weights(run)
-    still = "training.optim.scheduler.name=constant training.weight_decay=0 training.lr=1e-30"
+    still = "training/optim/scheduler=constant training.weight_decay=0 training.lr=1e-30"
     command = f"python train.py {SMALL} name=forced-rate training.iter_num=10 {still}"
     refused = project.run(command, status=2)
     assert "training.optim.lr: then 0.0001, now 1e-30" in refused.stderr
@@ -324,7 +324,7 @@ def test_force_continues_with_todays_optimizer_settings(project: Project, finish
 def test_what_does_not_change_the_learning_may_change(project: Project, finished: Path) -> None:
     run = project.path / "runs" / "harmless"
     shutil.copytree(finished, run)
-    more = "training.iter_num=9 training.optim.scheduler.name=constant training.num_workers=1"
+    more = "training.iter_num=9 training/optim/scheduler=constant training.num_workers=1"
     cadence = "training.run.log_every=3 training.checkpoint.keep_last=1"
     done = project.run(f"python train.py {SMALL} name=harmless {more} {cadence}")
     assert "continues after iteration 8 of 9" in done.stdout
@@ -401,7 +401,7 @@ def test_a_run_whose_checkpoints_are_all_damaged_does_not_begin_again(
     for file in run.glob("checkpoints/*/weights.safetensors"):
         file.write_bytes(file.read_bytes()[:-1] + b"?")
     lines = (run / "metrics.jsonl").read_text()
-    more = "training.iter_num=8 training.optim.scheduler.name=constant"
+    more = "training.iter_num=8 training/optim/scheduler=constant"
     for mode in ("train", "check"):
         command = f"python train.py mode={mode} {SMALL} {more} runs_dir={tmp_path} name=intact"
         done = project.run(command, status=2)

@@ -358,9 +358,10 @@ def help_page(project: "Project") -> str:
     conf = project.conf
     modes = {project.command(name): mode.help for name, mode in project.modes.items()}
     groups = {
-        folder.name: ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
-        for folder in sorted(conf.iterdir())
-        if folder.is_dir() and folder.name not in ("engine", "hydra", "local")
+        folder.relative_to(conf).as_posix(): ", ".join(options)
+        for folder in sorted(conf.glob("*/**/"))
+        if folder.relative_to(conf).parts[0] not in ("engine", "hydra", "local")
+        and (options := sorted(file.stem for file in folder.glob("*.yaml")))
     }
     page = string.Template((conf / "help.txt").read_text("utf-8"))
     parts = {"modes": modes, "groups": groups, "aliases": Aliases(conf).targets}

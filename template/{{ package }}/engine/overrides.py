@@ -47,10 +47,10 @@ def job_name(overrides: Sequence[str]) -> str:
     A key is shortened to its last name where that is clear: lr=0.0003 for training.optim.lr=3e-4.
     """
     split = sorted(identifying_overrides(overrides), key=lambda parts: parts[1])
-    last = Counter(key.rpartition(".")[2] for _, key, _ in split)
+    names = [re.split("[./]", key)[-1] for _, key, _ in split]
+    last = Counter(names)
     parts = []
-    for prefix, key, value in split:
-        name = key.rpartition(".")[2]
+    for name, (prefix, key, value) in zip(names, split, strict=True):
         is_clear = last[name] == 1 and name != "name"
         parts.append(prefix.strip("+") + (name if is_clear else key) + canonical(value))
     name = ",".join(parts) or "defaults"

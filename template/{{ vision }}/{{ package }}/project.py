@@ -91,7 +91,7 @@ def data_notes(cfg: Config, splits: list[Split]) -> Iterable[str]:
 
 def resume_safe(cfg: Config) -> set[str]:
     """Keys that a resumed run may change: with a constant learning rate, iter_num."""
-    constant = cfg.training.optim.scheduler.name == "constant"
+    constant = cfg.training.optim.scheduler.kind == "constant"
     return {"training.run.iter_num"} if constant else set()
 
 

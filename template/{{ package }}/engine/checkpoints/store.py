@@ -123,15 +123,19 @@ class Checkpoints:
             raise UserError(f"{text}\nmake room, then give the same command with its name= again")
         log.warning("%s; training continues", text)
 
-    def restore(self, model: nn.Module, others: Mapping[str, Stateful]) -> Progress:
+    def restore(
+        self, model: nn.Module, average: nn.Module | None, others: Mapping[str, Stateful]
+    ) -> Progress:
         """Load the newest intact checkpoint, if any; optimizers keep the settings of this config.
 
         Raises UserError if a state does not fit, or if the checkpoint has none for an object;
         with resume=force such an object starts fresh.
         """
         self.model, self.others = model, dict(others)
+        if average is not None:
+            self.model, self.others["trained"] = average, model
         nested: Any = dict | list | tuple
-        states = {name: _state(each) for name, each in others.items()}
+        states = {name: _state(each) for name, each in self.others.items()}
         for name, leaf in leaves(states, within=nested):
             if not isinstance(leaf, Tensor | str | int | float | None | nested):
                 kind = type(leaf).__name__
@@ -147,12 +151,14 @@ class Checkpoints:
             return Progress(0, 0, best=None, best_iteration=0, evals_since_best=0, skipped=0)
         for line in check_identity(self.cfg, found, self.made_of) if is_main() else []:
             log.warning("%s", line)
-        load_model(model, found)
+        load_model(self.model, found)
+        if average is not None:
+            model.load_state_dict(average.state_dict())  # if the checkpoint has no other
         try:
             state = torch.load(found / STATE, weights_only=True, map_location="cpu")
-            lacking = [name for name in others if name not in state]
-            for name in others.keys() & state.keys():
-                _load(others[name], state[name])
+            lacking = [name for name in self.others if name not in state]
+            for name in self.others.keys() & state.keys():
+                _load(self.others[name], state[name])
         except Exception as error:  # torch and the objects raise many kinds
             reason = str(error).partition("\n")[0] or type(error).__name__
             raise UserError(f"{found / STATE}: {reason}") from None

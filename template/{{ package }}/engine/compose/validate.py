@@ -26,7 +26,8 @@ from .explain import Origin, find_origins, nearest_place
 
 BUILT_IN_MODES = ("check", "explain", "report")
 NO_TARGET = "from-lightning-hydra-template.md#why-there-is-no-_target_"
-PLAIN = {"bool_type": "true or false", "model_type": "a section, with keys of its own"}
+SECTION = "a section, with keys of its own"
+PLAIN = {"bool_type": "true or false", "model_type": SECTION, "model_attributes_type": SECTION}
 NUMBER = re.compile(r"[+-]?(\d[\d_]*\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(nan|inf)|true|false", re.I)
 SYNONYMS = {"on": "true", "yes": "true", "off": "false", "no": "false", "none": "null"}
 LONGEST_VALUE = 80
@@ -140,6 +141,8 @@ class Checker:
             with contextlib.suppress(Exception):  # report the problem without its place
                 origins = find_origins(self.conf, list(overrides), self.spelling)
         for key, text in problems:
+            if text.endswith(SECTION) and is_group(self.conf, key):
+                text += f"; choose an option with {key.replace('.', '/')}=OPTION"
             place = given.get(key) or nearest_place(key, origins)
             yield f"{key}{text}" + (f"\nfrom {place}{self._variables(place)}" if place else "")
 

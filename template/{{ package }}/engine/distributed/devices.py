@@ -82,17 +82,20 @@ def batch_size_problems(training: Training, count: int) -> Iterator[str]:
 
 def precision_problems(run: Run) -> Iterator[str]:
     """A problem if the device does not support training.run.precision."""
-    kind, there = pick_device(run.device).type, run.precision == "bf16"
-    if kind == "cuda":
+    kind, there = pick_device(run.device).type, run.precision in ("bf16", "fp16")
+    if kind == "cuda" and run.precision != "fp16":
         there = torch.cuda.is_bf16_supported(including_emulation=False)  # same GPUs as tf32
     if not there and run.precision != "fp32":
-        name = torch.cuda.get_device_name() if kind == "cuda" else f"the device {kind}"
-        yield f"training.run.precision = {run.precision}: {name} has none; expected fp32"
+        cuda = kind == "cuda"
+        name = torch.cuda.get_device_name() if cuda else f"the device {kind}"
+        expected = "expected fp32 or fp16" if cuda else "expected fp32"
+        yield f"training.run.precision = {run.precision}: {name} has none; {expected}"
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """With precision bf16, run the operations that torch lists as safe in it."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+    """With precision bf16 or fp16, run the operations that torch lists as safe in it."""
+    kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
+    return torch.autocast(device.type, dtype=kinds.get(precision), enabled=precision in kinds)
 
 
 def move(batch: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:

@@ -45,17 +45,21 @@ class Session:
         self.device = set_up_device(cfg)
         self.checkpoints = Checkpoints(project, cfg, run_dir)
         self.buffer = LossBuffer()
+        self.skips = self.run.on_nonfinite == "skip" or self.run.precision == "fp16"
         seed_all(self.run.seed)
 
     # Before the loop -----------------------------------------------------------------------------
 
-    def restore(self, *, model: nn.Module, **others: Stateful) -> None:
+    def restore(
+        self, *, model: nn.Module, average: nn.Module | None = None, **others: Stateful
+    ) -> None:
         """Load the newest checkpoint or, for a new run, the weights of cfg.init.
 
-        `others`, such as optimizer=optimizer or ema=ema, are saved and restored by their names:
-        any object with state_dict() and load_state_dict(). Raises UserError where one does not fit.
+        `others`, such as optimizer=optimizer, are saved and restored by their names: any object
+        with state_dict() and load_state_dict(). An `average` of the model's weights takes the
+        model's place in checkpoints. Raises UserError where one does not fit.
         """
-        self.progress = self.checkpoints.restore(model, others)
+        self.progress = self.checkpoints.restore(model, average, others)
         self.start, total = self.progress.iteration, self.run.iter_num
         if self.is_complete():
             log.info("complete: %d of %d iterations are done, nothing to train", self.start, total)
@@ -63,6 +67,8 @@ class Session:
             log.info("continues after iteration %d of %d", self.start, total)
         elif self.cfg.init:
             load_model(model, find_checkpoint(Path(self.cfg.init), "init"))
+            if average is not None:
+                average.load_state_dict(model.state_dict())
 
     def wrap(self, model: nn.Module) -> nn.Module:
         """The model to train: compiled if training.run.compile, its gradients averaged by DDP."""
@@ -200,14 +206,14 @@ class Session:
         return loss / weight, collectives.world_size() / weight  # DDP has divided by the world size
 
     def may_step(self, loss: Tensor, grad_norm: Tensor) -> bool:
-        """Whether the optimizer may step; with on_nonfinite=skip, not after a NaN.
+        """Whether the optimizer may step; with on_nonfinite=skip or fp16, not after a NaN.
 
         Raises UserError after too many skips in a row. With on_nonfinite=stop it does not wait for
-        the device: losses are checked when they are logged and before each checkpoint.
+        the device: losses are checked when they are logged and before each checkpoint. With fp16
+        gradients may overflow until the scaler has found their scale.
         """
         progress = self.progress
-        skips = self.run.on_nonfinite == "skip"
-        if skips and any(collectives.any_process(not math.isfinite(loss + grad_norm))):
+        if self.skips and any(collectives.any_process(not math.isfinite(loss + grad_norm))):
             progress.skipped += 1
             values = {"loss": loss.item(), "norm": grad_norm.item()}
             log.warning("iteration %d is skipped: %s", self.now, format_values(values))
@@ -271,7 +277,7 @@ class Session:
         newest = newest_checkpoint(self.run_dir)
         forced = ", with resume=force" if newest else ""
         skip = "if these items are to blame, training.run.on_nonfinite=skip leaves them out"
-        if self.run.on_nonfinite == "skip":
+        if self.skips:
             most = self.cfg.engine.skip_at_most
             skip = f"more than engine.skip_at_most ({most}) iterations in a row are left out"
         order: Any = self.loader.batch_sampler
