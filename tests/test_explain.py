@@ -37,7 +37,7 @@ def test_a_key_tells_its_history_oldest_first(project: Project) -> None:
     assert said.splitlines()[0] == "training.optim.lr = 0.0003"
     values, places = zip(*(line.split(maxsplit=1) for line in said.splitlines()[1:]), strict=True)
     assert values == ("1e-4", "2e-3", "3e-4")
-    assert places[0].startswith("conf/training/default.yaml:")
+    assert places[0].startswith("conf/training/optim/adamw.yaml:")
     assert places[1].startswith("conf/training/fastrun.yaml:")
     assert places[2] == "the command line: training.lr=3e-4"
     for value, place in zip(values[:2], places[:2], strict=True):

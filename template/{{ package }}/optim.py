@@ -2,64 +2,69 @@
 
 import copy
 import math
+import re
 
 import torch
 from torch import Tensor, nn
 
-from .config.training import AdamW, Constant, Curve, Muon, Optim, Sgd, Training, Wsd
+from .config.training import AdamW, Constant, Curve, Muon, Sgd, Training, Wsd
 from .engine.errors import UserError
 
-Optimizers = dict[str, torch.optim.Optimizer]
+Named = dict[str, nn.Parameter]
 
 
-def build_optimizers(model: nn.Module, optim: Optim) -> Optimizers:
-    """The optimizers by their names in checkpoints.
-
-    Weight decay applies to matrices and kernels, not to biases and norms.
-    """
-    parameters = [p for p in model.parameters() if p.requires_grad]
+def build_optimizers(model: nn.Module, training: Training) -> dict[str, torch.optim.Optimizer]:
+    """The optimizers by their names in checkpoints; frozen parameters have none."""
+    optim, freeze = training.optim, training.finetune.frozen
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not any(re.search(pattern, name) for pattern in freeze))
+    named = {name: p for name, p in model.named_parameters() if p.requires_grad}
     # fused: one kernel, a third of the time on a CPU too
     match optim:
         case AdamW():
-            groups = decay_groups(parameters, optim)
-            adamw = torch.optim.AdamW(groups, betas=(optim.betas[0], optim.betas[1]), fused=True)
-            return {"adamw": adamw}
+            betas = optim.betas[0], optim.betas[1]
+            groups = parameter_groups(named, training)
+            return {"adamw": torch.optim.AdamW(groups, betas=betas, fused=True)}
         case Sgd():
-            groups = decay_groups(parameters, optim)
+            groups = parameter_groups(named, training)
             return {"sgd": torch.optim.SGD(groups, momentum=optim.momentum, fused=True)}
         case Muon():
-            if not (hidden := hidden_matrices(model)):
-                raise UserError("training/optim=muon: this model has no hidden matrices; try adamw")
-            others = [p for p in parameters if not any(p is it for it in hidden)]
-            groups = decay_groups(others, optim)
             betas = optim.betas[0], optim.betas[1]
-            return {
-                "muon": torch.optim.Muon(
-                    hidden,
-                    weight_decay=optim.weight_decay,
-                    momentum=optim.momentum,
-                    adjust_lr_fn="match_rms_adamw",  # so that one learning rate fits both
-                ),
-                "adamw": torch.optim.AdamW(groups, betas=betas, fused=True),
-            }
+            hidden = hidden_matrices(model)
+            matrices = {name: p for name, p in named.items() if id(p) in hidden}
+            others = {name: p for name, p in named.items() if id(p) not in hidden}
+            if not matrices:
+                raise UserError("training/optim=muon: this model has no hidden matrices; try adamw")
+            # match_rms_adamw: so that one learning rate fits both
+            muon = torch.optim.Muon(
+                parameter_groups(matrices, training),
+                momentum=optim.momentum,
+                adjust_lr_fn="match_rms_adamw",
+            )
+            groups = parameter_groups(others, training)
+            return {"muon": muon, "adamw": torch.optim.AdamW(groups, betas=betas, fused=True)}
 
 
-def decay_groups(parameters: list[nn.Parameter], optim: Optim) -> list[dict[str, object]]:
-    """Parameters that decay, and those that do not."""
-    decayed = [p for p in parameters if p.ndim >= 2]
-    others = [p for p in parameters if p.ndim < 2]
+def parameter_groups(named: Named, training: Training) -> list[dict[str, object]]:
+    """Groups by weight decay and learning rate; biases and norms do not decay."""
+    groups: dict[tuple[float, float], list[tuple[str, nn.Parameter]]] = {}
+    for name, parameter in named.items():
+        decay = training.optim.weight_decay if parameter.ndim >= 2 else 0.0
+        rules = training.finetune.lr_scale
+        scale = next((rule.factor for rule in rules if re.search(rule.name, name)), 1.0)
+        groups.setdefault((decay, scale), []).append((name, parameter))
     return [
-        {"params": decayed, "weight_decay": optim.weight_decay},
-        {"params": others, "weight_decay": 0.0},
+        {"params": members, "weight_decay": decay, "lr_scale": scale}
+        for (decay, scale), members in groups.items()
     ]
 
 
-def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
-    """The weights of linear and attention layers, without the last linear layer, the head."""
+def hidden_matrices(model: nn.Module) -> set[int]:
+    """The ids of the matrices of linear and attention layers, without the last one, the head."""
     linear = [m for m in model.modules() if isinstance(m, nn.Linear)]
     attention = [m for m in model.modules() if isinstance(m, nn.MultiheadAttention)]
     found = [p for m in (*linear[:-1], *attention) for p in m.parameters(recurse=False)]
-    return [p for p in found if p.ndim == 2 and p.requires_grad]
+    return {id(p) for p in found if p.ndim == 2}
 
 
 def scale_and_clip(parameters: list[nn.Parameter], scale: Tensor, max_norm: float) -> Tensor:

@@ -32,7 +32,7 @@ def train(cfg: Config, run_dir: Path, stop: Stop) -> float:
 
     model = build_model(cfg).to(device)
     average = build_average(model, ema)
-    optimizers = build_optimizers(model, optim)
+    optimizers = build_optimizers(model, cfg.training)
     scaler = torch.amp.GradScaler(device.type, enabled=run.precision == "fp16")
     # loads the newest checkpoint, if any; any object with a state_dict may be added by name
     session.restore(model=model, average=average, scaler=scaler, **optimizers)
@@ -56,7 +56,7 @@ def train(cfg: Config, run_dir: Path, stop: Stop) -> float:
             iteration = session.begin_iteration()
             lr = learning_rate(iteration, cfg.training)
             for group in groups:
-                group["lr"] = lr
+                group["lr"] = lr * group["lr_scale"]
             total = torch.zeros(2, device=device)  # the sum of the losses, and of their weights
             for batch in session.micro_batches():
                 with autocast(device, run.precision):

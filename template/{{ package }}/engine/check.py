@@ -4,7 +4,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .checkpoints.files import find_checkpoint, list_checkpoints, list_damages, newest_checkpoint
+from .checkpoints.files import (
+    find_checkpoint,
+    is_weights_file,
+    list_checkpoints,
+    list_damages,
+    newest_checkpoint,
+)
 from .checkpoints.resume import check_resume, incompatibilities
 from .config import Config
 from .errors import UserError, refuse
@@ -21,8 +27,13 @@ def file_problems(project: Project, cfg: Config) -> Iterator[str]:
         expected = ", ".join(project.metrics)
         yield f"training.objective.metric = {metric}: expected one of {expected}"
     trains = cfg.mode in ("train", "check")
-    if trains and cfg.init and not list_checkpoints(Path(cfg.runs_dir, cfg.name)):
-        yield from checkpoint_problems(project, cfg, cfg.init, "init")
+    if trains and not list_checkpoints(Path(cfg.runs_dir, cfg.name)):
+        if any(cfg.training.finetune.model_dump().values()) or is_weights_file(cfg.init):
+            from .checkpoints.pretrained import finetune_problems
+
+            yield from finetune_problems(project, cfg)
+        elif cfg.init:
+            yield from checkpoint_problems(project, cfg, cfg.init, "init")
     if cfg.checkpoint and cfg.mode != "train":
         yield from checkpoint_problems(project, cfg, cfg.checkpoint, "checkpoint")
     if trains and (problem := tracker_problem(cfg.tracker)):

@@ -179,7 +179,7 @@ def _state(each: Stateful) -> dict[str, Any]:
     state = each.state_dict()
     if isinstance(each, Optimizer):
         # restoring its groups would bring back the old learning rate and weight decay
-        return {"state": state["state"], "type": type(each).__name__}
+        return {"state": state["state"], "names": _names(state), "type": type(each).__name__}
     return state
 
 
@@ -187,8 +187,16 @@ def _load(each: Stateful, state: dict[str, Any]) -> None:
     if not isinstance(each, Optimizer):
         each.load_state_dict(state)
     elif state["type"] == type(each).__name__:
-        groups = each.state_dict()["param_groups"]
-        each.load_state_dict({"state": state["state"], "param_groups": groups})
+        now = each.state_dict()
+        then = {n: state["state"].get(i) for i, n in enumerate(state["names"])}
+        moved = {i: then[n] for i, n in enumerate(_names(now)) if then.get(n)}
+        found = moved if then else state["state"]
+        each.load_state_dict({"state": found, "param_groups": now["param_groups"]})
+
+
+def _names(state: dict[str, Any]) -> list[str]:
+    """The parameters' names, in the order of the optimizer's state, where it knows them."""
+    return [name for group in state["param_groups"] for name in group.get("param_names", ())]
 
 
 def load_model(model: nn.Module, checkpoint: Path) -> nn.Module:

@@ -36,8 +36,13 @@ TIME = "%Y-%m-%dT%H:%M:%S%z"
 NEW_FILES = ("conf", "*.py", ":(exclude)*/site-packages/*")
 
 
-def begin_record(project: Project, cfg: Config, run_dir: Path, made_of: dict[str, Any]) -> None:
-    """Write the record of an accepted run; a resumed run adds its changes since the checkpoint."""
+def begin_record(
+    project: Project, cfg: Config, run_dir: Path, made_of: dict[str, Any], init: dict[str, Any]
+) -> None:
+    """Write the record of an accepted run; a resumed run adds its changes since the checkpoint.
+
+    `init` says which weights the run started from.
+    """
     if not is_main():
         return
     values = cfg.model_dump()
@@ -65,6 +70,7 @@ def begin_record(project: Project, cfg: Config, run_dir: Path, made_of: dict[str
         "overrides": overrides,
         "seeds": {k: v for k, v in leaves(values) if "seed" in k and k[:6] != "sweep."},
         "git": git,
+        "init": init,
         **made_of,
         "hardware": {
             "host": platform.node(),

@@ -13,8 +13,9 @@ from typing import Any, Self
 from torch import Tensor, nn
 
 from .. import find_part
-from ..checkpoints.files import find_checkpoint, newest_checkpoint
-from ..checkpoints.store import Checkpoints, Stateful, load_model
+from ..checkpoints.files import newest_checkpoint
+from ..checkpoints.pretrained import load_pretrained
+from ..checkpoints.store import Checkpoints, Stateful
 from ..config import Config
 from ..data.loader import eval_loader, train_loader
 from ..data.order import seed_all
@@ -60,19 +61,22 @@ class Session:
         model's place in checkpoints. Raises UserError where one does not fit.
         """
         self.progress = self.checkpoints.restore(model, average, others)
+        self.init: dict[str, Any] = {}
         self.start, total = self.progress.iteration, self.run.iter_num
         if self.is_complete():
             log.info("complete: %d of %d iterations are done, nothing to train", self.start, total)
         elif self.start:
             log.info("continues after iteration %d of %d", self.start, total)
         elif self.cfg.init:
-            load_model(model, find_checkpoint(Path(self.cfg.init), "init"))
+            self.init = load_pretrained(model, self.cfg)
             if average is not None:
                 average.load_state_dict(model.state_dict())
 
     def wrap(self, model: nn.Module) -> nn.Module:
         """The model to train: compiled if training.run.compile, its gradients averaged by DDP."""
-        self.size = sum(parameter.numel() for parameter in model.parameters())
+        sizes = {p: p.numel() for p in model.parameters()}
+        frozen = sum(size for p, size in sizes.items() if not p.requires_grad)
+        self.size = f"{sum(sizes.values()):,} parameters" + f" ({frozen:,} frozen)" * bool(frozen)
         if self.run.compile:
             model.compile(dynamic=self.run.compile_dynamic)
         self.trained = collectives.wrap_ddp(model)
@@ -80,9 +84,9 @@ class Session:
 
     def __enter__(self) -> Self:
         cfg, start, total = self.cfg, self.start, self.run.iter_num
-        begin_record(self.project, cfg, self.run_dir, self.checkpoints.made_of)
-        facts = (f"{self.size:,}", collectives.world_size(), self.device, self.run.precision)
-        log.info("%s parameters on %d × %s, %s", *facts)
+        begin_record(self.project, cfg, self.run_dir, self.checkpoints.made_of, self.init)
+        facts = (self.size, collectives.world_size(), self.device, self.run.precision)
+        log.info("%s on %d × %s, %s", *facts)
         self.throughput = Throughput(start, cfg.training.loader.batch_size)
         self.loader = train_loader(self.project, cfg, start, self.stop)
         self.batches = self.throughput.watch(iter(self.loader))
