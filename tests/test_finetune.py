@@ -64,11 +64,11 @@ def test_parts_are_fresh_frozen_or_slow(project: Project, dryrun: str) -> None:
     assert "initialized anew: encoder.layers.0.convolution.depthwise.weight" in done.stdout
     assert re.search(r"[\d,]+ parameters \([\d,]+ frozen\) on", done.stdout)
     run = project.path / "runs" / "parts"
-    then = load_file(newest(project.path / "runs" / dryrun) / "weights.safetensors")
+    noted = record(run)["init"]
+    then = load_file(project.path / noted["file"])
     now = load_file(newest(run) / "weights.safetensors")
     same = {name for name in now if torch.equal(now[name], then[name])}
     assert {name for name in now if name.startswith(("subs", "classify"))} == same
-    noted = record(run)["init"]
     assert noted["fresh"] == [
         f"encoder.layers.0.convolution.depthwise.{it}" for it in ("weight", "bias")
     ]

@@ -61,6 +61,15 @@ def test_a_loss_over_tokens_is_the_same_however_the_batch_is_divided(
 
 
 @pytest.mark.task("speech")
+def test_an_optimizer(project: Project, tmp_path: Path) -> None:
+    nadam = follow(project, "An optimizer or a schedule", tmp_path / "nadam")
+    nadam.run("python -m mypy")
+    done = nadam.run(f"python train.py {SMALL} training/optim=nadam training.lr=3e-4 name=nadam")
+    assert "best cer" in done.stdout
+    assert "adamw, muon, nadam, sgd" in nadam.run("python train.py --help").stdout
+
+
+@pytest.mark.task("speech")
 def test_a_group(project: Project, tmp_path: Path) -> None:
     noisy = follow(project, "A group", tmp_path / "group")
     train = "python train.py model=dryrun training=dryrun"

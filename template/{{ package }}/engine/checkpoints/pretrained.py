@@ -94,8 +94,9 @@ def make_plan(model: nn.Module, cfg: Config, meta: bool = False) -> tuple[Plan, 
         more = [f"… and {len(lacking) - SHOWN} more"] if len(lacking) > SHOWN else []
         rest = [f"of the file, not used: {_some(unused)}"] if unused else []
         way_out = "training.finetune.rename maps the file's names, fresh initializes anew"
+        way_out += see("own-code.md#pretrained-weights")
         count = f"init = {cfg.init}: {len(lacking)} of the model's {len(here)} tensors do not fit"
-        problems = ["\n".join([count, *lines, *more, *rest, way_out + see("own-code.md#pretrained-weights")])]
+        problems = ["\n".join([count, *lines, *more, *rest, way_out])]
     return Plan(file, loaded, fresh, unused, problems), there
 
 
