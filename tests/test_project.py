@@ -99,9 +99,12 @@ def test_a_checkpoint_outside_a_run_needs_the_model_spelled(
 @pytest.mark.task("speech")
 def test_what_differs_from_the_run_is_printed(project: Project, dryrun: str) -> None:
     command = f"python train.py mode=evaluate checkpoint=runs/{dryrun}"
-    done = project.run(f"{command} data.items.test=20")
-    assert f"unlike the run: data.items.test: then {project.task.tested}, now 20" in done.stdout
-    assert "test split, 20 items" in done.stdout
+    done = project.run(f"{command} {project.task.smaller}")
+    for key, value in project.task.small.items():
+        assert re.search(rf"unlike the run: .*{key}: then \d+, now {value}\b", done.stdout)
+    found = re.search(r"test split, (\d+) items", done.stdout)
+    assert found
+    assert int(found[1]) < project.task.tested
 
 
 @pytest.mark.task("speech")
