@@ -26,7 +26,7 @@ def own(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
 def readme_commands(project: Project) -> list[str]:
     """The commands of the README's section on data of one's own."""
     text = (project.path / "README.md").read_text()
-    section = text.partition("### Your own ")[2].partition("\n\n`")[0]
+    section = text.partition("### Your own ")[2].partition("\n## ")[0]
     return re.findall(r"^    (python train\.py .*?) *(?:#.*)?$", section, re.MULTILINE)
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 class OwnData:
     """Data of one's own as the README names it, and what may be wrong with it."""
 
+    name: str
+    """What mode=describe calls it."""
     write: Callable[[Path], None]
     """Write it to the project's folder."""
     is_learned: Callable[[dict[str, float]], bool]

@@ -43,6 +43,7 @@ TASK = Task(
     seed="data.seed",
     own="manifest",
     own_data=OwnData(
+        name="recordings",
         write=speak_digits,
         is_learned=lambda metrics: metrics["cer"] <= 0.02,
         spoil=r"""

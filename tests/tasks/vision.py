@@ -51,6 +51,7 @@ TASK = Task(
     seed="data.seed",
     own="image_folder",
     own_data=OwnData(
+        name="photos",
         write=crop_photos,
         is_learned=lambda metrics: metrics["accuracy"] >= 0.85,
         spoil=r"""
