@@ -2,7 +2,6 @@
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
-TASKS := speech vision
 TASK := speech
 DEMO := build/demo
 DEMO_PYTHON := .venv/bin/python

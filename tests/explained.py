@@ -1,8 +1,8 @@
 """What mode=explain says, held against Hydra: run in a project, prints what is wrong.
 
-`python explained.py PACKAGE COUNT SEED DATA KEY`. Values are those that Hydra composes; changing
-the line that is named as the origin changes the value; without it, the next place in the history
-counts.
+`python explained.py PACKAGE COUNT SEED DATA SEED_KEY KEY`. Values are those that Hydra composes;
+changing the line that is named as the origin changes the value; without it, the next place in the
+history counts.
 """
 
 import importlib
@@ -17,7 +17,8 @@ from typing import Any
 from omegaconf import OmegaConf
 
 PACKAGE, COUNT, SEED = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-EMBEDDED, COUNTED = sys.argv[4:6]  # of the task: its dataset and a key of its models
+# of the task: its dataset, the key that seeds it, and a key of its models
+EMBEDDED, SEEDING, COUNTED = sys.argv[4:7]
 sys.path.insert(0, ".")
 explaining: Any = importlib.import_module(f"{PACKAGE}.engine.compose.explain")
 composing: Any = importlib.import_module(f"{PACKAGE}.engine.compose.compose")
@@ -30,7 +31,7 @@ VALUES = [
     "training.optim.betas=[0.5,0.6]",
     "training.run.seed=7",
     "training/optim/scheduler=linear",
-    "++data.seed=5",
+    f"++{SEEDING}=5",
     "name=chosen",
     "++training.run.extra=1",
     "++notes.about=this",

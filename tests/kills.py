@@ -23,8 +23,8 @@ from .tasks import TASKS, Task
 ITERATIONS = 40
 # two dozen iterations an epoch, so that most kills come in the middle of one
 COMMAND = (
-    "train.py model=dryrun training=dryrun {dropout}=0.1 data.items.train=96 "
-    f"data.items.valid=8 training.iter_num={ITERATIONS} training.run.eval_every=10 "
+    "train.py model=dryrun training=dryrun {dropout}=0.1 {smaller} "
+    f"training.iter_num={ITERATIONS} training.run.eval_every=10 "
     "training.run.eval_batches=null training.checkpoint.every=4 training.lr=1e-3"
 )
 VARIANTS = {
@@ -44,12 +44,12 @@ class Killer:
 
     project: Path
     python: str
-    dropout: str
+    task: Task
     chance: random.Random
 
     def start(self, name: str, variant: str) -> "subprocess.Popen[str]":
         environment = {k: v for k, v in os.environ.items() if k not in ("RUN_NAME", "SLURM_JOB_ID")}
-        command = COMMAND.format(dropout=self.dropout).split()
+        command = COMMAND.format(dropout=self.task.dropout, smaller=self.task.smaller).split()
         command = [self.python, *command, *VARIANTS[variant].split(), f"name={name}"]
         return subprocess.Popen(
             command,
@@ -106,7 +106,7 @@ def kill_and_compare(
     project: Path, python: str, tries: int, seed: int, task: Task = TASKS["speech"]
 ) -> list[tuple[str, bool]]:
     """What was tried, and whether the weights at the end were the same."""
-    killer = Killer(project, python, task.dropout, random.Random(seed))
+    killer = Killer(project, python, task, random.Random(seed))
     uninterrupted: dict[str, str] = {}
     results = []
     for i, variant in zip(range(tries), itertools.cycle(VARIANTS), strict=False):

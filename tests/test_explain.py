@@ -18,8 +18,9 @@ EXPLAINED = Path(__file__).with_name("explained.py")
 def test_it_says_what_hydra_does(project: Project) -> None:
     """Every shipped option and random combinations: values, origins, and what they overrode."""
     task = project.task
+    of_the_task = [task.embedded, task.seed, task.count]
     done = subprocess.run(
-        [project.python, str(EXPLAINED), "my_project", "30", "1", task.embedded, task.count],
+        [project.python, str(EXPLAINED), "my_project", "30", "1", *of_the_task],
         cwd=project.path,
         capture_output=True,
         text=True,

@@ -7,8 +7,11 @@ import pytest
 
 from .commands import Project
 from .fuzz import fuzz, outcomes
+from .tasks import TASKS
 
 CASES = 200
+SPEECH = TASKS["speech"]
+*_, OF_THE_OTHER = SPEECH.small  # a key of the embedded dataset alone, whose last word is test
 
 
 @pytest.mark.slow
@@ -24,8 +27,8 @@ MESSAGES: dict[str, tuple[str, list[str]]] = {
     "a plus before a group": ("+model=tiny", ["+model=tiny: model has a default", "model=tiny"]),
     "a plus before an experiment": ("+experiment=quick", ["type experiment=quick"]),
     "a key of another dataset": (
-        "data=manifest data.items.test=20",
-        ["data.items.test = 20: no such key; did you mean data.test?"],
+        f"data={SPEECH.own} {OF_THE_OTHER}=20",
+        [f"{OF_THE_OTHER} = 20: no such key; did you mean data.test?"],
     ),
     "two wrong keys alike": (
         "epochs=3 training.epochs=3",

@@ -14,8 +14,6 @@ from safetensors.numpy import load_file
 
 from .commands import LONG, SMALL, Project, children, start, weights
 
-UNEVEN = "data.items.valid=7"  # a batch of four and one of three
-
 
 def parameters(run: Path) -> dict[str, Any]:
     newest = sorted((run / "checkpoints").iterdir())[-1]
@@ -40,7 +38,8 @@ def test_two_processes_learn_what_one_does(project: Project) -> None:
         "devices2-again": "training.devices=2",
         "devices2-accumulate": "training.devices=2 training.run.accumulate=2",
     }.items():
-        more += f" {UNEVEN} training.run.eval_batches=null"
+        # seven items for validation: a batch of four and one of three
+        more += f" {project.task.smaller} training.run.eval_batches=null"
         project.run(f"python train.py {SMALL} name={name} {more}")
         run = project.path / "runs" / name
         assert len(metrics(run)) == 6, "four iterations and two evaluations, written once"

@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader
 from markdown_it import MarkdownIt
 
 from .commands import FULL, ROOT, Project, Render, prepared
+from .tasks import TASKS
 
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 MOST_WORDS = 900
@@ -50,7 +51,8 @@ def test_commands_are_accepted(project: Project, dryrun: str) -> None:
     shutil.copytree(examples, project.path / "examples", dirs_exist_ok=True)
     outcomes = dict(zip(found, prepared(project, [shlex.split(c)[2:] for c in found]), strict=True))
     refused = {command for command, outcome in outcomes.items() if outcome.startswith("refused")}
-    own = r"data\.|data=(photos|recordings|dry)|runs/(photos|recordings)|input=.*\."
+    names = "|".join(task.own_data.name for task in TASKS.values())
+    own = rf"data\.|data=({names}|dry)|runs/({names})|input=.*\."
     need_own_data = {c for c in found if re.search(rf"{own}|slurm|devices|mode=export", c)}
     assert refused <= need_own_data, {command: outcomes[command] for command in refused}
 

@@ -450,7 +450,7 @@ def test_a_record_says_what_a_run_is_made_of(project: Project, render: Render) -
     assert about["state"] == "finished"
     assert about["command"] == f"python train.py {SMALL} training.lr=3e-4 name=first"
     assert about["overrides"] == [*SMALL.split(), "training.optim.lr=3e-4", "name=first"]
-    assert about["seeds"] == {"training.run.seed": 42, "data.seed": 1}
+    assert about["seeds"] == {"training.run.seed": 42, project.task.seed: 1}
     assert about["packages"]["torch"]
     assert about["hardware"]["cores"] == os.cpu_count()
     assert about["git"]["uncommitted"] == [" M conf/model/dryrun.yaml"]

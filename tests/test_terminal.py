@@ -47,11 +47,13 @@ def test_a_run_shows_a_bar_with_its_values(project: Project, columns: int, devic
 def test_an_evaluation_shows_how_far_it_is(project: Project, dryrun: str) -> None:
     shown = terminal(
         project,
-        f"mode=evaluate checkpoint=runs/{dryrun} training.batch_size=1 data.items.test=800",
+        f"mode=evaluate checkpoint=runs/{dryrun} training.batch_size=1",
     )
     assert shown.status == 0, "\n".join(shown.lines)
-    assert any(re.search(r"evaluate [━╸╺]+ +\d+/800 ", line) for line in bars(shown, "evaluate"))
-    assert re.search(r"^test split, 800 items: loss [\d.]+ · cer [\d.]+$", shown.lines[-2])
+    tested = project.task.tested
+    bar = rf"evaluate [━╸╺]+ +\d+/{tested} "
+    assert any(re.search(bar, line) for line in bars(shown, "evaluate"))
+    assert re.search(rf"^test split, {tested} items: loss [\d.]+ · cer [\d.]+$", shown.lines[-2])
 
 
 def test_a_sweep_shows_its_jobs(project: Project) -> None:

@@ -160,7 +160,7 @@ def _grammar_problems(overrides: list[str], multirun: bool) -> Iterator[str]:
 
 
 def _recorded_overrides(project: "Project", overrides: list[str]) -> list[str]:
-    """The model and data overrides that evaluate and recognize take from the run's own command."""
+    """The overrides of groups that evaluate and recognize take from the run's own command."""
     values = {key: value[1:] for _, key, value in map(split_override, overrides)}
     if values.get("mode", "train") == "train" or not values.get("checkpoint"):
         return []

@@ -30,7 +30,7 @@ def recognize(cfg: Config, output_dir: Path) -> None:
         title = "{} of {} right".format(*counts)
         log.info("right: %d of %d whose folder names their class", *counts)
     if sheet := find_part("report.sheet"):
-        look = cfg.data.sheet
+        look = cfg.sheet
         # wrong ones, then the least sure ones
         rows.sort(key=lambda row: (is_right(row) is not False, row["probability"]))
         if len(rows) > look.pictures:

@@ -56,15 +56,6 @@ class Augment(Section):
         return self
 
 
-class Sheet(Section):
-    """The contact sheet of mode=recognize."""
-
-    pictures: PositiveInt
-    columns: PositiveInt
-    pixels: Annotated[int, Field(ge=16)]
-    """Width of one picture."""
-
-
 class Items(Section):
     """How many pictures each split has."""
 
@@ -81,7 +72,6 @@ class Digits(Dataset):
     items: Items
     classes: FixedOrder[Classes]
     augment: Augment | None
-    sheet: ResumeSafe[Sheet]
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -98,7 +88,6 @@ class ImageFolder(OwnFiles):
     check_files: ResumeSafe[PositiveInt | None]
     thorough_files: ResumeSafe[PositiveInt | None]
     augment: Augment | None
-    sheet: ResumeSafe[Sheet]
 
 
 Data = Annotated[Digits | ImageFolder, Field(discriminator="kind")]
