@@ -55,7 +55,8 @@ class Session:
         `others`, such as optimizer=optimizer or ema=ema, are saved and restored by their names:
         any object with state_dict() and load_state_dict(). Raises UserError where one does not fit.
         """
-        self.progress = self.checkpoints.restore(model, others)
+        self.loader = train_loader(self.project, self.cfg, self.stop)
+        self.progress = self.checkpoints.restore(model, {**others, **self.loader.stateful})
         self.start, total = self.progress.iteration, self.run.iter_num
         if self.is_complete():
             log.info("complete: %d of %d iterations are done, nothing to train", self.start, total)
@@ -77,9 +78,8 @@ class Session:
         begin_record(self.project, cfg, self.run_dir, self.checkpoints.made_of)
         facts = (f"{self.size:,}", collectives.world_size(), self.device, self.run.precision)
         log.info("%s parameters on %d × %s, %s", *facts)
-        self.throughput = Throughput(start, cfg.training.loader.batch_size)
-        self.loader = train_loader(self.project, cfg, start, self.stop)
-        self.batches = self.throughput.watch(iter(self.loader))
+        self.throughput = Throughput(start, self.loader.count_items)
+        self.batches = self.throughput.watch(self.loader.after(start))
         self.valid = eval_loader(self.project, cfg, "valid", self.run.eval_batches, self.stop)
         self.metrics = MetricsFile(self.run_dir, start, self.progress.last_eval)
         self.stack = ExitStack()
@@ -153,6 +153,7 @@ class Session:
         asked = self.save_due or self.is_best or self.stopping
         if complete or (asked and self.is_finite and self.now > 0):
             self._check_finite()
+            self.loader.gather_state()
             self.checkpoints.save(self.progress, self.value, required=complete or self.stopping)
 
     def is_over(self) -> bool:
@@ -274,8 +275,7 @@ class Session:
         if self.run.on_nonfinite == "skip":
             most = self.cfg.engine.skip_at_most
             skip = f"more than engine.skip_at_most ({most}) iterations in a row are left out"
-        order: Any = self.loader.batch_sampler
-        items = ", ".join(self.loader.data.items.name(i) for _, i in order.batch(iteration))
+        items = ", ".join(self.loader.names(iteration))
         return UserError(
             f"a loss or gradient is not finite at iteration {iteration}: {format_values(values)}\n"
             f"the items of its batch:\n{items}\n{skip}\n"
