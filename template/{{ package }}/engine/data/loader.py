@@ -232,7 +232,7 @@ def first_batch(project: Project, cfg: Config, split: Split) -> Batch:
     except StopIteration:
         raise UserError(empty_split(cfg, split)) from None
     except (Exception, Expired) as error:
-        if loader and (index := loader.data.read_by[0]) >= 0:
+        if loader is not None and (index := loader.data.read_by[0]) >= 0:
             at = f"item {loader.data.name(index)}"
         frames = traceback.extract_tb(error.__traceback__)
         where = ([f for f in frames if Path(f.filename).parent == PACKAGE] or frames)[-1]
