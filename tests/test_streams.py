@@ -213,7 +213,8 @@ def test_check_reads_a_window_and_a_batch(streaming: Project, tmp_path: Path) ->
     sizes = "data.items.train=100 data.items.valid=80 training.loader.window=10"
     check = f"python train.py mode=check {SMALL} {sizes} training.num_workers=2"
     assert (
-        "a batch of each of train, valid, test was read" in streaming.run(check, READ=read).stdout
+        "a batch of each of train, valid, test was read"
+        in streaming.run(check, READ=str(read)).stdout
     )
     assert len(read.read_text().split()) < 30
 
