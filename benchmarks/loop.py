@@ -79,7 +79,7 @@ from {package}.engine.data.loader import train_loader
 from {package}.project import PROJECT
 
 cfg = Checker(PROJECT).check(sys.argv[2:])
-batches = iter(train_loader(PROJECT, cfg, 0))
+batches = iter(train_loader(PROJECT, cfg))
 next(batches)
 count = int(sys.argv[1])
 start = time.perf_counter()

@@ -1,5 +1,6 @@
 """The recipes of docs/own-code.md, followed word by word."""
 
+import io
 import json
 import re
 import subprocess
@@ -7,8 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
-from .commands import ROOT, SMALL, Project, copy_project
+from .commands import ROOT, SMALL, Project, copy_project, signal_group, start, weights
 
 PAGE = ROOT / "docs" / "own-code.md"
 
@@ -81,6 +83,49 @@ def test_a_group(project: Project, tmp_path: Path) -> None:
     assert re.search(r"augment +noise, none", noisy.run("python train.py --help").stdout)
     said = noisy.run(f"{train} augment=noise augment.noise=-1", status=2).stderr
     assert "augment.noise = -1: expected greater than or equal to 0" in said
+
+
+def pictures(folder: Path, count: int, files: int) -> None:
+    """Parquet files of pictures, each bright where its label is cat."""
+    datasets = pytest.importorskip("datasets")
+    folder.mkdir(parents=True)
+    rows = []
+    for i in range(count):
+        file = io.BytesIO()
+        Image.effect_noise((12, 12), 10).point(lambda v, i=i: v + 100 * (i % 2)).save(file, "PNG")
+        rows.append({"image": file.getvalue(), "label": ["dog", "cat"][i % 2]})
+    for i in range(files):
+        datasets.Dataset.from_list(rows[i::files]).to_parquet(folder / f"{i}.parquet")
+
+
+@pytest.mark.slow
+@pytest.mark.task("vision")
+def test_a_stream(project: Project, tmp_path: Path) -> None:
+    streaming = follow(project, "A stream", tmp_path / "stream")
+    for split, count, files in (("train", 90, 5), ("valid", 20, 2), ("test", 31, 3)):
+        pictures(streaming.path / "data" / split, count, files)
+    assert "parquet" in streaming.run("python train.py --help").stdout
+    run = "model=dryrun training=dryrun data=parquet training.iter_num=40 training.lr=1e-2"
+    run += " training.run.eval_every=20 training.run.eval_batches=null training.loader.window=8"
+    said = streaming.run(f"python train.py mode=check {run}").stdout
+    assert "a batch of each of train, valid, test was read" in said
+    streaming.run(f"python train.py {run} name=whole training.num_workers=0")
+    process = start(streaming, f"{run} name=killed training.num_workers=2", "iteration 30/")
+    signal_group(process)
+    process.wait()
+    again = streaming.run(f"python train.py {run} name=killed training.num_workers=1").stdout
+    assert "continues after iteration" in again
+    runs = streaming.path / "runs"
+    assert weights(runs / "killed") == weights(runs / "whole")
+    streaming.run("python train.py mode=evaluate checkpoint=runs/whole name=test")
+    rows = [json.loads(line) for line in (runs / "whole/evaluate/test/items.jsonl").open()]
+    assert len({row["item"] for row in rows}) == len(rows) == 31
+    assert all(row["prediction"] == row["label"] for row in rows)
+    missing = streaming.run(f"python train.py {run} data.train=nothing", status=2).stderr
+    assert "data.train = nothing: expected a folder of *.parquet" in missing
+    (streaming.path / "data/train/0.parquet").unlink()
+    changed = streaming.run(f"python train.py {run} name=killed", status=2).stderr
+    assert "data.train has changed since: numbers of files differ; 5 files then, 4 now" in changed
 
 
 @pytest.mark.task("vision")

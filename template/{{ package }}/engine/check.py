@@ -104,7 +104,7 @@ def _checks(project: Project, cfg: Config, found: list[str]) -> Iterator[Check]:
         details, warnings = [f"a batch of each of {', '.join(splits)} was read"], []
         problems = list(batch_problems(project, cfg))
         if not problems:
-            problems, warnings = compare_splits(project, cfg)
+            problems, warnings = compare_splits(project, cfg, run)
             details += project.data_notes(cfg, splits)
         yield Check("data", details, problems, warnings)
     problems, warnings, newest = [], list_damages(run), newest_checkpoint(run)

@@ -21,7 +21,7 @@ class Items(Protocol[T_co]):
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> T_co: ...
-    def length(self, index: int) -> float:
+    def length(self, index: int, /) -> float:
         """The item's length in any unit: shorter items are padded to the longest of their batch."""
 
     def name(self, index: int) -> str:

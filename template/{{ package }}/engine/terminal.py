@@ -104,7 +104,7 @@ def bar(description: str, total: int | None, done: int = 0) -> Iterator[Callable
             bars.stop()
 
 
-def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:
+def track(items: Iterable[T], description: str, total: int | None) -> Iterator[T]:
     """Yield the items; show a bar on a terminal."""
     with bar(description, total) as update:
         for item in items:

@@ -3,7 +3,7 @@
 import signal
 import sys
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from .. import find_part
 from ..config import Config, Split
 from ..distributed.devices import cores_here
 from ..errors import Stopped, UserError
@@ -28,10 +29,13 @@ batches of data workers go through /dev/shm: make it larger (docker run --shm-si
 fewer training.num_workers (0 needs none) or a smaller training.batch_size"""
 
 
-def train_loader(project: Project, cfg: Config, start: int, stop: Stop | None = None) -> "Loader":
-    """The micro-batches of the iterations after `start`, `accumulate` for each iteration."""
+def train_loader(project: Project, cfg: Config, stop: Stop | None = None) -> "Loader":
+    """The micro-batches of a run, `accumulate` for each iteration."""
     items = open_split(project, cfg, "train")
-    return Loader(project, cfg, items, BatchOrder(items, cfg.training, start), stop)
+    if (part := find_part("data.stream")) and (stream := part.training_stream(items, cfg)):
+        loader: Loader = part.StreamLoader(project, cfg, stream, stop)
+        return loader
+    return Loader(project, cfg, SeededDataset(items, cfg), BatchOrder(items, cfg.training), stop)
 
 
 def eval_loader(
@@ -39,40 +43,65 @@ def eval_loader(
 ) -> "Loader":
     """A split's first `batches` (None: all), in order; each process gets its share."""
     items = open_split(project, cfg, split)
+    if (part := find_part("data.stream")) and isinstance(items, part.Stream):
+        loader: Loader = part.StreamLoader(project, cfg, items, stop, False, batches)
+        return loader
     order = EvalOrder(len(items), cfg.training.loader.batch_size, batches)
-    return Loader(project, cfg, items, order, stop)
+    return Loader(project, cfg, SeededDataset(items, cfg), order, stop)
 
 
 def open_split(project: Project, cfg: Config, split: Split) -> Items[Any]:
     """The items of a split. Raises UserError if it is empty."""
     items = project.open_items(cfg, split)
     if not len(items):
-        raise UserError(f"data = {cfg.data.kind}: its split {split} is empty; expected items")
+        raise UserError(empty_split(cfg, split))
     return items
+
+
+def empty_split(cfg: Config, split: Split) -> str:
+    """The problem of a split without items."""
+    return f"data = {cfg.data.kind}: its split {split} is empty; expected items"
 
 
 class SeededDataset(Dataset[Any]):
     """Items whose randomness is a function of (seed, position) alone.
 
     It depends neither on the workers nor on where a run resumed. Each worker records the item that
-    it reads, so that a message can name one that hangs.
+    it reads, so that a message can name one that hangs or fails.
     """
 
-    def __init__(self, items: Items[Any], seed: int, workers: int) -> None:
-        self.items = items
-        self.seed = seed
-        self.read_by = get_context(FORK).RawArray("q", [-1] * workers)
+    def __init__(self, items: Items[Any], cfg: Config) -> None:
+        self.items, self.seed = items, cfg.training.run.seed
+        self.workers = min(cfg.training.loader.num_workers, cores_here())
+        self.read_by = get_context(FORK).RawArray("q", [-1] * max(1, self.workers))
+
+    def name(self, index: int) -> str:
+        """An item's name in messages."""
+        return self.items.name(index)
+
+    def record(self, index: int) -> None:
+        """Record the item that this worker reads; -1: none."""
+        worker = get_worker_info()
+        self.read_by[worker.id if worker else 0] = index
 
     def __getitem__(self, key: Key) -> Any:
         position, index = key
         seed_all(self.seed, position)
-        worker = get_worker_info()
-        if not worker:
-            return self.items[index]
-        self.read_by[worker.id] = index
+        self.record(index)
         item = self.items[index]
-        self.read_by[worker.id] = -1
+        self.record(-1)
         return item
+
+
+def collate_items(items: list[Any], project: Project, cfg: Config) -> Batch:
+    """A batch, in shared memory if a data worker makes it. Raises UserError if that is full."""
+    batch = project.collate(items, cfg)
+    for tensor in batch.values() if get_worker_info() else ():
+        try:
+            tensor.share_memory_()  # type: ignore[no-untyped-call]
+        except RuntimeError as error:  # in torch's own thread it would be lost
+            raise UserError(f"{error}\n{SHARED_MEMORY}") from None
+    return batch
 
 
 class Loader(DataLoader[Batch]):
@@ -82,29 +111,50 @@ class Loader(DataLoader[Batch]):
     Stopped if one takes longer than engine.stop_seconds.
     """
 
+    stateful: Mapping[str, Any] = {}
+    """What a checkpoint holds of it."""
+
     def __init__(
         self,
         project: Project,
         cfg: Config,
-        items: Items[Any],
-        order: Iterable[list[Key]],
+        data: SeededDataset,
+        order: Any,
         stop: Stop | None,
+        collate: Callable[..., Any] = collate_items,
     ) -> None:
-        self.settings, seed = cfg.engine, cfg.training.run.seed
-        workers = min(cfg.training.loader.num_workers, cores_here())
-        self.data, self.stop = SeededDataset(items, seed, workers), stop
+        self.training, self.settings = cfg.training, cfg.engine
+        self.data, self.order, self.stop = data, order, stop
         super().__init__(
-            self.data,
+            data,
             batch_sampler=order,
-            num_workers=workers,
-            multiprocessing_context=FORK if workers else None,
-            collate_fn=partial(_collate, project=project, cfg=cfg),
+            num_workers=data.workers,
+            multiprocessing_context=FORK if data.workers else None,
+            collate_fn=partial(collate, project=project, cfg=cfg),
             pin_memory=torch.cuda.is_available(),
-            timeout=1 if workers else 0,  # then torch raises, and may be called again
+            timeout=1 if data.workers else 0,  # then torch raises, and may be called again
             worker_init_fn=leave_signals_to_the_run,
             # without its own generator, a loader draws from the global random state when it starts
-            generator=torch.Generator().manual_seed(seed),
+            generator=torch.Generator().manual_seed(data.seed),
         )
+
+    def after(self, iteration: int) -> Iterator[Batch]:
+        """The micro-batches of the iterations after this one."""
+        self.order.start = iteration
+        return iter(self)
+
+    def names(self, iteration: int | None = None) -> Iterable[str]:
+        """The items of an iteration, of all processes; of all batches if it is an evaluation's."""
+        if iteration is None:
+            return map(self.data.name, range(self.order.num_items))
+        return (self.data.name(index) for _, index in self.order.batch(iteration))
+
+    def count_items(self, iterations: int) -> int:
+        """The number of items in the last `iterations`, of all processes."""
+        return iterations * self.training.loader.batch_size
+
+    def gather_state(self) -> None:
+        """Gather the state of all processes, which must all call this, for a checkpoint."""
 
     def __iter__(self) -> Any:
         if not self.num_workers:
@@ -144,22 +194,12 @@ class Loader(DataLoader[Batch]):
             # with several processes, an error ends the others too
             failure = RuntimeError("stopped without a batch")
             raise failure if dist.is_initialized() else Stopped(stopped)
-        read = [(i, self.data.items.name(n)) for i, n in enumerate(self.data.read_by) if n >= 0]
+        read = [(i, self.data.name(n)) for i, n in enumerate(self.data.read_by) if n >= 0]
         raise UserError(
             f"no batch for {waited} s (engine.loader_seconds)\n"
             + "".join(f"data worker {i} reads {name}\n" for i, name in read)
             + "training.num_workers=0 reads in the run itself; the same command with name= resumes"
         )
-
-
-def _collate(items: list[Any], project: Project, cfg: Config) -> Batch:
-    batch = project.collate(items, cfg)
-    for tensor in batch.values() if get_worker_info() else ():
-        try:
-            tensor.share_memory_()  # type: ignore[no-untyped-call]
-        except RuntimeError as error:  # in torch's own thread it would be lost
-            raise UserError(f"{error}\n{SHARED_MEMORY}") from None
-    return batch
 
 
 class Expired(BaseException):
@@ -172,6 +212,7 @@ def first_batch(project: Project, cfg: Config, split: Split) -> Batch:
     Raises UserError with the item and the line of the project where the dataset fails or hangs.
     """
     at, seconds = "open_items", cfg.engine.loader_seconds
+    loader: Loader | None = None
 
     def expire(*_: object) -> None:
         raise Expired(f"nothing for {seconds} s (engine.loader_seconds)")
@@ -180,18 +221,19 @@ def first_batch(project: Project, cfg: Config, split: Split) -> Batch:
     signal.alarm(seconds)
     try:
         is_train = split == "train"
-        loader = train_loader(project, cfg, 0) if is_train else eval_loader(project, cfg, split, 1)
+        loader = train_loader(project, cfg) if is_train else eval_loader(project, cfg, split, None)
+        loader.num_workers = loader.timeout = 0
         at = "files"
         loader.data.items.files()
-        items = []
-        for key in next(iter(loader.batch_sampler)):  # type: ignore[arg-type]
-            at = f"item {loader.data.items.name(key[1])}"
-            items.append(loader.data[key])
         at = "collate"
-        return _collate(items, project, cfg)
+        return next(iter(loader))
     except UserError:
         raise
+    except StopIteration:
+        raise UserError(empty_split(cfg, split)) from None
     except (Exception, Expired) as error:
+        if loader is not None and (index := loader.data.read_by[0]) >= 0:
+            at = f"item {loader.data.name(index)}"
         frames = traceback.extract_tb(error.__traceback__)
         where = ([f for f in frames if Path(f.filename).parent == PACKAGE] or frames)[-1]
         raise UserError(

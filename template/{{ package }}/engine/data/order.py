@@ -45,7 +45,7 @@ class BatchOrder(Sampler[list[Key]]):
     so that a batch pads little; the order of these batches is random.
     """
 
-    def __init__(self, items: Items[Any], training: Training, start: int) -> None:
+    def __init__(self, items: Items[Any], training: Training, start: int = 0) -> None:
         self.items, self.start, self.run, loader = items, start, training.run, training.loader
         self.batch_size = loader.batch_size
         self.num_items = min(len(items), loader.limit or len(items))

@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Callable
+from operator import length_hint
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from ..config import Config
 from ..data.loader import Loader, eval_loader
 from ..distributed.collectives import gather, is_main
 from ..distributed.devices import autocast, move, set_up_device
+from ..errors import UserError
 from ..project import Batch, Project
 from ..signals import Stop
 from ..terminal import format_values, track
@@ -43,13 +45,16 @@ def measure(
     was_training = model.training
     model.eval()
     rows: list[Row] = []
-    for batch in track(loader, "evaluate", len(loader)) if is_main() else loader:
+    total = length_hint(loader) or None  # a stream's is not known
+    for batch in track(loader, "evaluate", total) if is_main() else loader:
         with autocast(device, cfg.training.run.precision):
             rows += measure_batch(model, move(batch, device), cfg)
         if stop and stop.signal:
             break
     model.train(was_training)
     rows = gather(rows)
+    if not rows:  # none of a stream's shards has one
+        raise UserError(f"data = {cfg.data.kind}: a split to evaluate has no items")
     return compute_metrics(rows, cfg), rows
 
 
@@ -71,8 +76,8 @@ def evaluate_split(
     result = {"checkpoint": str(checkpoint), "step": step, "split": split, **metrics}
     (output_dir / "metrics.json").write_text(json.dumps(result, indent=2) + "\n")
     with (output_dir / "items.jsonl").open("w", encoding="utf-8") as lines:
-        for i, row in enumerate(rows):
-            named = {"item": loader.data.items.name(i), **row}
+        for name, row in zip(loader.names(), rows, strict=False):
+            named = {"item": name, **row}
             lines.write(json.dumps(named, ensure_ascii=False) + "\n")
     log.info("%s split, %d items: %s", split, len(rows), format_values(metrics))
     log.info("written to %s", output_dir)

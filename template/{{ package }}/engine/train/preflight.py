@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
 
+from .. import find_part
 from ..checkpoints.resume import meta_state
 from ..config import Config
 from ..data.loader import SHARED_MEMORY, first_batch, open_split
@@ -69,8 +70,10 @@ def worker_problems(workers: int, batch: int = 0) -> Iterator[str]:
         yield f"{key}/dev/shm has {there}\n{SHARED_MEMORY}"
 
 
-def compare_splits(project: Project, cfg: Config) -> tuple[list[str], list[str]]:
+def compare_splits(project: Project, cfg: Config, run: Path) -> tuple[list[str], list[str]]:
     """Problems of splits that share files with the training split; warnings of others that do.
+
+    Also those of a stream that this run trains on.
 
     Raises UserError if a split is empty.
     """
@@ -78,6 +81,8 @@ def compare_splits(project: Project, cfg: Config) -> tuple[list[str], list[str]]
     given = resolve([value for _, value in leaves(cfg.data.model_dump()) if isinstance(value, str)])
     for split in project.splits(cfg):
         items = open_split(project, cfg, split)
+        if split == "train" and (part := find_part("data.stream")):
+            problems += part.find_problems(items, cfg, run)
         paths = list(map(str, items.files()))
         # splits may share files that hold many items each, such as a list that the config names
         files[split] = resolve(paths) - given if len(paths) >= len(items) else set()

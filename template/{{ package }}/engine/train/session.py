@@ -60,7 +60,9 @@ class Session:
         with state_dict() and load_state_dict(). An `average` of the model's weights takes the
         model's place in checkpoints. Raises UserError where one does not fit.
         """
-        self.progress = self.checkpoints.restore(model, average, others)
+        self.loader = train_loader(self.project, self.cfg, self.stop)
+        state = {**others, **self.loader.stateful}
+        self.progress = self.checkpoints.restore(model, average, state)
         self.init: dict[str, Any] = {}
         self.start, total = self.progress.iteration, self.run.iter_num
         if self.is_complete():
@@ -87,9 +89,8 @@ class Session:
         begin_record(self.project, cfg, self.run_dir, self.checkpoints.made_of, self.init)
         facts = (self.size, collectives.world_size(), self.device, self.run.precision)
         log.info("%s on %d × %s, %s", *facts)
-        self.throughput = Throughput(start, cfg.training.loader.batch_size)
-        self.loader = train_loader(self.project, cfg, start, self.stop)
-        self.batches = self.throughput.watch(iter(self.loader))
+        self.throughput = Throughput(start, self.loader.count_items)
+        self.batches = self.throughput.watch(self.loader.after(start))
         self.valid = eval_loader(self.project, cfg, "valid", self.run.eval_batches, self.stop)
         self.metrics = MetricsFile(self.run_dir, start, self.progress.last_eval)
         self.stack = ExitStack()
@@ -163,6 +164,7 @@ class Session:
         asked = self.save_due or self.is_best or self.stopping
         if complete or (asked and self.is_finite and self.now > 0):
             self._check_finite()
+            self.loader.gather_state()
             self.checkpoints.save(self.progress, self.value, required=complete or self.stopping)
 
     def is_over(self) -> bool:
@@ -284,8 +286,7 @@ class Session:
         if self.skips:
             most = self.cfg.engine.skip_at_most
             skip = f"more than engine.skip_at_most ({most}) iterations in a row are left out"
-        order: Any = self.loader.batch_sampler
-        items = ", ".join(self.loader.data.items.name(i) for _, i in order.batch(iteration))
+        items = ", ".join(self.loader.names(iteration))
         return UserError(
             f"a loss or gradient is not finite at iteration {iteration}: {format_values(values)}\n"
             f"the items of its batch:\n{items}\n{skip}\n"

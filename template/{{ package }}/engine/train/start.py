@@ -42,7 +42,7 @@ def start(
 
             if is_first:
                 check_resume(project, cfg, run_dir)
-            problems, warnings = compare_splits(project, cfg)
+            problems, warnings = compare_splits(project, cfg, run_dir)
             refuse([*machine_problems(project, cfg, run_dir), *problems])
             for line in warnings:
                 log.warning(line)

@@ -1,7 +1,7 @@
 """Training speed, the share of time spent waiting for data, and the losses since the last log."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -13,9 +13,10 @@ from ..project import Batch
 class Throughput:
     """Iterations and items per second, and the share of time spent waiting for data."""
 
-    def __init__(self, start: int, batch_size: int) -> None:
-        self.batch_size = batch_size
-        self.total = [0.0, 0.0, 0.0]  # iterations, seconds, seconds waited
+    def __init__(self, start: int, count_items: Callable[[int], int]) -> None:
+        """`count_items` returns the number of items in the last iterations, in all processes."""
+        self.count_items = count_items
+        self.total = [0.0, 0.0, 0.0, 0.0]  # iterations, items, seconds, seconds waited
         self.restart(start)
 
     def restart(self, iteration: int) -> None:
@@ -32,7 +33,8 @@ class Throughput:
 
     def read(self, iteration: int) -> dict[str, float]:
         """The figures since the last restart or read."""
-        now = (iteration - self.iteration, time.perf_counter() - self.began, self.waited)
+        done, seconds = iteration - self.iteration, time.perf_counter() - self.began
+        now = (done, self.count_items(done), seconds, self.waited)
         self.total = [*map(sum, zip(self.total, now, strict=True))]
         self.restart(iteration)
         return self._figures(*now)
@@ -41,10 +43,12 @@ class Throughput:
         """The figures over all reads; empty before the first."""
         return self._figures(*self.total) if self.total[0] else {}
 
-    def _figures(self, iterations: float, seconds: float, waited: float) -> dict[str, float]:
+    def _figures(
+        self, iterations: float, items: float, seconds: float, waited: float
+    ) -> dict[str, float]:
         return {
             "iterations_per_second": iterations / seconds,
-            "items_per_second": iterations * self.batch_size / seconds,
+            "items_per_second": items / seconds,
             "data_wait": waited / seconds,
         }
 
