@@ -54,13 +54,8 @@ def open_split(project: Project, cfg: Config, split: Split) -> Items[Any]:
     """The items of a split. Raises UserError if it is empty."""
     items = project.open_items(cfg, split)
     if not len(items):
-        raise UserError(empty_split(cfg, split))
+        raise UserError(f"data = {cfg.data.kind}: its split {split} is empty; expected items")
     return items
-
-
-def empty_split(cfg: Config, split: Split) -> str:
-    """The problem of a split without items."""
-    return f"data = {cfg.data.kind}: its split {split} is empty; expected items"
 
 
 class SeededDataset(Dataset[Any]):
@@ -137,11 +132,6 @@ class Loader(DataLoader[Batch]):
             # without its own generator, a loader draws from the global random state when it starts
             generator=torch.Generator().manual_seed(data.seed),
         )
-
-    def after(self, iteration: int) -> Iterator[Batch]:
-        """The micro-batches of the iterations after this one."""
-        self.order.start = iteration
-        return iter(self)
 
     def names(self, iteration: int | None = None) -> Iterable[str]:
         """The items of an iteration, of all processes; of all batches if it is an evaluation's."""
@@ -229,8 +219,6 @@ def first_batch(project: Project, cfg: Config, split: Split) -> Batch:
         return next(iter(loader))
     except UserError:
         raise
-    except StopIteration:
-        raise UserError(empty_split(cfg, split)) from None
     except (Exception, Expired) as error:
         if loader is not None and (index := loader.data.read_by[0]) >= 0:
             at = f"item {loader.data.name(index)}"

@@ -90,7 +90,8 @@ class Session:
         facts = (self.size, collectives.world_size(), self.device, self.run.precision)
         log.info("%s on %d × %s, %s", *facts)
         self.throughput = Throughput(start, self.loader.count_items)
-        self.batches = self.throughput.watch(self.loader.after(start))
+        self.loader.order.start = start
+        self.batches = self.throughput.watch(iter(self.loader))
         self.valid = eval_loader(self.project, cfg, "valid", self.run.eval_batches, self.stop)
         self.metrics = MetricsFile(self.run_dir, start, self.progress.last_eval)
         self.stack = ExitStack()
