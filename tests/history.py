@@ -121,10 +121,11 @@ def new_preset(template: Path) -> None:
 def new_group(template: Path) -> None:
     write(conf(template) / "monitor" / "default.yaml", "# What is watched.\nlevel: 1\n")
     substitute(conf(template) / "config.yaml.jinja", r"^  - _self_", r"  - monitor: default\n\g<0>")
-    types = package(template) / "config" / "__init__.py"
+    types = package(template) / "config" / "__init__.py.jinja"
     section = 'class Monitor(Section):\n    """conf/monitor."""\n\n    level: int\n\n\n'
     substitute(types, r"^class Config\b", section + r"\g<0>")
-    substitute(types, r"^from \.data ", r"from ..engine.types import Section\n\g<0>")
+    imported = r"\g<0>from ..engine.types import Section\n"
+    substitute(types, r"^from \.\.engine\.config .*\n", imported)
     substitute(types, r"^    training: .*\n", r"\g<0>    monitor: Monitor\n")
 
 
