@@ -41,7 +41,7 @@ RENDERS = {
     "search": ("my_project/engine/sweeps/search.py", r"optuna|n_trials|sweep\.sampler"),
     "rules": ("tools/config_rules/__main__.py", "config.rules|config-ok"),
     "schemas": ("tools/schemas.py", "schema"),
-    "streams": ("my_project/engine/data/stream.py", r"batch_tokens|window: |\bstreams?\b"),
+    "streams": ("my_project/engine/data/stream.py", r"batch_tokens|window: |of a stream"),
     "container": ("Dockerfile", "docker|container"),
 }
 SHOWN = ("README.md", "AGENTS.md", "Makefile", ".gitignore", ".pre-commit-config.yaml")
