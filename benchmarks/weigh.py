@@ -22,9 +22,9 @@ RENDERINGS: dict[str, dict[str, Any]] = {
 }
 # files, lines in all, lines of the engine
 BUDGETS = {
-    "default": (112, 9815, 6315),
-    "smallest": (100, 8379, 5540),
-    "largest": (132, 11080, 7254),
+    "default": (121, 10284, 6591),
+    "smallest": (109, 8834, 5816),
+    "largest": (142, 11940, 7915),
 }
 PARTS = ("engine", "user's Python", "conf", "tests", "tools", "the rest")
 
