@@ -103,10 +103,10 @@ def conf(template: Path) -> Path:
 
 def new_key(template: Path) -> None:
     substitute(
-        conf(template) / "training" / "default.yaml.jinja", r"^  seed: .*\n", r"\g<0>  ema: 0.5\n"
+        conf(template) / "training" / "default.yaml.jinja", r"^  seed: .*\n", r"\g<0>  decay: 0.5\n"
     )
     types = package(template) / "engine" / "config.py.jinja"
-    substitute(types, r"^    seed: .*\n", r"\g<0>    ema: float\n")
+    substitute(types, r"^    seed: .*\n", r"\g<0>    decay: float\n")
 
 
 def new_value(template: Path) -> None:
@@ -257,9 +257,9 @@ def changed_fastrun(project: Path) -> None:
 
 def added_key(project: Path) -> None:
     default = project / "conf" / "training" / "default.yaml"
-    substitute(default, r"^  weight_decay: .*\n", r"\g<0>  momentum_decay: 0.1 # mine\n")
+    substitute(default, r"^ema: .*\n", r"\g<0>momentum_decay: 0.1 # mine\n")
     types = project / PACKAGE / "config" / "training.py"
-    substitute(types, r"^    weight_decay: .*\n", r"\g<0>    momentum_decay: float\n")
+    substitute(types, r"^    ema: .*\n", r"\g<0>    momentum_decay: float\n")
 
 
 def key_beside_seed(project: Path) -> None:
@@ -309,7 +309,7 @@ def train(*_: object, **__: object) -> float:
 def edited_loop(project: Path) -> None:
     """A line in the middle of the loop and a function of one's own."""
     loop = project / PACKAGE / "training.py"
-    substitute(loop, r"^( *)optimizer\.step\(\)\n", r"\g<0>\1my_steps.append(1)\n")
+    substitute(loop, r"^( *)scaler\.step\(optimizer\)\n", r"\g<0>\1my_steps.append(1)\n")
     substitute(loop, r"^def ", r"my_steps: list[int] = []\n\n\n\g<0>")
 
 
