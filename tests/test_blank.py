@@ -115,5 +115,6 @@ def test_a_wrong_table_is_refused_with_its_line_and_without_torch(project: Proje
     assert "wrong.csv:43: kilometres = one: expected a number" in said
     assert "sed -i.bak '42d;43d;' wrong.csv" in said
     assert not any(line.endswith("| torch") for line in said.splitlines())
-    said = project.run("python train.py mode=recognize checkpoint=runs/quick input=wrong.csv", 2)
-    assert "wrong.csv:1: no column x; there are id, kilometres" in said.stderr
+    recognize = "python train.py mode=recognize checkpoint=runs/quick input=wrong.csv"
+    said = project.run(recognize, status=2).stderr
+    assert "wrong.csv:1: no column x; there are id, kilometres" in said
