@@ -37,7 +37,7 @@ test-long: install ## what takes minutes, 2,000 random inputs and 20 kills, with
 test-quick: install ## without the slow ones
 	$(PYTHON) -m pytest -m 'not slow and not long'
 
-demo: install ## a project in build/demo: rendered, installed, trained, recognizing; or TASK=vision
+demo: install ## a project in build/demo: rendered, installed, trained, recognizing; or TASK=vision, blank
 	rm -rf $(DEMO)
 	$(PYTHON) -m copier copy --quiet --defaults --vcs-ref HEAD --data project_name=Demo --data task=$(TASK) . $(DEMO)
 	cd $(DEMO) && env -u VIRTUAL_ENV -u CONDA_PREFIX -u CONDA_DEFAULT_ENV $(MAKE) --no-print-directory dryrun

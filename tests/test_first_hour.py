@@ -1,4 +1,4 @@
-"""The first hour with one's own data: the README's commands, on spoken digits and on photos."""
+"""The first hour with one's own data: the README's commands, on speech, photos and irises."""
 
 import json
 import re

@@ -39,6 +39,7 @@ def weights(run: Path) -> bytes:
     return (newest / "weights.safetensors").read_bytes()
 
 
+@pytest.mark.task("speech")
 def test_metrics_have_pace_and_memory_and_the_run_ends_with_them(project: Project) -> None:
     done = project.run(f"{DRYRUN} name=paced")
     for line in lines(project.path / "runs" / "paced"):
@@ -120,6 +121,7 @@ def test_only_training_waits_for_the_compiler(project: Project) -> None:
         assert "torch._dynamo" not in done.stderr
 
 
+@pytest.mark.task("speech")
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -135,5 +137,6 @@ def test_wrong_uses_are_told(project: Project, arguments: str, told: str) -> Non
     assert told in done.stderr
 
 
+@pytest.mark.task("speech")
 def test_seeds_make_all_random_numbers_and_no_two_seeds_the_same(project: Project) -> None:
     project.run(f"python -c '{SEEDS}'")

@@ -380,8 +380,8 @@ def test_help_teaches_the_project(project: Project) -> None:
     page = project.run("python train.py --help").stdout
     for words in (
         "mode=evaluate checkpoint=runs/NAME",
-        "model       base, dryrun, ",  # and others
-        "training    default, dryrun, fastrun, fullrun",
+        "model                     base, dryrun, ",  # and others
+        "training                  default, dryrun, fastrun, fullrun",
         "training.lr            training.optim.lr",
         "--multirun",
     ):

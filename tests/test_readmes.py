@@ -53,10 +53,11 @@ def test_commands_are_accepted(project: Project, dryrun: str) -> None:
     refused = {command for command, outcome in outcomes.items() if outcome.startswith("refused")}
     names = "|".join(task.own_data.name for task in TASKS.values())
     own = rf"data\.|data=({names}|dry)|runs/({names})|input=.*\."
-    need_own_data = {c for c in found if re.search(rf"{own}|slurm|devices|mode=export", c)}
+    need_own_data = {c for c in found if re.search(rf"{own}|slurm|devices|mode=export|nadam", c)}
     assert refused <= need_own_data, {command: outcomes[command] for command in refused}
 
 
+@pytest.mark.task("speech")
 def test_commands_that_only_show_or_compare(project: Project, dryrun: str) -> None:
     shown = [
         command
@@ -201,6 +202,7 @@ def test_the_manifest_for_kubernetes_sets_what_conf_reads(render: Render) -> Non
     assert pod["subdomain"] == service["metadata"]["name"]
 
 
+@pytest.mark.task("speech")
 def test_launch_configurations_start(project: Project) -> None:
     launch = json.loads((project.path / ".vscode" / "launch.json").read_text())
     chosen = {"input:mode": "check", "input:overrides": "model=dryrun training=dryrun"}

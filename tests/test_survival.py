@@ -346,6 +346,7 @@ INCOMPATIBLE = {
 }
 
 
+@pytest.mark.task("blank")
 @pytest.mark.parametrize("command", INCOMPATIBLE.values(), ids=INCOMPATIBLE.keys())
 def test_weights_of_another_width_are_told_with_the_keys(
     project: Project, dryrun: str, command: str
@@ -380,6 +381,7 @@ def test_a_checkpoint_of_a_newer_format_is_told(
         assert "has format 2, and this code reads format 1" in done.stderr
 
 
+@pytest.mark.task("blank")
 def test_skip_leaves_bad_iterations_out_up_to_a_limit(project: Project) -> None:
     wild = "training.lr=1e30 training.optim.grad_clip=null training.warmup_steps=0"
     more = "training.iter_num=50 training.run.on_nonfinite=skip engine.skip_at_most=3"
@@ -414,6 +416,7 @@ def test_a_run_whose_checkpoints_are_all_damaged_does_not_begin_again(
     assert "recorded checksum" in done.stderr
 
 
+@pytest.mark.task("blank")
 def test_a_worker_that_dies_is_told_as_such(project: Project) -> None:
     process = start(project, f"{LONG} name=workers training.num_workers=1", "iteration 3/")
     found = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""A third task, added by CONTRIBUTING.md alone: third/ has its files, copier.yml gains a choice."""
+"""A task that CONTRIBUTING.md alone adds: the files of blank under a new name, and a section."""
 
 import json
 import os
@@ -11,12 +11,38 @@ from pathlib import Path
 import copier
 import pytest
 
-from .commands import NAMED, SMALL, Project
-from .history import commit, copy_template, substitute
+from .commands import NAMED, ROOT, SMALL, Project
+from .history import commit, copy_template, substitute, write
 
-THIRD = Path(__file__).parent / "third"
 # of the tests that run for every task, some that take little time
 SHARED = ["layout", "schemas", "readmes", "render", "project"]
+# what CONTRIBUTING.md's page and its checklist name; the rest of the repository knows no task
+FILES = [
+    "template/{{ '.' if task == 'NAME' }}",
+    "includes/facts-NAME.yaml",
+    "includes/readme-NAME.md",
+    "tests/tasks/NAME.py",
+    "tests/examples/NAME",
+]
+OPTIONS = """\
+# How points enter the model, and how metrics are written.
+scale: 1.5 # factor of all features
+decimals: 6 # of metrics
+"""
+TYPES = '''\
+"""Types of conf/points."""
+
+from pydantic import NonNegativeInt, PositiveFloat
+
+from ..engine.types import ResumeSafe, Section
+
+
+class Points(Section):
+    """conf/points/default.yaml."""
+
+    scale: PositiveFloat
+    decimals: ResumeSafe[NonNegativeInt]
+'''
 
 
 @pytest.fixture(scope="module")
@@ -24,12 +50,26 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """This repository with the task."""
     repository = tmp_path_factory.mktemp("third") / "template"
     copy_template(repository)
-    shutil.rmtree(repository / "tests" / "third")
-    for file in THIRD.rglob("*"):
-        assert file.is_dir() or not (repository / file.relative_to(THIRD)).exists(), file
-    shutil.copytree(THIRD, repository, dirs_exist_ok=True)
-    choice = "    third - classes of points: third\n"
+    for pattern in FILES:
+        known, new = (repository / pattern.replace("NAME", name) for name in ("blank", "third"))
+        (shutil.copytree if known.is_dir() else shutil.copy)(known, new)
+    task = repository / "template" / "{{ '.' if task == 'third' }}"
+    (task / "tests/test_blank.py.jinja").rename(task / "tests/test_third.py.jinja")
+    substitute(repository / "tests/tasks/third.py", 'name="blank"', 'name="third"')
+    choice = "    third - a copy of blank: third\n"
     substitute(repository / "copier.yml", r"(?s)^task:.*?(?=^  default)", rf"\g<0>{choice}")
+
+    package = task / "{{ package }}"
+    substitute(repository / "includes/facts-third.yaml", r"sections: \[\]", "sections: [points]")
+    write(task / "conf/points/default.yaml", OPTIONS)
+    write(package / "config/points.py", TYPES)
+    substitute(package / "model.py", r"Scale\(features\)", "Scale(features / cfg.points.scale)")
+    metrics = r"    return \{key: (.*) for key in (.*)\}$"
+    rounded = r"""    return {
+        key: round(\1, cfg.points.decimals)
+        for key in \2
+    }"""
+    substitute(package / "evaluation.py", metrics, rounded)
     commit(repository, "A third task")
     return repository
 
@@ -46,10 +86,12 @@ def test_its_example_is_learned_and_points_are_recognized(third: Project) -> Non
     third.run("python train.py model=tiny training=fastrun name=first")
     third.run("python train.py mode=evaluate checkpoint=runs/first name=measured")
     measured = third.path / "runs/first/evaluate/measured/metrics.json"
-    assert json.loads(measured.read_text())["accuracy"] > 0.95
-    examples = THIRD / "tests" / "examples" / "third"
+    metrics = json.loads(measured.read_text())
+    assert metrics["error"] < 0.05
+    assert metrics["loss"] == round(metrics["loss"], 6)
+    examples = ROOT / "tests" / "examples" / "blank"
     done = third.run(f"python train.py mode=recognize checkpoint=runs/first input={examples}")
-    assert "points.csv  second first" in done.stdout
+    assert "points.csv  first, second, first, " in done.stdout
     for mode in ("check", "explain", "report"):
         third.run(f"python train.py mode={mode}")
 
@@ -57,7 +99,7 @@ def test_its_example_is_learned_and_points_are_recognized(third: Project) -> Non
 def test_its_section_is_part_of_the_config(third: Project) -> None:
     assert re.search(r"^  points +default$", third.run("python train.py --help").stdout, re.M)
     explained = third.run("python train.py mode=explain key=points").stdout
-    assert re.search(r"scale: 3.0 +conf/points/default.yaml:2", explained)
+    assert re.search(r"scale: 1.5 +conf/points/default.yaml:2", explained)
     refused = third.run("python train.py points.scale=0", status=2).stderr
     assert "points.scale = 0: expected greater than 0" in refused
 
@@ -65,7 +107,7 @@ def test_its_section_is_part_of_the_config(third: Project) -> None:
     third.run(run)
     assert "complete: 4 of 4" in third.run(f"{run} points.decimals=1").stdout
     longer = f"python train.py {SMALL} name=scaled training.iter_num=6"
-    assert "points.scale: then 2.0, now 3.0" in third.run(longer, status=2).stderr
+    assert "points.scale: then 2.0, now 1.5" in third.run(longer, status=2).stderr
     done = third.run("python train.py mode=evaluate checkpoint=runs/scaled")
     assert "with model=dryrun points.scale=2, as the run recorded" in done.stdout
 

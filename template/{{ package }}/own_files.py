@@ -81,14 +81,14 @@ def command(*overrides: str) -> str:
     return shlex.join([*(part for part in given if not part.startswith(keys)), *overrides])
 
 
-def describe(data: Dataset, key: str, found: list[str] | str) -> None:
-    """mode=describe: write `found` to a key of the chosen file in conf/data.
+def describe(data: Dataset, key: str, found: list[str] | str, **others: list[str]) -> None:
+    """mode=describe: write `found` to a key of the chosen file in conf/data, `others` to theirs.
 
     If that is the template's file, which is named after its kind, write a new file that extends it,
     named after the path of `train`. Raises UserError if the new file exists.
     """
     name = str(HydraConfig.get().runtime.choices["data"])
-    file, lines = OPTIONS / f"{name}.yaml", OmegaConf.to_yaml({key: found})
+    file, described = OPTIONS / f"{name}.yaml", {key: found, **others}
     if name == data.kind:
         shipped, values = dict(OmegaConf.load(file)), data.model_dump()
         changed = {k: v for k, v in values.items() if v != shipped.get(k)}
@@ -101,12 +101,16 @@ def describe(data: Dataset, key: str, found: list[str] | str) -> None:
             raise UserError(
                 f"{os.path.relpath(file)} exists; {renew}\nelse rename {values['train']}"
             )
-        text = OmegaConf.to_yaml({"defaults": [name], **changed, key: found})
+        text = OmegaConf.to_yaml({"defaults": [name], **changed, **described})
         text = f"# Written by mode=describe; yours to edit.\n{text}"
     else:
-        # the lines of this key, or else the end; the rest of the file stays as it is
-        place = re.compile(rf"^{key}:.*?(?=^[^\s-]|\Z)|\Z", re.MULTILINE | re.DOTALL)
-        text = place.sub(lambda _: lines, file.read_text("utf-8").rstrip() + "\n", count=1)
+        # the lines of each key, or else the end; the rest of the file stays as it is
+        text = file.read_text("utf-8").rstrip() + "\n"
+        for one, value in described.items():
+            lines = OmegaConf.to_yaml({one: value})
+            place = re.compile(rf"^{one}:.*?(?=^[^\s-]|\Z)|\Z", re.MULTILINE | re.DOTALL)
+            before, after = place.split(text, maxsplit=1)
+            text = f"{before}{lines}{after}"
     file.write_text(text, "utf-8")
     what = f"wrote {os.path.relpath(file)}: data.{key} has {len(found)} entries"
     log.info("%s\npython train.py data=%s", what, file.stem)

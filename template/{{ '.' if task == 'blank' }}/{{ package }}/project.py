@@ -1,6 +1,6 @@
 """This project's config, modes, model, data and metrics, for the engine."""
 
-from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -9,13 +9,9 @@ from .config import Config
 from .engine.project import Mode, Project
 
 
-def late(module: str, name: str) -> Callable[..., Any]:
-    """A function that is imported when it is called: its module may need torch."""
-
-    def call(*arguments: Any) -> Any:
-        return getattr(import_module(f".{module}", __package__), name)(*arguments)
-
-    return call
+def call(module: str, function: str, *arguments: Any) -> Any:
+    """Call a function of a module that is imported now: config errors come before torch loads."""
+    return getattr(import_module(f".{module}", __package__), function)(*arguments)
 
 
 def train(cfg: Config, output_dir: Path) -> float:
@@ -28,10 +24,11 @@ def train(cfg: Config, output_dir: Path) -> float:
 
 def describe(cfg: Config, output_dir: Path) -> None:
     """mode=describe."""
-    from .checks import find_classes
+    from .checks import find_columns
     from .own_files import describe
 
-    describe(cfg.data, "classes", find_classes(cfg))
+    features, classes = find_columns(cfg)
+    describe(cfg.data, "features", features, classes=classes)
 
 
 def resume_safe(cfg: Config) -> set[str]:
@@ -46,22 +43,24 @@ PROJECT = Project(
     modes={
         "train": Mode(train, "train; results go to runs/NAME", splits=("train", "valid")),
         "evaluate": Mode(
-            late("evaluation", "evaluate"),
+            partial(call, "evaluation", "evaluate"),
             "measure its best checkpoint",
             needs=("checkpoint",),
             splits=("held_out",),
         ),
         "recognize": Mode(
-            late("recognition", "recognize"), "classify points", needs=("checkpoint", "input")
+            partial(call, "recognition", "recognize"),
+            "add its answers to tables",
+            needs=("checkpoint", "input"),
         ),
-        "describe": Mode(describe, "write the data's classes to conf/data/NAME.yaml"),
+        "describe": Mode(describe, "write the data's columns to conf/data/NAME.yaml"),
     },
-    metrics={"loss": "minimize", "accuracy": "maximize"},
-    build_model=late("model", "build_model"),
-    open_items=late("data", "open_items"),
-    collate=late("data", "collate"),
-    check_data=late("checks", "check_data"),
-    check_input=late("checks", "check_input"),
+    metrics={"loss": "minimize", "error": "minimize"},
+    build_model=partial(call, "model", "build_model"),
+    open_items=partial(call, "data", "open_items"),
+    collate=partial(call, "data", "collate"),
+    check_data=partial(call, "checks", "check_data"),
+    check_input=partial(call, "checks", "check_input"),
     resume_safe=resume_safe,
     packages=("numpy",),
 )

@@ -1,0 +1,109 @@
+"""Datasets and batches."""
+
+import math
+from functools import lru_cache
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from .config import Config
+from .config.data import Spirals, Table
+from .engine.config import Split
+from .engine.project import Batch
+from .tables import read_rows
+
+Item = tuple[NDArray[np.float32], float]
+
+
+class RowItems:
+    """Rows: (features, answer), where the answer is a number, or that of a class."""
+
+    def __init__(
+        self,
+        features: NDArray[np.float32],
+        answers: list[float],
+        names: list[str],
+        paths: list[Path],
+    ) -> None:
+        self.features, self.answers, self.names, self.paths = features, answers, names, paths
+
+    def __len__(self) -> int:
+        return len(self.answers)
+
+    def __getitem__(self, index: int) -> Item:
+        return self.features[index], self.answers[index]
+
+    def length(self, index: int) -> float:
+        """The same for all: nothing is padded."""
+        return 1.0
+
+    def name(self, index: int) -> str:
+        """What messages call the row."""
+        return self.names[index]
+
+    def files(self) -> list[Path]:
+        """The table, if there is one."""
+        return self.paths
+
+
+def open_items(cfg: Config, split: Split) -> RowItems:
+    """The rows of a split."""
+    if isinstance(cfg.data, Spirals):
+        return make_spirals(cfg.data, split)
+    changed = cfg.data.path(split).stat().st_mtime_ns
+    return read_split(cfg.data, split, changed)
+
+
+def make_spirals(data: Spirals, split: Split) -> RowItems:
+    """The points of a split, of the two spirals in turn."""
+    count = getattr(data.items, split)
+    rng = np.random.default_rng([data.seed, get_args(Split).index(split)])
+    answers = np.arange(count) % 2
+    radius = np.sqrt(rng.uniform(0.01, 1, count))
+    angle = math.pi * (2 * data.turns * radius + answers)
+    points = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+    points += rng.normal(0, data.noise, points.shape)
+    names = [f"{split} {i}" for i in range(count)]
+    return RowItems(points.astype(np.float32), answers.tolist(), names, [])
+
+
+@lru_cache(maxsize=3)  # a run opens each split several times
+def read_split(data: Table, split: Split, changed: int) -> RowItems:
+    """The rows of a split of the user's table; of each class the same fraction is held out."""
+    path, groups = data.path(split), dict[float, list[int]]()
+    features, answers, lines, texts = read_table(path, data, changed)
+    for i, answer in enumerate(answers):
+        groups.setdefault(answer if data.classes else 0, []).append(i)
+    parts = (data.select(split, group, [texts[i] for i in group]) for group in groups.values())
+    mine = sorted(i for part in parts for i in part)
+    names = [f"{path}:{lines[i]}" for i in mine]
+    return RowItems(features[mine], [answers[i] for i in mine], names, [path])
+
+
+@lru_cache(maxsize=3)
+def read_table(
+    path: Path, data: Table, changed: int
+) -> tuple[NDArray[np.float32], list[float], list[str], list[str]]:
+    """The features [rows, columns], answers, lines and texts of the rows of a table."""
+    features, answers, lines, texts = list[float](), list[float](), list[str](), list[str]()
+    for row in read_rows(path, data, needs_answer=True):
+        if not row.problem:
+            features += row.features
+            answers.append(row.answer)
+            lines.append(row.line)
+            texts.append(row.text)
+    shape = len(answers), len(data.features)
+    return np.array(features, np.float32).reshape(shape), answers, lines, texts
+
+
+def collate(items: list[Item], cfg: Config) -> Batch:
+    """Features [items, columns], and answers [items]: numbers, or those of the classes."""
+    features, answers = zip(*items, strict=True)
+    kind = torch.int64 if cfg.data.classes else torch.float32
+    return {
+        "features": torch.from_numpy(np.stack(features)),
+        "answers": torch.tensor(answers, dtype=kind),
+    }

@@ -1,9 +1,0 @@
-"""An example file for the tests of mode=recognize."""
-
-from pathlib import Path
-
-
-def write_example(folder: Path) -> Path:
-    """A file that mode=recognize reads: two points."""
-    (folder / "points.csv").write_text("0.5,0.1\n-0.5,-0.1\n")
-    return folder / "points.csv"
