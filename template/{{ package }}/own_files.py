@@ -81,7 +81,7 @@ def command(*overrides: str) -> str:
     return shlex.join([*(part for part in given if not part.startswith(keys)), *overrides])
 
 
-def describe(data: Dataset, key: str, found: list[str] | str) -> None:
+def describe(data: Dataset, key: str, found: list[str] | str | dict[str, object]) -> None:
     """mode=describe: write `found` to a key of the chosen file in conf/data.
 
     If that is the template's file, which is named after its kind, write a new file that extends it,
@@ -108,5 +108,6 @@ def describe(data: Dataset, key: str, found: list[str] | str) -> None:
         place = re.compile(rf"^{key}:.*?(?=^[^\s-]|\Z)|\Z", re.MULTILINE | re.DOTALL)
         text = place.sub(lambda _: lines, file.read_text("utf-8").rstrip() + "\n", count=1)
     file.write_text(text, "utf-8")
-    what = f"wrote {os.path.relpath(file)}: data.{key} has {len(found)} entries"
-    log.info("%s\npython train.py data=%s", what, file.stem)
+    what = found["kind"] if isinstance(found, dict) else f"{len(found)} entries"
+    log.info("wrote %s: data.%s: %s", os.path.relpath(file), key, what)
+    log.info("python train.py data=%s", file.stem)
