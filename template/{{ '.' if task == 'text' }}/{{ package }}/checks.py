@@ -58,7 +58,8 @@ def path_problems(key: Split, data: TextFiles) -> list[str]:
     if not files:
         expected = f"expected files that end in {', '.join(data.suffixes)} (data.suffixes)"
         what = f"none in this folder; {expected}" if path.is_dir() else "no such file or folder"
-        return [f"data.{key} = {path}: {what}\n{command(f'data.{key}=FOLDER')}"]
+        other = command(f"data.{key}={'FOLDER' if key == 'train' else 0.05}")
+        return [f"data.{key} = {path}: {what}\n{other}"]
     if is_jsonl(files):
         return line_problems(path, data)
     if len(files) < fewest:

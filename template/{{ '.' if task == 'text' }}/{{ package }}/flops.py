@@ -6,6 +6,7 @@ import statistics
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 
 from .config import Config
 from .engine.signals import Stop
@@ -30,14 +31,13 @@ log = logging.getLogger(__name__)
 
 
 def train_and_report(cfg: Config, run_dir: Path, stop: Stop) -> float:
-    """Train; log the size and the arithmetic before, the speed and MFU after."""
+    """Train; log the arithmetic of a token before, the speed and MFU after."""
     parameters, flops = count_flops(cfg)
-    text = "%.4g million parameters, %.4g million operations to train a token"
-    log.info(text, parameters / 1e6, flops / 1e6)
+    log.info("%d parameters; %.4g million operations train a token", parameters, flops / 1e6)
     objective = train(cfg, run_dir, stop)
     if speeds := read_speeds(run_dir / "metrics.jsonl"):
         tokens = statistics.median(speeds) * cfg.model.context
-        log.info("%.4g tokens a second, %s", tokens, format_rate(cfg, flops * tokens))
+        log.info("%.4g tokens a second, %s", tokens, format_rate(flops * tokens))
     return objective
 
 
@@ -60,11 +60,10 @@ def read_speeds(metrics: Path) -> list[float]:
     return [row["items_per_second"] for row in rows if row["split"] == "train"][1:]
 
 
-def format_rate(cfg: Config, rate: float) -> str:
+def format_rate(rate: float) -> str:
     """Operations a second and, where the GPU's peak is known, their share of it (MFU)."""
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
     peak = next((it for gpu, it in PEAKS.items() if gpu in name), None)
-    devices = torch.cuda.device_count() if cfg.training.run.devices == "auto" else 1
-    devices = max(devices, int(cfg.training.run.devices)) if devices == 1 else devices
+    devices = dist.get_world_size() if dist.is_initialized() else 1
     share = f", {100 * rate / devices / peak / 1e12:.1f} % of the peak (MFU)" if peak else ""
     return f"{rate / 1e12:.3g}e12 operations a second{share}"

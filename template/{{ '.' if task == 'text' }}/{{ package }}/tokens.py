@@ -30,6 +30,7 @@ class Tokens:
 
     def __init__(self, shards: list[Ids], documents: int, text_bytes: int) -> None:
         self.shards, self.ends = shards, np.cumsum([0, *map(len, shards)])[1:]
+        self.text_bytes = text_bytes
         # those of documents alone; over a whole split this is exact for any tokenizer
         self.bytes_per_token = text_bytes / max(1, len(self) - documents - 1)
 
