@@ -113,6 +113,9 @@ def prepare_tokenizer(cfg: Config) -> dict[str, object]:
     if isinstance(data.tokenizer, Trained):
         if not find_spec("tokenizers"):
             raise UserError("data/tokenizer=trained: expected tokenizers\npip install tokenizers")
+        if Path(data.tokenizer.path).exists():
+            other = command("data.tokenizer.path=FILE")
+            raise UserError(f"data.tokenizer.path = {data.tokenizer.path}: it exists\n{other}")
         texts = (piece.text.decode() for piece in read_pieces(data, "train", Count()))
         found["vocabulary"] = train_tokenizer(texts, data.tokenizer)
     return found
