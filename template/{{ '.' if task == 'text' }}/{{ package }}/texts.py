@@ -15,7 +15,7 @@ from .engine.config import Split
 from .engine.errors import UserError
 
 LEFT_OUT = {"site-packages", "dist-packages", "test", "tests", "idle_test", "pydoc_data"}
-PIECE = 2**20  # bytes that are read at once, and the rest of their last line
+PIECE = 2**18  # bytes that are read at once, and the rest of their last line
 
 
 def list_files(data: Stdlib | TextFiles, split: Split) -> list[str]:
