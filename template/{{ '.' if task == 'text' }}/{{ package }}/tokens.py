@@ -21,7 +21,7 @@ from .texts import PIECE, fractions, list_files, read_documents
 from .tokenizer import Encoder, Ids, document_token, open_encoder
 
 SHARD = 2**26  # bytes of text in a shard: what a kill loses at most
-BATCH = 2**20  # bytes that are tokenized at once, in threads: a tokenizer takes 200 times the memory
+BATCH = 2**20  # bytes tokenized at once, in threads: a tokenizer takes 200 times the memory
 log = logging.getLogger(__name__)
 
 
