@@ -3,6 +3,7 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 TASK := speech
+MODE = $(if $(filter text,$(TASK)),generate,recognize)
 DEMO := build/demo
 DEMO_PYTHON := .venv/bin/python
 
@@ -37,13 +38,13 @@ test-long: install ## what takes minutes, 2,000 random inputs and 20 kills, with
 test-quick: install ## without the slow ones
 	$(PYTHON) -m pytest -m 'not slow and not long'
 
-demo: install ## a project in build/demo: rendered, installed, trained, recognizing; or TASK=vision, blank
+demo: install ## a project in build/demo: rendered, installed, trained, used; or TASK=vision, blank, text
 	rm -rf $(DEMO)
 	$(PYTHON) -m copier copy --quiet --defaults --vcs-ref HEAD --data project_name=Demo --data task=$(TASK) . $(DEMO)
 	cd $(DEMO) && env -u VIRTUAL_ENV -u CONDA_PREFIX -u CONDA_DEFAULT_ENV $(MAKE) --no-print-directory dryrun
 	cd $(DEMO) && $(DEMO_PYTHON) train.py model=tiny training=fastrun name=demo
 	cd $(DEMO) && $(DEMO_PYTHON) train.py mode=evaluate checkpoint=runs/demo
-	cd $(DEMO) && $(DEMO_PYTHON) train.py mode=recognize checkpoint=runs/demo input=$(CURDIR)/tests/examples/$(TASK)
+	cd $(DEMO) && $(DEMO_PYTHON) train.py mode=$(MODE) checkpoint=runs/demo input=$(CURDIR)/tests/examples/$(TASK)
 
 bench: install ## the figures that README.md claims, into benchmarks/RESULTS.md
 	$(PYTHON) -m benchmarks

@@ -43,6 +43,7 @@ class Size:
 
 MIDDLE = ["model=base", "model.encoder.layers=4", "training.batch_size=8"]
 AT_64 = ["model=base", "model.image.size=64"]
+SMALL_TEXT = ["model=small", "training.batch_size=4"]
 ON_CPU = {
     "speech": [
         # its memory grows with the lengths of audio that it has seen
@@ -52,6 +53,10 @@ ON_CPU = {
     "vision": [
         Size("tiny", ["model=tiny"], (0, 2), block=20, turns=10, at_least=0.97),
         Size("base at 64 pixels", AT_64, (0, 2), block=2, turns=6, at_least=0.99),
+    ],
+    "text": [
+        Size("tiny", ["model=tiny"], (0, 2), block=10, turns=10, at_least=0.97),
+        Size("small", SMALL_TEXT, (0, 2), block=2, turns=6, at_least=0.99),
     ],
 }
 ON_GPU = {
@@ -63,11 +68,16 @@ ON_GPU = {
         Size("tiny", ["model=tiny"], (4,), block=50, turns=10, at_least=0.97),
         Size("base, bf16, compiled", ["training=fullrun"], (8,), block=50, turns=8, at_least=0.98),
     ],
+    "text": [
+        Size("tiny", ["model=tiny"], (4,), block=50, turns=10, at_least=0.97),
+        Size("base, bf16, compiled", ["training=fullrun"], (8,), block=50, turns=8, at_least=0.98),
+    ],
 }
 # what each dataset of a task is called, with what it needs
 DATA: dict[str, dict[str, list[str]]] = {
     "speech": {"dialtones": [], "manifest": ["data.train=made/train.jsonl"]},
     "vision": {"digits": [], "image_folder": ["data.train=made", "data.classes=[a,b]", *AT_64[1:]]},
+    "text": {"stdlib": [], "text_files": ["data.train=made"]},
 }
 
 # in the project: items per second that its train loader hands out
@@ -116,7 +126,17 @@ for i in range(40):
     coarse = Image.fromarray(rng.integers(0, 256, (48, 64, 3), dtype=np.uint8))
     coarse.resize((640, 480)).save(folder / f"{i}.jpg")
 """
-MAKE = {"speech": RECORDINGS, "vision": PICTURES}
+# forty texts of 100 kB
+TEXTS = """\
+from pathlib import Path
+import numpy as np
+
+folder, rng = Path("made"), np.random.default_rng(0)
+folder.mkdir(exist_ok=True)
+for i in range(40):
+    (folder / f"{i}.txt").write_bytes(rng.integers(32, 127, 100_000, dtype=np.uint8).tobytes())
+"""
+MAKE = {"speech": RECORDINGS, "vision": PICTURES, "text": TEXTS}
 
 
 class Contestant:

@@ -49,6 +49,17 @@ def write_folders(folder: Path, count: int) -> list[str]:
     return data + [f"data.{split}={folder / name}" for split, name in splits.items()]
 
 
+def write_texts(folder: Path, count: int) -> list[str]:
+    """So many texts of a kilobyte, and the overrides for them."""
+    for split, items in (("train", count), ("valid", 1000)):
+        for i in range(items):
+            file = folder / split / f"c{i % 1000}" / f"{i}.txt"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(f"{i} words " * 100)
+    splits = {"train": "train", "valid": "valid", "test": "valid"}
+    return ["data=text_files", *(f"data.{s}={folder / name}" for s, name in splits.items())]
+
+
 def cost(project: Path, *arguments: str) -> tuple[float, float]:
     """Seconds and the largest memory in MB of a command."""
     start = time.perf_counter()
@@ -66,8 +77,13 @@ def rows(project: Path, task: str) -> Iterator[str]:
     write, counts = {
         "speech": (write_manifests, MANIFEST),
         "vision": (write_folders, FOLDERS),
+        "text": (write_texts, FOLDERS),
     }[task]
-    kind = {"speech": "lines of a manifest", "vision": "pictures in folders"}[task]
+    kind = {
+        "speech": "lines of a manifest",
+        "vision": "pictures in folders",
+        "text": "texts in folders",
+    }[task]
     floors = {mode: cost(project, mode) for mode in ("mode=train", "mode=check")}
     for count in counts:
         folder = project.with_name(f"{task}{count}")

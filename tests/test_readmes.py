@@ -53,7 +53,9 @@ def test_commands_are_accepted(project: Project, dryrun: str) -> None:
     refused = {command for command, outcome in outcomes.items() if outcome.startswith("refused")}
     names = "|".join(task.own_data.name for task in TASKS.values())
     own = rf"data\.|data=({names}|dry)|runs/({names})|input=.*\."
-    need_own_data = {c for c in found if re.search(rf"{own}|slurm|devices|mode=export|nadam", c)}
+    elsewhere = "|".join({task.mode for task in TASKS.values()} - {project.task.mode})
+    modes = rf"mode=(export|{elsewhere})\b"
+    need_own_data = {c for c in found if re.search(rf"{own}|slurm|devices|nadam|{modes}", c)}
     assert refused <= need_own_data, {command: outcomes[command] for command in refused}
 
 

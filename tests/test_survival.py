@@ -341,7 +341,7 @@ INCOMPATIBLE = {
     "a resumed run": "name={0} training=dryrun model=tiny resume=force",
     "fine-tuning": "name=new training=dryrun model=tiny init=runs/{0}",
     "evaluate": "mode=evaluate checkpoint=runs/{0} model=tiny",
-    "recognize": "mode=recognize checkpoint=runs/{0} model=tiny input=runs",
+    "the task's own mode": "mode={1} checkpoint=runs/{0} model=tiny input=conf",
     "check": "mode=check checkpoint=runs/{0} model=tiny",
 }
 
@@ -351,7 +351,8 @@ INCOMPATIBLE = {
 def test_weights_of_another_width_are_told_with_the_keys(
     project: Project, dryrun: str, command: str
 ) -> None:
-    done = project.run(f"python train.py {command.format(dryrun)}", status=2)
+    command = command.format(dryrun, project.task.mode)
+    done = project.run(f"python train.py {command}", status=2)
     assert "do not fit this model" in done.stderr
     then, now = project.task.widths
     assert f"{project.task.width}: then {then}, now {now}" in done.stderr

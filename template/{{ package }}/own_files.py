@@ -81,7 +81,9 @@ def command(*overrides: str) -> str:
     return shlex.join([*(part for part in given if not part.startswith(keys)), *overrides])
 
 
-def describe(data: Dataset, key: str, found: list[str] | str, **others: list[str]) -> None:
+def describe(
+    data: Dataset, key: str, found: list[str] | str | dict[str, object], **others: list[str]
+) -> None:
     """mode=describe: write `found` to a key of the chosen file in conf/data, `others` to theirs.
 
     If that is the template's file, which is named after its kind, write a new file that extends it,
@@ -112,5 +114,6 @@ def describe(data: Dataset, key: str, found: list[str] | str, **others: list[str
             before, after = place.split(text, maxsplit=1)
             text = f"{before}{lines}{after}"
     file.write_text(text, "utf-8")
-    what = f"wrote {os.path.relpath(file)}: data.{key} has {len(found)} entries"
-    log.info("%s\npython train.py data=%s", what, file.stem)
+    what = found["kind"] if isinstance(found, dict) else f"{len(found)} entries"
+    log.info("wrote %s: data.%s: %s", os.path.relpath(file), key, what)
+    log.info("python train.py data=%s", file.stem)

@@ -44,6 +44,8 @@ class Task:
     own: str
     """The dataset of the user's files."""
     own_data: OwnData
+    mode: str = "recognize"
+    """The mode of its own, which takes `input`."""
     parameters: str
     """The number of parameters of model=base, a pattern."""
     network: str

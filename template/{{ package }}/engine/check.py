@@ -39,8 +39,7 @@ def file_problems(project: Project, cfg: Config) -> Iterator[str]:
     if trains and (problem := tracker_problem(cfg.tracker)):
         yield problem
     yield from project.check_data(cfg, project.splits(cfg))
-    if "input" in project.needs(cfg.mode) or (cfg.mode == "check" and cfg.input):
-        yield from project.check_input(cfg)
+    yield from project.check_input(cfg)
 
 
 def checkpoint_problems(project: Project, cfg: Config, path: str, key: str) -> list[str]:

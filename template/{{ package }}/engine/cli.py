@@ -160,7 +160,7 @@ def _grammar_problems(overrides: list[str], multirun: bool) -> Iterator[str]:
 
 
 def _recorded_overrides(project: "Project", overrides: list[str]) -> list[str]:
-    """The overrides of groups that evaluate and recognize take from the run's own command."""
+    """The overrides of groups that other modes than train take from the run's own command."""
     values = {key: value[1:] for _, key, value in map(split_override, overrides)}
     if values.get("mode", "train") == "train" or not values.get("checkpoint"):
         return []
@@ -205,7 +205,8 @@ def _claim_run(project: "Project", cfg: "Config") -> None:
     run = Path(output_dir(cfg.mode, cfg.runs_dir, cfg.name, None))
     if any(run.glob(f"*/.hydra/{OVERRIDES}")):
         raise UserError(f"name = {cfg.name}: {run} holds the jobs of a sweep; give another name")
-    if run.is_dir() and any(run.iterdir()) and not any((run / it).exists() for it in OF_A_RUN):
+    known = (*OF_A_RUN, *project.modes)
+    if run.is_dir() and any(run.iterdir()) and not any((run / it).exists() for it in known):
         raise UserError(f"name = {cfg.name}: {run} has files but no run; give another name")
     _check_writable(run, f"name = {cfg.name}")
     for path in run.glob(".hydra/*"):

@@ -65,7 +65,7 @@ class Project:
     check_data: Callable[[Any, list[Split]], Iterable[str]] = _nothing
     """Problems of these splits."""
     check_input: Callable[[Any], Iterable[str]] = _nothing
-    """Problems of the paths in `input`."""
+    """Problems of the paths in `input`, and of what else the mode reads beside the data."""
     data_notes: Callable[[Any, list[Split]], Iterable[str]] = _nothing
     """Notes on the data for the user, a line each."""
     resume_safe: Callable[[Any], Iterable[str]] = _nothing

@@ -34,10 +34,11 @@ def recognize_files(
     output_dir: Path,
     find_files: FindFiles,
     recognize_file: RecognizeFile,
+    results: str = "recognized.jsonl",
 ) -> list[dict[str, Any]]:
-    """Recognize the files and folders of cfg.input; print the results, write recognized.jsonl.
+    """Recognize the files and folders of cfg.input; print the rows, write them to `results`.
 
-    Returns the rows. Raises UserError if no file can be read.
+    Returns them. Raises UserError if no file can be read.
     """
     checkpoint, device = find_checkpoint(Path(cfg.checkpoint or "")), set_up_device(cfg)
     model = load_model(project.build_model(cfg), checkpoint).to(device).eval()
@@ -48,8 +49,8 @@ def recognize_files(
         for file in (find_files(source) if source.is_dir() else [source])
     ]
     width, rows = max(len(str(path)) for path, _ in files), []
-    with (output_dir / "recognized.jsonl").open("w", encoding="utf-8") as lines:
-        for path, source in track(files, "recognize", len(files)):
+    with (output_dir / results).open("w", encoding="utf-8") as lines:
+        for path, source in track(files, cfg.mode, len(files)):
             try:
                 with autocast(device, cfg.training.run.precision):
                     row, text = recognize_file(model, path, source)
@@ -60,6 +61,6 @@ def recognize_files(
             lines.write(json.dumps(row, ensure_ascii=False) + "\n")
             log.info("%-*s  %s", width, path, text)
     if not rows:
-        raise UserError(f"input = {', '.join(map(str, sources))}: nothing to recognize")
+        raise UserError(f"input = {', '.join(map(str, sources))}: nothing that can be read")
     log.info("written to %s", output_dir)
     return rows

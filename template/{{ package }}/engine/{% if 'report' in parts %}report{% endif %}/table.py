@@ -133,7 +133,7 @@ def render_page(
 
 def describe_run(run: Run, folder: Path, now: dict[str, Any]) -> dict[str, Any]:
     """What the page shows of one run, and its config as far as it differs from today's."""
-    results = [sorted(run.directory.glob(f"{mode}/*/")) for mode in ("evaluate", "recognize")]
+    results = [sorted(folder.glob("*/")) for folder in sorted(run.directory.glob("[a-z]*/"))]
     latest = [run.directory, *(folders[-1] for folders in results if folders)]
     plots = [plot for place in latest for plot in sorted(place.glob("*.png"))]
     files = [run.directory / name for name in FILES if (run.directory / name).is_file()]

@@ -1,0 +1,158 @@
+"""Checks before a run starts, without torch. Problems name their file or line.
+
+The last one of a list adds the command that fixes them.
+"""
+
+import shlex
+from collections.abc import Iterator
+from importlib.util import find_spec
+from itertools import islice
+from pathlib import Path
+
+from .config import Config
+from .config.data import Bytes, TextFiles, Tokenizer, Trained
+from .engine.config import Split
+from .engine.errors import UserError
+from .own_files import command
+from .texts import find_files, find_inputs, is_jsonl, parse_line, read_lines
+from .tokenizer import count_tokens, open_encoder, train_tokenizer
+from .tokens import Count, not_utf8, read_pieces
+
+MOST_DELETED = 1000  # lines in one command: longer ones do not fit
+
+
+def check_data(cfg: Config, splits: list[Split]) -> list[str]:
+    """Problems of the tokenizer and of these splits."""
+    data, keys = cfg.data, dict.fromkeys(splits)
+    problems = tokenizer_problems(data.tokenizer) if splits else []
+    if isinstance(data, TextFiles):
+        keys = dict.fromkeys(map(data.key, splits))
+        problems += [it for key in keys for it in path_problems(key, data)]
+    return problems
+
+
+def tokenizer_problems(tokenizer: Tokenizer) -> list[str]:
+    """Problems of a tokenizer that is a file."""
+    if isinstance(tokenizer, Bytes):
+        return []
+    problems = []
+    if not find_spec("tokenizers"):
+        problems = [f"data/tokenizer={tokenizer.kind}: expected tokenizers\npip install tokenizers"]
+    try:
+        there = count_tokens(tokenizer.path)
+    except UserError as error:
+        if not isinstance(tokenizer, Trained):
+            return [*problems, *error.problems]
+        describe = command("mode=describe")
+        return [*problems, *(f"{it}\nto train it:\n{describe}" for it in error.problems)]
+    if isinstance(tokenizer, Trained) and there != tokenizer.vocabulary:
+        given = f"data.tokenizer.vocabulary = {tokenizer.vocabulary}"
+        problems.append(f"{given}: expected {there}, as {tokenizer.path} has")
+    return problems
+
+
+def path_problems(key: Split, data: TextFiles) -> list[str]:
+    """Problems of one path: its files or lines, and the text in a sample of them."""
+    path, fewest = data.path(key), data.count_splits(key)
+    _, files = find_files(data, key)
+    if not files:
+        expected = f"expected files that end in {', '.join(data.suffixes)} (data.suffixes)"
+        what = f"none in this folder; {expected}" if path.is_dir() else "no such file or folder"
+        other = command(f"data.{key}={'FOLDER' if key == 'train' else 0.05}")
+        return [f"data.{key} = {path}: {what}\n{other}"]
+    if is_jsonl(files):
+        return line_problems(path, data)
+    if len(files) < fewest:
+        lines = shlex.join(["split", "-d", "-l", "1000", "--additional-suffix=.txt", files[0]])
+        way_out = f"to cut a file into documents:\n{lines} {shlex.quote(f'{path.stem}-part-')}"
+        few = f"{len(files)} documents; expected at least {fewest}, one for each split"
+        return [f"data.{key} = {path}: {few}; {way_out}"]
+    step = -(-len(files) // (data.check_documents or len(files)))
+    if not any(Path(file).stat().st_size for file in files):
+        return [f"data.{key} = {path}: its {len(files)} files are empty; expected text"]
+    bad = [] if isinstance(data.tokenizer, Bytes) else [*filter(is_not_utf8, files[::step])]
+    problems = [not_utf8(file) for file in bad[:5]]
+    if bad:
+        problems[-1] += f"\nto leave it out:\n{shlex.join(['mv', bad[0], f'{bad[0]}.bad'])}"
+    return problems
+
+
+def is_not_utf8(file: str) -> bool:
+    """Whether a file has bytes that are not UTF-8."""
+    try:
+        Path(file).read_text("utf-8")
+    except UnicodeDecodeError:
+        return True
+    return False
+
+
+def line_problems(path: Path, data: TextFiles) -> list[str]:
+    """Problems of the first lines of JSON Lines."""
+    lines = islice(read_lines(str(path)), data.check_documents)
+    found = {number: parse_line(line, data.field)[1] for number, line in enumerate(lines, 1)}
+    if not found:
+        return [f"{path}: empty; expected lines of JSON"]
+    problems = {number: problem for number, problem in found.items() if problem}
+    shown = [f"{path}:{number}: {problem}" for number, problem in problems.items()][:10]
+    if shown:
+        script = "".join(f"{number}d;" for number in [*problems][:MOST_DELETED])
+        delete = shlex.join(["sed", "-i.bak", script, str(path)])
+        shown[-1] += f"\nto delete these lines, and keep {path.name}.bak: {delete}"
+    return shown
+
+
+def prepare_tokenizer(cfg: Config) -> dict[str, object]:
+    """The tokenizer's keys for mode=describe, which trains one of the kind trained."""
+    data = cfg.data
+    if not isinstance(data, TextFiles):
+        own = command("mode=describe", "data=text_files", "data.train=FOLDER")
+        raise UserError(f"data = {data.kind}: expected your own texts\n{own}")
+    if problems := path_problems("train", data):
+        raise UserError(*problems)
+    found = data.tokenizer.model_dump()
+    if isinstance(data.tokenizer, Trained):
+        if not find_spec("tokenizers"):
+            raise UserError("data/tokenizer=trained: expected tokenizers\npip install tokenizers")
+        if Path(data.tokenizer.path).exists():
+            other = command("data.tokenizer.path=FILE")
+            raise UserError(f"data.tokenizer.path = {data.tokenizer.path}: it exists\n{other}")
+        texts = (piece.text.decode() for piece in read_pieces(data, "train", Count()))
+        found["vocabulary"] = train_tokenizer(texts, data.tokenizer)
+    return found
+
+
+def check_input(cfg: Config) -> Iterator[str]:
+    """Problems of the files of `input`, and of the prompt that mode=generate continues."""
+    prompts = {"sampling.prompt": cfg.sampling.prompt.encode()} if not cfg.input else {}
+    for path in map(Path, cfg.input or []):
+        files = find_inputs(path) if path.is_dir() else [path]
+        if not path.exists():
+            yield f"input = {path}: no such file or folder"
+        elif not any(file.read_bytes().strip() for file in files):
+            yield f"input = {path}: no text; expected a file of text or a folder of them"
+        elif cfg.mode == "generate":
+            prompts |= {f"input = {file}": file.read_bytes() for file in files}
+    if cfg.mode != "generate" or tokenizer_problems(cfg.data.tokenizer):
+        return
+    for given, text in prompts.items():
+        try:
+            tokens = len(open_encoder(cfg.data.tokenizer).encode([text])[0])
+        except UnicodeDecodeError:
+            yield not_utf8(given)
+            continue
+        if tokens >= (context := cfg.model.context):
+            expected = f"expected fewer than model.context ({context})"
+            yield f"{given}: the prompt has {tokens} tokens; {expected}"
+
+
+def data_notes(cfg: Config, splits: list[Split]) -> Iterator[str]:
+    """Notes on data that the model does not see or that was not checked, a line each."""
+    data = cfg.data
+    if not isinstance(data, TextFiles):
+        return
+    for split in splits:
+        _, files = find_files(data, split)
+        if data.key(split) != split:
+            yield f"data.{split}: a part of the documents of {data.train}, held out"
+        if empty := sum(Path(file).stat().st_size == 0 for file in files):
+            yield f"data.{split}: {empty} of {len(files)} files are empty and are left out"

@@ -1,0 +1,77 @@
+"""Types of conf/data; `kind` selects the dataset."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from ..engine.config import Dataset
+from ..engine.types import ResumeSafe, Section, Text
+from ..own_files import OwnFiles
+from .model import Model
+
+Fraction = Annotated[float, Field(gt=0, lt=0.5)]
+
+
+class Bytes(Section):
+    """conf/data/tokenizer/bytes.yaml."""
+
+    kind: Literal["bytes"]
+
+
+class Trained(Section):
+    """conf/data/tokenizer/trained.yaml."""
+
+    kind: Literal["trained"]
+    vocabulary: Annotated[int, Field(gt=256)]
+    path: Text
+
+
+class File(Section):
+    """conf/data/tokenizer/file.yaml."""
+
+    kind: Literal["file"]
+    path: Text
+
+
+Tokenizer = Annotated[Bytes | Trained | File, Field(discriminator="kind")]
+
+
+class Items(Section):
+    """How many windows of each split are used, spread evenly; None for all."""
+
+    train: PositiveInt | None
+    valid: ResumeSafe[PositiveInt | None]
+    test: ResumeSafe[PositiveInt | None]
+
+
+class Texts(Dataset):
+    """What all datasets have."""
+
+    tokenizer: Tokenizer
+    items: Items
+    cache: ResumeSafe[Text]
+
+
+class Stdlib(Texts):
+    """conf/data/stdlib.yaml: the sources of Python's standard library."""
+
+    kind: Literal["stdlib"]
+    seed: NonNegativeInt
+    valid: Fraction
+    test: Fraction
+
+
+class TextFiles(OwnFiles, Texts):
+    """conf/data/text_files.yaml: the user's own texts."""
+
+    kind: Literal["text_files"]
+    suffixes: list[Text]
+    field: Text
+    check_documents: ResumeSafe[PositiveInt | None]
+
+
+Data = Annotated[Stdlib | TextFiles, Field(discriminator="kind")]
+
+
+def check_against_model(data: Data, model: Model) -> None:
+    """Nothing to check: the model's vocabulary is that of the tokenizer."""
