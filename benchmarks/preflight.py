@@ -57,7 +57,8 @@ def write_tables(folder: Path, count: int) -> list[str]:
         with (folder / f"{split}.csv").open("w") as lines:
             lines.write(",".join([*names, "answer"]) + "\n")
             for row in rng.uniform(size=(rows, len(names))):
-                lines.write(",".join([*(f"{it:.6f}" for it in row), "ab"[int(row[0] > 0.5)]]) + "\n")
+                cells = [f"{it:.6f}" for it in row]
+                lines.write(",".join([*cells, "ab"[int(row[0] > 0.5)]]) + "\n")
     splits = {"train": "train", "valid": "valid", "test": "valid"}
     data = ["data=table", f"data.features=[{','.join(names)}]", "data.classes=[a,b]"]
     return data + [f"data.{split}={folder / name}.csv" for split, name in splits.items()]
