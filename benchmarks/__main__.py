@@ -105,10 +105,12 @@ def kills(project: Path, tries: int) -> Iterator[str]:
 def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="bench"))
     project, empty = folder / "project", folder / "empty"
-    digits, texts, tracked = folder / "vision", folder / "text", folder / "tracked"
+    digits, texts, spirals, tracked = (
+        folder / name for name in ("vision", "text", "blank", "tracked")
+    )
     subprocess.run(copy(ROOT, project), check=True, capture_output=True)
-    for task, place in (("vision", digits), ("text", texts)):
-        command = [*copy(ROOT, place), "-d", f"task={task}"]
+    for task in ("vision", "text", "blank"):
+        command = [*copy(ROOT, folder / task), "-d", f"task={task}"]
         subprocess.run(command, check=True, capture_output=True)
     trackers = 'trackers=["tensorboard","wandb","mlflow"]'
     subprocess.run([*copy(ROOT, tracked), "-d", trackers], check=True, capture_output=True)
@@ -190,7 +192,7 @@ def main() -> None:
     subprocess.run(evaluate, cwd=project, check=True, capture_output=True)
     (metrics,) = project.glob("runs/tiny/evaluate/*/metrics.json")
     cer = json.loads(metrics.read_text())["cer"]
-    tasks = {"speech": project, "vision": digits, "text": texts}
+    tasks = {"speech": project, "vision": digits, "text": texts, "blank": spirals}
     results = [f"| `model=tiny training=fastrun` | {took:.0f} s | 120 s |"]
     results.append(f"| its character error rate, held-out split | {cer:.4f} | 0.02 |")
     chance = random.Random(1)

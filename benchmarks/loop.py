@@ -44,6 +44,7 @@ class Size:
 MIDDLE = ["model=base", "model.encoder.layers=4", "training.batch_size=8"]
 AT_64 = ["model=base", "model.image.size=64"]
 SMALL_TEXT = ["model=small", "training.batch_size=4"]
+LARGE = ["model=base", "training.batch_size=1024"]
 ON_CPU = {
     "speech": [
         # its memory grows with the lengths of audio that it has seen
@@ -57,6 +58,11 @@ ON_CPU = {
     "text": [
         Size("tiny", ["model=tiny"], (0, 2), block=10, turns=10, at_least=0.97),
         Size("small", SMALL_TEXT, (0, 2), block=2, turns=6, at_least=0.99),
+    ],
+    "blank": [
+        # its step takes a millisecond, so what the loop does beside it shows
+        Size("tiny", ["model=tiny"], (0, 2), block=200, turns=10, at_least=0.6),
+        Size("base, batches of 1024", LARGE, (0, 2), block=20, turns=6, at_least=0.97),
     ],
 }
 ON_GPU = {
@@ -72,12 +78,18 @@ ON_GPU = {
         Size("tiny", ["model=tiny"], (4,), block=50, turns=10, at_least=0.97),
         Size("base, bf16, compiled", ["training=fullrun"], (8,), block=50, turns=8, at_least=0.98),
     ],
+    "blank": [
+        Size("tiny", ["model=tiny"], (4,), block=200, turns=10, at_least=0.6),
+        Size("base, batches of 1024", LARGE, (8,), block=50, turns=8, at_least=0.97),
+    ],
 }
+COLUMNS = ["data.features=[x,y]", "data.classes=[a,b]"]
 # what each dataset of a task is called, with what it needs
 DATA: dict[str, dict[str, list[str]]] = {
     "speech": {"dialtones": [], "manifest": ["data.train=made/train.jsonl"]},
     "vision": {"digits": [], "image_folder": ["data.train=made", "data.classes=[a,b]", *AT_64[1:]]},
     "text": {"stdlib": [], "text_files": ["data.train=made"]},
+    "blank": {"spirals": [], "table": ["data.train=made.csv", *COLUMNS]},
 }
 
 # in the project: items per second that its train loader hands out
@@ -136,7 +148,17 @@ folder.mkdir(exist_ok=True)
 for i in range(40):
     (folder / f"{i}.txt").write_bytes(rng.integers(32, 127, 100_000, dtype=np.uint8).tobytes())
 """
-MAKE = {"speech": RECORDINGS, "vision": PICTURES, "text": TEXTS}
+# a thousand points
+POINTS = """\
+import numpy as np
+
+rng = np.random.default_rng(0)
+with open("made.csv", "w") as file:
+    file.write("x,y,answer\\n")
+    for x, y in rng.uniform(-1, 1, (1000, 2)):
+        file.write(f"{x},{y},{'ab'[int(x > y)]}\\n")
+"""
+MAKE = {"speech": RECORDINGS, "vision": PICTURES, "text": TEXTS, "blank": POINTS}
 
 
 class Contestant:

@@ -14,6 +14,7 @@ import soundfile
 from PIL import Image
 
 MANIFEST, FOLDERS = (50_000, 100_000, 200_000), (25_000, 50_000, 100_000)
+TABLE = (50_000, 100_000, 200_000)
 SMALL = [sys.executable, "train.py", "model=dryrun", "training=dryrun"]
 
 
@@ -60,6 +61,20 @@ def write_texts(folder: Path, count: int) -> list[str]:
     return ["data=text_files", *(f"data.{s}={folder / name}" for s, name in splits.items())]
 
 
+def write_tables(folder: Path, count: int) -> list[str]:
+    """So many rows of ten numbers and a class, and the overrides for them."""
+    names, rng = [f"c{i}" for i in range(10)], np.random.default_rng(0)
+    for split, rows in (("train", count), ("valid", 1000)):
+        with (folder / f"{split}.csv").open("w") as lines:
+            lines.write(",".join([*names, "answer"]) + "\n")
+            for row in rng.uniform(size=(rows, len(names))):
+                cells = [f"{it:.6f}" for it in row]
+                lines.write(",".join([*cells, "ab"[int(row[0] > 0.5)]]) + "\n")
+    splits = {"train": "train", "valid": "valid", "test": "valid"}
+    data = ["data=table", f"data.features=[{','.join(names)}]", "data.classes=[a,b]"]
+    return data + [f"data.{split}={folder / name}.csv" for split, name in splits.items()]
+
+
 def cost(project: Path, *arguments: str) -> tuple[float, float]:
     """Seconds and the largest memory in MB of a command."""
     start = time.perf_counter()
@@ -78,11 +93,13 @@ def rows(project: Path, task: str) -> Iterator[str]:
         "speech": (write_manifests, MANIFEST),
         "vision": (write_folders, FOLDERS),
         "text": (write_texts, FOLDERS),
+        "blank": (write_tables, TABLE),
     }[task]
     kind = {
         "speech": "lines of a manifest",
         "vision": "pictures in folders",
         "text": "texts in folders",
+        "blank": "rows of a table",
     }[task]
     floors = {mode: cost(project, mode) for mode in ("mode=train", "mode=check")}
     for count in counts:

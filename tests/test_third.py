@@ -26,7 +26,7 @@ FILES = [
 ]
 OPTIONS = """\
 # How points enter the model, and how metrics are written.
-scale: 1.5 # factor of all features
+scale: 1.0 # factor of all features
 decimals: 6 # of metrics
 """
 TYPES = '''\
@@ -99,7 +99,7 @@ def test_its_example_is_learned_and_points_are_recognized(third: Project) -> Non
 def test_its_section_is_part_of_the_config(third: Project) -> None:
     assert re.search(r"^  points +default$", third.run("python train.py --help").stdout, re.M)
     explained = third.run("python train.py mode=explain key=points").stdout
-    assert re.search(r"scale: 1.5 +conf/points/default.yaml:2", explained)
+    assert re.search(r"scale: 1.0 +conf/points/default.yaml:2", explained)
     refused = third.run("python train.py points.scale=0", status=2).stderr
     assert "points.scale = 0: expected greater than 0" in refused
 
@@ -107,7 +107,7 @@ def test_its_section_is_part_of_the_config(third: Project) -> None:
     third.run(run)
     assert "complete: 4 of 4" in third.run(f"{run} points.decimals=1").stdout
     longer = f"python train.py {SMALL} name=scaled training.iter_num=6"
-    assert "points.scale: then 2.0, now 1.5" in third.run(longer, status=2).stderr
+    assert "points.scale: then 2.0, now 1.0" in third.run(longer, status=2).stderr
     done = third.run("python train.py mode=evaluate checkpoint=runs/scaled")
     assert "with model=dryrun points.scale=2, as the run recorded" in done.stdout
 

@@ -87,12 +87,12 @@ def read_row(
     answer = to_number(text)
     if data.classes:
         answer = data.classes.index(text) if text in data.classes else math.nan
-    if needs_answer and math.isnan(answer) and data.classes:
-        raise ValueError(f"{data.answer} = {text}: not in data.classes")
     needed = [*data.features, data.answer] if needs_answer else data.features
     for name, number in zip(needed, [*features, answer], strict=False):
         if math.isnan(number):
-            raise ValueError(f"{name} = {cells[name]}: expected a number")
+            is_class = name == data.answer and data.classes
+            expected = "not in data.classes" if is_class else "expected a number"
+            raise ValueError(f"{name} = {cells[name]}: {expected}")
     return features, answer
 
 
