@@ -22,9 +22,9 @@ RENDERINGS: dict[str, dict[str, Any]] = {
 }
 # files, lines in all, lines of the engine
 BUDGETS = {
-    "default": (121, 10284, 6591),
-    "smallest": (109, 8834, 5816),
-    "largest": (142, 11940, 7915),
+    "default": (121, 10292, 6592),
+    "smallest": (109, 8842, 5817),
+    "largest": (142, 11948, 7916),
 }
 PARTS = ("engine", "user's Python", "conf", "tests", "tools", "the rest")
 
