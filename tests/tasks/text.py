@@ -27,7 +27,7 @@ def tell_stories(folder: Path) -> None:
 
 TASK = Task(
     name="text",
-    words=r"stdlib|\bprompt|\btokenizer|bits_per_byte|\bsampling|decoder|\bgenerat(e|ion)\b",
+    words=r"stdlib|\bprompts?\b|\btokenizer|bits_per_byte|\bsampling|decoder|\bgenerat(e|ion)\b",
     metric="bits_per_byte",
     embedded="stdlib",
     tested=2000,
