@@ -20,19 +20,21 @@ EVERY = 100
 # in the project: loads its run's newest checkpoint, times saving it, and moves one far ahead
 PROBE = """\
 import sys, time
+import torch
 from dataclasses import replace
 from pathlib import Path
 
 from {package}.engine.checkpoints.store import Checkpoints
 from {package}.engine.load import load
 from {package}.project import PROJECT
-from {package}.training import build_optimizer
+from {package}.optim import build_optimizers
 
 run, far = Path(sys.argv[1]), Path(sys.argv[2])
 model, cfg = load(PROJECT, run, "training=fastrun", "training/optim/scheduler=constant")
-optimizer = build_optimizer(model, cfg.training.optim)
+scaler = torch.amp.GradScaler(next(model.parameters()).device.type, enabled=False)
+states = {{**build_optimizers(model, cfg.training), "scaler": scaler}}
 checkpoints = Checkpoints(PROJECT, cfg, run)
-progress = checkpoints.restore(model, {{"optimizer": optimizer}})
+progress = checkpoints.restore(model, None, states)
 checkpoints.run_dir = far
 for i in range(21):
     ahead = replace(progress, iteration=100_000 - 20 + i, last_eval=100_000 - 20 + i)

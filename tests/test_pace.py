@@ -129,7 +129,10 @@ def test_only_training_waits_for_the_compiler(project: Project) -> None:
         ("training.profile=trace", "training.run.profile = trace: expected true or false"),
         ("training.loader.bucket=0", "training.loader.bucket = 0: expected greater than 0"),
         ("engine.keep_freed_mb=4096", "less than or equal to 2047"),
-        ("training.precision=tf32 training.run.device=cpu", "tf32: the device cpu has none"),
+        (
+            "training.precision=tf32 training.run.device=cpu",
+            "tf32: the device cpu does not have it",
+        ),
     ],
 )
 def test_wrong_uses_are_told(project: Project, arguments: str, told: str) -> None:

@@ -114,7 +114,7 @@ def test_killed_runs_end_with_the_same_weights_whatever_the_workers(
 
 @pytest.mark.slow
 def test_two_processes_resume_exactly_and_another_number_is_refused(streaming: Project) -> None:
-    two = f"{BUDGET} training.devices=2 training.optim.scheduler.name=constant"
+    two = f"{BUDGET} training.devices=2 training/optim/scheduler=constant"
     two += " training.run.eval_batches=1"  # none for the second process
     streaming.run(f"python train.py {RUN} {two} training.num_workers=0 name=two")
     runs = streaming.path / "runs"

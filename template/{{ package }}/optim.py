@@ -14,11 +14,13 @@ Named = dict[str, nn.Parameter]
 
 
 def build_optimizers(model: nn.Module, training: Training) -> dict[str, torch.optim.Optimizer]:
-    """The optimizers by their names in checkpoints; frozen parameters have none."""
+    """Freeze what training.finetune.frozen names; return the optimizers of the others, by name."""
     optim, freeze = training.optim, training.finetune.frozen
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(not any(re.search(pattern, name) for pattern in freeze))
     named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if not named:
+        raise UserError(f"training.finetune.frozen = {freeze}: no parameter is left to train")
     # fused: one kernel, a third of the time on a CPU too
     match optim:
         case AdamW():
@@ -34,15 +36,18 @@ def build_optimizers(model: nn.Module, training: Training) -> dict[str, torch.op
             matrices = {name: p for name, p in named.items() if id(p) in hidden}
             others = {name: p for name, p in named.items() if id(p) not in hidden}
             if not matrices:
-                raise UserError("training/optim=muon: this model has no hidden matrices; try adamw")
+                raise UserError("training/optim=muon: no hidden matrix is trained; try adamw")
             # match_rms_adamw: so that one learning rate fits both
             muon = torch.optim.Muon(
                 parameter_groups(matrices, training),
                 momentum=optim.momentum,
                 adjust_lr_fn="match_rms_adamw",
             )
-            groups = parameter_groups(others, training)
-            return {"muon": muon, "adamw": torch.optim.AdamW(groups, betas=betas, fused=True)}
+            optimizers: dict[str, torch.optim.Optimizer] = {"muon": muon}
+            if others:
+                groups = parameter_groups(others, training)
+                optimizers["adamw"] = torch.optim.AdamW(groups, betas=betas, fused=True)
+            return optimizers
 
 
 def parameter_groups(named: Named, training: Training) -> list[dict[str, object]]:

@@ -1,4 +1,4 @@
-"""The network: a perceptron that scales its features and answers itself."""
+"""The network: a perceptron that scales its features and computes its own loss."""
 
 from itertools import pairwise
 

@@ -16,7 +16,7 @@ class Row(NamedTuple):
     line: str
     """Where it stands, for sed: its line, or the first and the last one of several."""
     cells: dict[str, str]
-    """By column; empty if there are more or fewer than columns."""
+    """By column; empty if the row is not UTF-8 or has another number of cells than the header."""
     features: list[float]
     answer: float
     """The number of the class, or the answer itself; NaN where there is none."""
@@ -45,12 +45,12 @@ def read_rows(path: Path, data: Spirals | Table, needs_answer: bool) -> Iterator
             for cells in filter(None, reader):
                 first = reader.line_num - sum(cell.count("\n") for cell in cells)
                 line = f"{first},{reader.line_num}" if first < reader.line_num else f"{first}"
-                named = dict(zip(header, cells, strict=False))
+                named = dict[str, str]()
                 try:
                     check_text(cells)
                     if len(cells) != len(header):
-                        named = {}
                         raise ValueError(f"{len(cells)} cells; expected {len(header)}")
+                    named = dict(zip(header, cells, strict=True))
                     yield Row(line, named, *read_row(named, data, needs_answer), "")
                 except ValueError as problem:
                     yield Row(line, named, [], math.nan, f"{path}:{first}: {problem}")

@@ -63,8 +63,11 @@ def path_problems(key: Split, data: TextFiles) -> list[str]:
     if is_jsonl(files):
         return line_problems(path, data)
     if len(files) < fewest:
-        lines = shlex.join(["split", "-d", "-l", "1000", "--additional-suffix=.txt", files[0]])
-        way_out = f"to cut a file into documents:\n{lines} {shlex.quote(f'{path.stem}-part-')}"
+        parts = f"{path.stem}-parts"
+        program = 'NR % 1000 == 1 {close(f); f = sprintf("%s/%05d.txt", d, n++)} {print > f}'
+        cut = shlex.join(["awk", "-v", f"d={parts}", program, files[0]])
+        way_out = f"to cut a file into documents of 1000 lines:\n{shlex.join(['mkdir', parts])}"
+        way_out += f" && {cut} && {command(f'data.{key}={parts}')}"
         few = f"{len(files)} documents; expected at least {fewest}, one for each split"
         return [f"data.{key} = {path}: {few}; {way_out}"]
     step = -(-len(files) // (data.check_documents or len(files)))
@@ -146,13 +149,14 @@ def check_input(cfg: Config) -> Iterator[str]:
 
 
 def data_notes(cfg: Config, splits: list[Split]) -> Iterator[str]:
-    """Notes on data that the model does not see or that was not checked, a line each."""
+    """Notes on held-out and empty documents, a line each."""
     data = cfg.data
     if not isinstance(data, TextFiles):
         return
     for split in splits:
-        _, files = find_files(data, split)
         if data.key(split) != split:
             yield f"data.{split}: a part of the documents of {data.train}, held out"
+    for split in dict.fromkeys(map(data.key, splits)):
+        _, files = find_files(data, split)
         if empty := sum(Path(file).stat().st_size == 0 for file in files):
             yield f"data.{split}: {empty} of {len(files)} files are empty and are left out"

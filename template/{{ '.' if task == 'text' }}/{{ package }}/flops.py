@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import statistics
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from .engine.signals import Stop
 from .model import build_model
 from .training import train
 
-# dense bf16, in 1e12 operations a second, of the makers' data sheets; the first that fits counts
+# dense operations a second in bf16 (V100: fp16), in 1e12, by the makers' data sheets
 PEAKS = {
     "H100 PCIe": 756,
     "H100": 989,
@@ -33,7 +34,7 @@ log = logging.getLogger(__name__)
 def train_and_report(cfg: Config, run_dir: Path, stop: Stop) -> float:
     """Train; log the arithmetic of a token before, the speed and MFU after."""
     parameters, flops = count_flops(cfg)
-    log.info("%d parameters; %.4g million operations train a token", parameters, flops / 1e6)
+    log.info("%d parameters, %.4g million FLOPs for each trained token", parameters, flops / 1e6)
     objective = train(cfg, run_dir, stop)
     if speeds := read_speeds(run_dir / "metrics.jsonl"):
         tokens = statistics.median(speeds) * cfg.model.context
@@ -63,7 +64,7 @@ def read_speeds(metrics: Path) -> list[float]:
 def format_rate(rate: float) -> str:
     """Operations a second and, where the GPU's peak is known, their share of it (MFU)."""
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
-    peak = next((it for gpu, it in PEAKS.items() if gpu in name), None)
+    peak = next((it for gpu, it in PEAKS.items() if re.search(rf"\b{gpu}\b", name)), None)
     devices = dist.get_world_size() if dist.is_initialized() else 1
-    share = f", {100 * rate / devices / peak / 1e12:.1f} % of the peak (MFU)" if peak else ""
-    return f"{rate / 1e12:.3g}e12 operations a second{share}"
+    share = f", {100 * rate / devices / peak / 1e12:.1f} % of the bf16 peak (MFU)" if peak else ""
+    return f"{rate / 1e12:.3g} TFLOP/s{share}"

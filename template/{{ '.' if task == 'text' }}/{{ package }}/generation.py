@@ -37,13 +37,14 @@ def continue_prompt(model: nn.Module, path: Path, source: Path, cfg: Config) -> 
     return {"path": str(path), "prompt": shown, "text": text.removeprefix(shown)}, f"\n{text}"
 
 
+@torch.inference_mode()
 def continue_tokens(
     model: nn.Module, prompt: list[int], sampling: Generation, context: int
 ) -> list[int]:
     """The tokens after those of the prompt, until the document ends; prompt[0] begins it.
 
     Each step computes the newest token alone, over the cached keys and values of those before it.
-    Where the context is full, it goes on with the last half of it.
+    Where the context is full, it continues with the last half of it.
     """
     device = next(model.parameters()).device
     random = torch.Generator().manual_seed(sampling.seed)

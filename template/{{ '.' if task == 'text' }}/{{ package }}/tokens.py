@@ -103,7 +103,7 @@ def token_type(tokenizer: Tokenizer) -> type[np.unsignedinteger]:
 def tokenize(data: Stdlib | TextFiles, split: Split, folder: Path) -> None:
     """Write the shards of a split that are not there yet, each renamed into place, and the index.
 
-    A command that was killed goes on after the last whole shard.
+    A command that was killed continues after the last whole shard.
     """
     folder.mkdir(parents=True, exist_ok=True)
     began, count, encoder = time.perf_counter(), Count(), open_encoder(data.tokenizer)
@@ -174,4 +174,4 @@ def find_undecodable(pieces: list[Piece]) -> Iterator[str]:
 
 def not_utf8(document: str) -> str:
     """The message for a document."""
-    return f"{document}: not UTF-8, which the tokenizer needs; data/tokenizer=bytes takes any bytes"
+    return f"{document}: not UTF-8, which the tokenizer needs; convert it: iconv -f latin1 -t utf-8"

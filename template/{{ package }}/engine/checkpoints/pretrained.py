@@ -1,4 +1,4 @@
-"""Weights that a run starts from: of a run, a checkpoint, or a file of somebody else."""
+"""Pretrained weights: of a run, a checkpoint, or a file."""
 
 import difflib
 import logging
@@ -35,9 +35,12 @@ def finetune_problems(project: Project, cfg: Config) -> Iterator[str]:
     scaled = [rule.name for rule in finetune.lr_scale]
     rules = {"fresh": finetune.fresh, "frozen": finetune.frozen, "lr_scale": scaled}
     for key, patterns in rules.items():
+        # of tied tensors, parameters have one name; buffers are none
+        names = list(model.state_dict() if key == "fresh" else dict(model.named_parameters()))
         for pattern in patterns:
-            if not any(re.search(pattern, name) for name in model.state_dict()):
-                yield f"training.finetune.{key}: {pattern} matches no parameter of this model"
+            if not any(re.search(pattern, name) for name in names):
+                given = f"training.finetune.{key}: {pattern} matches no parameter of this model"
+                yield f"{given}; expected one such as {_some(names)}"
     if cfg.init:
         try:
             yield from _match(model, cfg, *read_weights(cfg.init, meta=True))[1]
@@ -106,6 +109,9 @@ def _match(
         new = name
         for rule in cfg.training.finetune.rename:
             new = re.sub(rule.name, rule.to, new)
+        if new in renamed:
+            twice = f"both {renamed[new]} and {name} become {new}"
+            return {}, [f"training.finetune.rename: {twice}; expected a name of its own for each"]
         renamed[new] = name
     here = model.state_dict(keep_vars=True)
     fresh = [n for n in here if any(re.search(it, n) for it in cfg.training.finetune.fresh)]

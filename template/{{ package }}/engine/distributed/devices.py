@@ -89,7 +89,7 @@ def precision_problems(run: Run) -> Iterator[str]:
         cuda = kind == "cuda"
         name = torch.cuda.get_device_name() if cuda else f"the device {kind}"
         expected = "expected fp32 or fp16" if cuda else "expected fp32"
-        yield f"training.run.precision = {run.precision}: {name} has none; {expected}"
+        yield f"training.run.precision = {run.precision}: {name} does not have it; {expected}"
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
