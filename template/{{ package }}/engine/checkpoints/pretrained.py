@@ -104,7 +104,7 @@ def _match(
     model: nn.Module, cfg: Config, file: Path, there: dict[str, Tensor]
 ) -> tuple[dict[str, Any], list[str]]:
     """What is loaded (the model's names, with the file's), fresh and unused; what does not fit."""
-    renamed = {}
+    renamed: dict[str, str] = {}
     for name in there:
         new = name
         for rule in cfg.training.finetune.rename:
