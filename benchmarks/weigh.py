@@ -22,9 +22,9 @@ RENDERINGS: dict[str, dict[str, Any]] = {
 }
 # files, lines in all, lines of the engine
 BUDGETS = {
-    "default": (121, 10292, 6592),
-    "smallest": (109, 8842, 5817),
-    "largest": (142, 11948, 7916),
+    "default": (121, 10303, 6598),
+    "smallest": (109, 8853, 5823),
+    "largest": (142, 11959, 7922),
 }
 PARTS = ("engine", "user's Python", "conf", "tests", "tools", "the rest")
 
