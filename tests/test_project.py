@@ -256,7 +256,10 @@ BAD = {
     "a key in the wrong section": ("training.run.lr=1", ["training.run.lr", "training.optim.lr"]),
     "out of range": ("training.lr=-1", ["training.optim.lr = -1", "greater than 0"]),
     "an unknown option": ("training=slowrun", ["slowrun", "fastrun"]),
-    "fields that disagree": ("training.iter_num=100", ["warmup_steps", "conf/training/default"]),
+    "fields that disagree": (
+        "training.iter_num=100",
+        ["warmup_steps", "conf/training/optim/scheduler/cosine"],
+    ),
     "alias and key": ("training.lr=1 training.optim.lr=2", ["alias of training.optim.lr"]),
     "a missing checkpoint": ("mode=evaluate checkpoint=runs/no", ["runs/no: no such file"]),
     "no checkpoint": ("mode=evaluate", ["checkpoint = null", "runs/NAME"]),
