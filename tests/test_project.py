@@ -40,6 +40,7 @@ def started(project: Project, command: str, until: str, seconds: int = 240) -> s
 
 
 @pytest.mark.slow
+@pytest.mark.task("speech")
 def test_a_standard_run_says_how_long_it_takes_and_suggests_a_smaller_one(
     project: Project,
 ) -> None:
