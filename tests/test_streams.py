@@ -146,8 +146,10 @@ for batch in islice(loader, int(sys.argv[1])):
 def batches(project: Project, count: int, overrides: str) -> list[tuple[list[int], list[str]]]:
     """The lengths of the items in a run's first micro-batches, and their names."""
     package = next(project.path.glob("*/project.py")).parent.name
-    (project.path / "batches.py").write_text(BATCHES.replace("my_project", package))
+    script = project.path / "batches.py"
+    script.write_text(BATCHES.replace("my_project", package))
     done = project.run(f"python batches.py {count} {overrides}")
+    script.unlink()  # others share the project
     return [tuple(json.loads(line)) for line in done.stdout.splitlines()]
 
 
