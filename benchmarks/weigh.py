@@ -22,9 +22,9 @@ RENDERINGS: dict[str, dict[str, Any]] = {
 }
 # files, lines in all, lines of the engine
 BUDGETS = {
-    "default": (121, 10303, 6598),
-    "smallest": (109, 8853, 5823),
-    "largest": (142, 11967, 7930),
+    "default": (121, 10308, 6600),
+    "smallest": (109, 8858, 5825),
+    "largest": (142, 11973, 7933),
 }
 PARTS = ("engine", "user's Python", "conf", "tests", "tools", "the rest")
 

@@ -25,32 +25,32 @@ def build_optimizers(model: nn.Module, training: Training) -> dict[str, torch.op
     match optim:
         case AdamW():
             betas = optim.betas[0], optim.betas[1]
-            groups = parameter_groups(named, training)
+            groups = group_parameters(named, training)
             return {"adamw": torch.optim.AdamW(groups, betas=betas, fused=True)}
         case Sgd():
-            groups = parameter_groups(named, training)
+            groups = group_parameters(named, training)
             return {"sgd": torch.optim.SGD(groups, momentum=optim.momentum, fused=True)}
         case Muon():
             betas = optim.betas[0], optim.betas[1]
-            hidden = hidden_matrices(model)
+            hidden = find_hidden_matrices(model)
             matrices = {name: p for name, p in named.items() if id(p) in hidden}
             others = {name: p for name, p in named.items() if id(p) not in hidden}
             if not matrices:
                 raise UserError("training/optim=muon: no hidden matrix is trained; try adamw")
             # match_rms_adamw: so that one learning rate fits both
             muon = torch.optim.Muon(
-                parameter_groups(matrices, training),
+                group_parameters(matrices, training),
                 momentum=optim.momentum,
                 adjust_lr_fn="match_rms_adamw",
             )
             optimizers: dict[str, torch.optim.Optimizer] = {"muon": muon}
             if others:
-                groups = parameter_groups(others, training)
+                groups = group_parameters(others, training)
                 optimizers["adamw"] = torch.optim.AdamW(groups, betas=betas, fused=True)
             return optimizers
 
 
-def parameter_groups(named: Named, training: Training) -> list[dict[str, object]]:
+def group_parameters(named: Named, training: Training) -> list[dict[str, object]]:
     """Groups by weight decay and learning rate; biases and norms do not decay."""
     groups: dict[tuple[float, float], list[tuple[str, nn.Parameter]]] = {}
     for name, parameter in named.items():
@@ -64,7 +64,7 @@ def parameter_groups(named: Named, training: Training) -> list[dict[str, object]
     ]
 
 
-def hidden_matrices(model: nn.Module) -> set[int]:
+def find_hidden_matrices(model: nn.Module) -> set[int]:
     """The ids of the matrices of linear and attention layers, without the last one, the head."""
     linear = [m for m in model.modules() if isinstance(m, nn.Linear)]
     attention = [m for m in model.modules() if isinstance(m, nn.MultiheadAttention)]
@@ -105,7 +105,10 @@ def build_average(model: nn.Module, ema: float | None) -> nn.Module | None:
 
 @torch.no_grad()
 def update_average(average: nn.Module, model: nn.Module, ema: float, iteration: int) -> None:
-    """Move the average towards the model, faster at first: the initial weights are soon gone."""
+    """Move the average towards the model, faster at first, so that initial weights fade soon.
+
+    The decay is that of TensorFlow's ExponentialMovingAverage with num_updates.
+    """
     step = 1 - min(ema, (1 + iteration) / (10 + iteration))
     torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), step)
     for kept, new in zip(average.buffers(), model.buffers(), strict=True):

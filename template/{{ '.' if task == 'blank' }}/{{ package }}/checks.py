@@ -1,6 +1,6 @@
 """Checks before a run starts, without torch. Problems name file and line.
 
-The last one of a list adds the command that fixes them.
+The last one of a list ends with the command that fixes them, where there is one.
 """
 
 import logging
@@ -101,7 +101,7 @@ def table_problems(path: Path, cfg: Config) -> list[str]:
 def shorten(path: Path, problems: list[str]) -> list[str]:
     """The first problems, and how many more there are."""
     more = len(problems) - MOST_SHOWN
-    return problems[:MOST_SHOWN] + ([f"{path}: … and {more} more lines"] if more > 0 else [])
+    return problems[:MOST_SHOWN] + ([f"{path}: … and {more} more"] if more > 0 else [])
 
 
 def delete_lines(path: Path, lines: list[str]) -> str:
@@ -130,7 +130,10 @@ def find_columns(cfg: Config) -> tuple[list[str], list[str]]:
     found = [name for name in columns if numbers[name] > count / 2]
     features = [name for name in data.features if name in columns] or found
     if not features:
-        raise UserError(f"{path}: no column of numbers beside {data.answer}")
+        raise UserError(
+            f"data.train = {path}: no column of numbers beside {data.answer}; expected a feature\n"
+            + command("data.train=FILE")
+        )
     if left_out := [name for name in columns if name not in features]:
         log.info("left out of data.features: %s", ", ".join(left_out))
     if data.answer_kind == "number":
@@ -141,6 +144,9 @@ def find_columns(cfg: Config) -> tuple[list[str], list[str]]:
         problem = f"{path}: {data.answer} has {len(answers)} different numbers in {count} rows"
         raise UserError(f"{problem}\nto predict a number instead of a class:\n{number}")
     if len(answers) < 2:
-        raise UserError(f"{path}: {data.answer} has {len(answers)} classes; expected two or more")
+        raise UserError(
+            f"data.answer = {data.answer}: {len(answers)} classes; expected two or more\n"
+            + command("data.answer=COLUMN")
+        )
     classes = [name for name in data.classes if name in answers]
     return features, classes + sorted(answers - set(classes))

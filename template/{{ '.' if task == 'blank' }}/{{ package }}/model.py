@@ -72,7 +72,7 @@ def build_model(cfg: Config) -> nn.Module:
     try:
         items = open_items(cfg, "train")
         features, answers = torch.tensor(items.features), torch.tensor(items.answers)
-    except (OSError, UserError):  # it is not here: the checkpoint has the scales
+    except (OSError, UserError):  # the training table may be gone: checkpoints have the scales
         features, answers = torch.zeros(1, len(data.features)), torch.zeros(1)
     sizes = [len(data.features), *[model.width] * model.layers, len(data.classes) or 1]
     numbers = None if data.classes else Scale(answers)

@@ -1,17 +1,20 @@
-"""This project's config, modes, model, data and metrics, for the engine."""
+"""This project's config, modes, model, data and metrics, for the engine.
 
-from functools import partial
-from importlib import import_module
+Functions import what they need themselves: config errors are reported before torch or NumPy loads.
+"""
+
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from .config import Config
-from .engine.project import Mode, Project
+from .engine.config import Split
+from .engine.project import Batch, Items, Mode, Project
 
+if TYPE_CHECKING:
+    from torch import nn
 
-def call(module: str, function: str, *arguments: Any) -> Any:
-    """Call a function of a module that is imported now: config errors come before torch loads."""
-    return getattr(import_module(f".{module}", __package__), function)(*arguments)
+    from .data import Item
 
 
 def train(cfg: Config, output_dir: Path) -> float:
@@ -22,6 +25,20 @@ def train(cfg: Config, output_dir: Path) -> float:
     return start(train, PROJECT, cfg, output_dir)
 
 
+def evaluate(cfg: Config, output_dir: Path) -> float:
+    """mode=evaluate."""
+    from .evaluation import evaluate
+
+    return evaluate(cfg, output_dir)
+
+
+def recognize(cfg: Config, output_dir: Path) -> None:
+    """mode=recognize."""
+    from .recognition import recognize
+
+    recognize(cfg, output_dir)
+
+
 def describe(cfg: Config, output_dir: Path) -> None:
     """mode=describe."""
     from .checks import find_columns
@@ -29,6 +46,41 @@ def describe(cfg: Config, output_dir: Path) -> None:
 
     features, classes = find_columns(cfg)
     describe(cfg.data, "features", features, classes=classes)
+
+
+def build_model(cfg: Config) -> "nn.Module":
+    """The network, with new weights."""
+    from .model import build_model
+
+    return build_model(cfg)
+
+
+def open_items(cfg: Config, split: Split) -> "Items[Item]":
+    """The rows of a split."""
+    from .data import open_items
+
+    return open_items(cfg, split)
+
+
+def collate(items: "list[Item]", cfg: Config) -> Batch:
+    """A batch of rows."""
+    from .data import collate
+
+    return collate(items, cfg)
+
+
+def check_data(cfg: Config, splits: list[Split]) -> Iterable[str]:
+    """Problems of these splits."""
+    from .checks import check_data
+
+    return check_data(cfg, splits)
+
+
+def check_input(cfg: Config) -> Iterable[str]:
+    """Problems of the files and folders in `input`."""
+    from .checks import check_input
+
+    return check_input(cfg)
 
 
 def resume_safe(cfg: Config) -> set[str]:
@@ -43,24 +95,17 @@ PROJECT = Project(
     modes={
         "train": Mode(train, "train; results go to runs/NAME", splits=("train", "valid")),
         "evaluate": Mode(
-            partial(call, "evaluation", "evaluate"),
-            "measure its best checkpoint",
-            needs=("checkpoint",),
-            splits=("held_out",),
+            evaluate, "measure its best checkpoint", needs=("checkpoint",), splits=("held_out",)
         ),
-        "recognize": Mode(
-            partial(call, "recognition", "recognize"),
-            "add its answers to tables",
-            needs=("checkpoint", "input"),
-        ),
+        "recognize": Mode(recognize, "add predictions to tables", needs=("checkpoint", "input")),
         "describe": Mode(describe, "write the data's columns to conf/data/NAME.yaml"),
     },
     metrics={"loss": "minimize", "error": "minimize"},
-    build_model=partial(call, "model", "build_model"),
-    open_items=partial(call, "data", "open_items"),
-    collate=partial(call, "data", "collate"),
-    check_data=partial(call, "checks", "check_data"),
-    check_input=partial(call, "checks", "check_input"),
+    build_model=build_model,
+    open_items=open_items,
+    collate=collate,
+    check_data=check_data,
+    check_input=check_input,
     resume_safe=resume_safe,
     packages=("numpy",),
 )

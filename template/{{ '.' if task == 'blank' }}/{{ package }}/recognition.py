@@ -1,4 +1,4 @@
-"""mode=recognize: tables with the model's answers."""
+"""mode=recognize: tables with predictions."""
 
 import csv
 import math

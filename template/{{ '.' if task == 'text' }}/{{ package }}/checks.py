@@ -1,6 +1,6 @@
 """Checks before a run starts, without torch. Problems name their file or line.
 
-The last one of a list adds the command that fixes them.
+The last one of a list ends with the command that fixes them, where there is one.
 """
 
 import shlex
@@ -94,7 +94,7 @@ def line_problems(path: Path, data: TextFiles) -> list[str]:
     lines = islice(read_lines(str(path)), data.check_documents)
     found = {number: parse_line(line, data.field)[1] for number, line in enumerate(lines, 1)}
     if not found:
-        return [f"{path}: empty; expected lines of JSON"]
+        return [f'data.train = {path}: empty; expected lines such as {{"{data.field}": "…"}}']
     problems = {number: problem for number, problem in found.items() if problem}
     shown = [f"{path}:{number}: {problem}" for number, problem in problems.items()][:10]
     if shown:
@@ -118,7 +118,9 @@ def prepare_tokenizer(cfg: Config) -> dict[str, object]:
             raise UserError("data/tokenizer=trained: expected tokenizers\npip install tokenizers")
         if Path(data.tokenizer.path).exists():
             other = command("data.tokenizer.path=FILE")
-            raise UserError(f"data.tokenizer.path = {data.tokenizer.path}: it exists\n{other}")
+            raise UserError(
+                f"data.tokenizer.path = {data.tokenizer.path}: exists; expected a new file\n{other}"
+            )
         texts = (piece.text.decode() for piece in read_pieces(data, "train", Count()))
         found["vocabulary"] = train_tokenizer(texts, data.tokenizer)
     return found

@@ -15,7 +15,7 @@ from .engine.inference.recognize import recognize_files
 from .engine.project import Batch
 from .model import token_losses
 from .project import PROJECT
-from .texts import find_inputs, read_pieces
+from .texts import find_inputs, read_file
 from .tokenizer import open_encoder
 from .tokens import Piece, Tokens, encode
 
@@ -52,7 +52,7 @@ def evaluate(cfg: Config, output_dir: Path) -> float:
 
 def measure_file(model: nn.Module, path: Path, source: Path, cfg: Config) -> tuple[Row, str]:
     """Bits per byte of one file. Raises UserError if it has no text."""
-    text = b"".join(read_pieces(str(path)))
+    text = b"".join(read_file(str(path)))
     if not text.strip():
         raise UserError(f"{path}: no text")
     tokenizer = cfg.data.tokenizer

@@ -24,7 +24,9 @@ def list_files(data: Stdlib | TextFiles, split: Split) -> list[str]:
     if is_jsonl(files):
         return files
     names = (os.path.relpath(file, folder).encode() for file in files)
-    return [file for file, mine in zip(files, choose(data, split, names), strict=True) if mine]
+    return [
+        file for file, mine in zip(files, select_documents(data, split, names), strict=True) if mine
+    ]
 
 
 def find_files(data: Stdlib | TextFiles, split: Split) -> tuple[str, list[str]]:
@@ -48,7 +50,7 @@ def is_jsonl(files: list[str]) -> bool:
     return len(files) == 1 and files[0].endswith(".jsonl")
 
 
-def fractions(data: Stdlib | TextFiles, split: Split) -> dict[Split, float]:
+def find_held_out(data: Stdlib | TextFiles, split: Split) -> dict[Split, float]:
     """The fractions that are held out of the path that this split is read from."""
     if isinstance(data, TextFiles) and data.key(split) != "train":
         return {}
@@ -56,7 +58,9 @@ def fractions(data: Stdlib | TextFiles, split: Split) -> dict[Split, float]:
     return {name: part for name, part in parts.items() if isinstance(part, float)}
 
 
-def choose(data: Stdlib | TextFiles, split: Split, names: Iterable[bytes]) -> NDArray[np.bool_]:
+def select_documents(
+    data: Stdlib | TextFiles, split: Split, names: Iterable[bytes]
+) -> NDArray[np.bool_]:
     """Which of these documents belong to the split, by the digests of the seed and their names.
 
     Documents that share a name stay together; each fraction holds out at least one. A document
@@ -67,7 +71,7 @@ def choose(data: Stdlib | TextFiles, split: Split, names: Iterable[bytes]) -> ND
     digests = np.fromiter((int.from_bytes(it) for it in hashes), np.uint64)
     order, start = np.unique(digests), 0
     places = np.searchsorted(order, digests)
-    for held_out, fraction in fractions(data, split).items():
+    for held_out, fraction in find_held_out(data, split).items():
         end = start + max(1, int(fraction * len(order)))
         if held_out == split:
             return (start <= places) & (places < end)
@@ -79,7 +83,7 @@ def read_documents(data: Stdlib | TextFiles, split: Split) -> Iterator[tuple[str
     """The name of each document, and its pieces in order. Raises UserError at an invalid line."""
     files = list_files(data, split)
     if isinstance(data, TextFiles) and is_jsonl(files):
-        mine = choose(data, split, read_lines(files[0]))
+        mine = select_documents(data, split, read_lines(files[0]))
         for number, line in enumerate(read_lines(files[0]), 1):
             if mine[number - 1]:
                 name = f"{files[0]}:{number}"
@@ -89,10 +93,10 @@ def read_documents(data: Stdlib | TextFiles, split: Split) -> Iterator[tuple[str
                 yield name, iter([text])
     else:
         for file in files:
-            yield file, read_pieces(file)
+            yield file, read_file(file)
 
 
-def read_pieces(file: str) -> Iterator[bytes]:
+def read_file(file: str) -> Iterator[bytes]:
     """A file's bytes in pieces of whole lines, so that one of any size fits in memory."""
     with Path(file).open("rb") as opened:
         while piece := opened.read(PIECE):

@@ -17,7 +17,7 @@ from .config.data import Bytes, Stdlib, TextFiles, Tokenizer
 from .engine.config import Split
 from .engine.errors import UserError
 from .engine.parallel import for_each
-from .texts import PIECE, fractions, list_files, read_documents
+from .texts import PIECE, find_held_out, list_files, read_documents
 from .tokenizer import Encoder, Ids, document_token, open_encoder
 
 SHARD = 2**26  # bytes of text in a shard: what a kill loses at most
@@ -78,11 +78,11 @@ def open_tokens(data: Stdlib | TextFiles, split: Split) -> Tokens:
     """The tokens of a split, tokenized if data.cache has none of these files. Raises UserError."""
     files = [*list_files(data, split), *tokenizer_files(data.tokenizer)]
     stats = for_each(os.stat, files)
-    of = [
-        *(split, data.seed, fractions(data, split), data.tokenizer.model_dump()),
+    identity = [
+        *(split, data.seed, find_held_out(data, split), data.tokenizer.model_dump()),
         *(getattr(data, "field", None), files, [(it.st_size, it.st_mtime_ns) for it in stats]),
     ]
-    name = hashlib.sha256(json.dumps(of).encode()).hexdigest()[:16]
+    name = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
     folder = Path(data.cache, f"{data.kind}-{split}-{name}")
     try:
         if not (folder / "index.json").is_file():

@@ -28,12 +28,14 @@ def file_problems(project: Project, cfg: Config) -> Iterator[str]:
         yield f"training.objective.metric = {metric}: expected one of {expected}"
     trains = cfg.mode in ("train", "check")
     if trains and not list_checkpoints(Path(cfg.runs_dir, cfg.name)):
-        if any(cfg.training.finetune.model_dump().values()) or is_weights_file(cfg.init):
+        finetune = cfg.training.finetune
+        is_own = not (finetune.rename or finetune.fresh or is_weights_file(cfg.init))
+        if cfg.init and is_own:
+            yield from checkpoint_problems(project, cfg, cfg.init, "init")
+        if not is_own or finetune.frozen or finetune.lr_scale:
             from .checkpoints.pretrained import finetune_problems
 
-            yield from finetune_problems(project, cfg)
-        elif cfg.init:
-            yield from checkpoint_problems(project, cfg, cfg.init, "init")
+            yield from finetune_problems(project, cfg, compare=bool(cfg.init and not is_own))
     if cfg.checkpoint and cfg.mode != "train":
         yield from checkpoint_problems(project, cfg, cfg.checkpoint, "checkpoint")
     if trains and (problem := tracker_problem(cfg.tracker)):

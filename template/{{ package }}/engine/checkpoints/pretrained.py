@@ -27,8 +27,8 @@ WAY_OUT = "training.finetune.rename maps the file's names, fresh initializes ane
 WAY_OUT += see("own-code.md#pretrained-weights")
 
 
-def finetune_problems(project: Project, cfg: Config) -> Iterator[str]:
-    """Problems of training.finetune and of the weights that it loads, found from shapes alone."""
+def finetune_problems(project: Project, cfg: Config, compare: bool) -> Iterator[str]:
+    """Patterns that match nothing and, to `compare`, tensors of `init` that do not fit."""
     with torch.device("meta"):
         model = project.build_model(cfg)
     finetune = cfg.training.finetune
@@ -41,9 +41,9 @@ def finetune_problems(project: Project, cfg: Config) -> Iterator[str]:
             if not any(re.search(pattern, name) for name in names):
                 given = f"training.finetune.{key}: {pattern} matches no parameter of this model"
                 yield f"{given}; expected one such as {_some(names)}"
-    if cfg.init:
+    if compare:
         try:
-            yield from _match(model, cfg, *read_weights(cfg.init, meta=True))[1]
+            yield from _match(model, cfg, *read_weights(str(cfg.init), meta=True))[1]
         except UserError as error:
             yield from error.problems
 
