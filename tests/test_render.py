@@ -41,6 +41,7 @@ RENDERS = {
     "search": ("my_project/engine/sweeps/search.py", r"optuna|n_trials|sweep\.sampler"),
     "rules": ("tools/config_rules/__main__.py", "config.rules|config-ok"),
     "schemas": ("tools/schemas.py", "schema"),
+    "finetune": ("my_project/engine/checkpoints/pretrained.py", r"finetune|lr_scale"),
     "streams": ("my_project/engine/data/stream.py", r"batch_tokens|window: |of a stream"),
     "container": ("Dockerfile", "docker|container"),
 }

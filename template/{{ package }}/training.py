@@ -16,6 +16,7 @@ from .optim import (
     build_optimizers,
     learning_rate,
     scale_and_clip,
+    set_learning_rate,
     update_average,
 )
 from .project import PROJECT
@@ -41,7 +42,6 @@ def train(cfg: Config, run_dir: Path, stop: Stop) -> float:
     trained = session.wrap(model)
     evaluated = model if average is None else average
     parameters = list(model.parameters())
-    groups = [group for it in optimizers.values() for group in it.param_groups]
 
     model.train()
     with session:
@@ -55,8 +55,7 @@ def train(cfg: Config, run_dir: Path, stop: Stop) -> float:
 
             iteration = session.begin_iteration()
             lr = learning_rate(iteration, cfg.training)
-            for group in groups:
-                group["lr"] = lr * group["lr_scale"]
+            set_learning_rate(optimizers, lr)
             total = torch.zeros(2, device=device)  # the sum of the losses, and of their weights
             for batch in session.micro_batches():
                 with autocast(device, run.precision):

@@ -4,13 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .checkpoints.files import (
-    find_checkpoint,
-    is_weights_file,
-    list_checkpoints,
-    list_damages,
-    newest_checkpoint,
-)
+from . import find_part
+from .checkpoints.files import find_checkpoint, list_checkpoints, list_damages, newest_checkpoint
 from .checkpoints.resume import check_resume, incompatibilities
 from .config import Config
 from .errors import UserError, refuse
@@ -28,14 +23,17 @@ def file_problems(project: Project, cfg: Config) -> Iterator[str]:
         yield f"training.objective.metric = {metric}: expected one of {expected}"
     trains = cfg.mode in ("train", "check")
     if trains and not list_checkpoints(Path(cfg.runs_dir, cfg.name)):
-        finetune = cfg.training.finetune
-        is_own = not (finetune.rename or finetune.fresh or is_weights_file(cfg.init))
-        if cfg.init and is_own:
+        is_file = Path(cfg.init or "").is_file()
+        is_asked = is_file or any(cfg.training.model_dump().get("finetune", {}).values())
+        if is_asked and (part := find_part("checkpoints.pretrained")):  # it imports torch
+            yield from part.find_problems(project, cfg)
+        elif is_file:
+            yield (
+                f"init = {cfg.init}: a file; this project was rendered without finetune\n"
+                "copier update --data 'parts=[finetune, …]' adds it"
+            )
+        elif cfg.init:
             yield from checkpoint_problems(project, cfg, cfg.init, "init")
-        if not is_own or finetune.frozen or finetune.lr_scale:
-            from .checkpoints.pretrained import finetune_problems
-
-            yield from finetune_problems(project, cfg, compare=bool(cfg.init and not is_own))
     if cfg.checkpoint and cfg.mode != "train":
         yield from checkpoint_problems(project, cfg, cfg.checkpoint, "checkpoint")
     if trains and (problem := tracker_problem(cfg.tracker)):

@@ -19,7 +19,6 @@ log = logging.getLogger(__name__)
 FORMAT = 1
 ABOUT = "checkpoint.json"  # written last
 WEIGHTS = "weights.safetensors"
-WEIGHTS_FILES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 STATE = "state.pt"
 
 
@@ -157,11 +156,6 @@ def best_first(found: list[Path]) -> list[Path]:
     is_highest_best = any(about[checkpoint]["goal"] == "maximize" for checkpoint in values)
     ranked = sorted(values, key=lambda c: values[c], reverse=is_highest_best)
     return ranked + [checkpoint for checkpoint in reversed(found) if checkpoint not in values]
-
-
-def is_weights_file(path: str | None) -> bool:
-    """Whether a path is a file of weights, by its suffix, rather than a run or a checkpoint."""
-    return Path(path or "").suffix in WEIGHTS_FILES
 
 
 def find_checkpoint(path: Path, key: str = "checkpoint") -> Path:

@@ -13,9 +13,8 @@ from typing import Any, Self
 from torch import Tensor, nn
 
 from .. import find_part
-from ..checkpoints.files import newest_checkpoint
-from ..checkpoints.pretrained import load_pretrained
-from ..checkpoints.store import Checkpoints, Stateful
+from ..checkpoints.files import find_checkpoint, newest_checkpoint
+from ..checkpoints.store import Checkpoints, Stateful, load_model
 from ..config import Config
 from ..data.loader import eval_loader, train_loader
 from ..data.order import seed_all
@@ -70,7 +69,10 @@ class Session:
         elif self.start:
             log.info("continues after iteration %d of %d", self.start, total)
         elif self.cfg.init:
-            self.init = load_pretrained(model, self.cfg)
+            if part := find_part("checkpoints.pretrained"):
+                self.init = part.load_pretrained(model, self.cfg)
+            else:
+                load_model(model, find_checkpoint(Path(self.cfg.init), "init"))
             if average is not None:
                 average.load_state_dict(model.state_dict())
 
