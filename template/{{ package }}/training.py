@@ -73,7 +73,8 @@ def train(cfg: Config, run_dir: Path, stop: Stop) -> float:
                 if average is not None and ema is not None:
                     update_average(average, model, ema, iteration)
             scaler.update()
-            model.zero_grad(set_to_none=True)
+            for optimizer in optimizers.values():
+                optimizer.zero_grad()  # the model's own walks through all modules
             # session.log(name=value) adds a curve; these are also what the terminal shows
             session.end_iteration(loss=loss, lr=lr, grad_norm=grad_norm)
     return session.conclude()
