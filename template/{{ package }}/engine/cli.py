@@ -21,6 +21,7 @@ from . import find_part, see
 from .compose.aliases import Aliases
 from .compose.compose import ComposeError, compose, name_this_run, options
 from .compose.credentials import credential_problems
+from .compose.renames import renames
 from .errors import UserError, refuse
 from .overrides import split_override
 from .run_dir.lock import lock
@@ -68,8 +69,9 @@ def prepare(argv: list[str], conf: Path, load_project: Callable[[], "Project"]) 
     given = [re.sub(r"^([\w./@+]+=[\"']?)~(?=/)", rf"\1{Path.home()}", o) for o in args.overrides]
     flags = [arg for arg in argv if arg not in args.overrides]
     refuse([*_grammar_problems(given, args.multirun), *credential_problems(given)])
+    refuse(renames(conf).problems())
     aliases = Aliases(conf)
-    overrides = aliases.expand(given)
+    overrides = aliases.expand([renames(conf).override(override) for override in given])
     refuse(aliases.problems)
     if args.cfg == "job" and not (overrides or args.package or args.resolve):
         # Hydra's own output, without importing the types, which would double the time
@@ -104,7 +106,7 @@ def prepare(argv: list[str], conf: Path, load_project: Callable[[], "Project"]) 
     if not cfg.engine.is_first_node:
         # the first node writes the run's files and prints
         return [*flags, *overrides, "hydra.output_subdir=null", "hydra/job_logging=stdout"]
-    _announce(cfg, recorded)
+    _announce(project, cfg, recorded)
     return flags + overrides
 
 
@@ -235,7 +237,7 @@ def _prepare_sweep(overrides: list[str], checker: "Checker") -> "Config":
             if f"'{split_override(override)[1]}'" in str(error)
         )
         raise
-    in_yaml = search_space(base.hydra.sweeper.get("params") or {}, overrides)
+    in_yaml = search_space(checker.conf, base.hydra.sweeper.get("params") or {}, overrides)
     checker.space = [split_override(override)[1] for override in in_yaml]
     overrides = [*in_yaml, *overrides]
     if isinstance(base.sweep, str):
@@ -255,7 +257,7 @@ def _prepare_sweep(overrides: list[str], checker: "Checker") -> "Config":
     if is_ours(base) and not all_known:
         search = find_part("sweeps.search")
         refuse(search.find_problems(str(base.sweep.get("sampler")), swept(overrides)))
-    jobs = grid_jobs(overrides, Path(base.hydra.sweep.dir)) if all_known else []
+    jobs = grid_jobs(checker.project, overrides, Path(base.hydra.sweep.dir)) if all_known else []
     configs = _check_all([job.overrides for job in jobs] or probe_jobs(overrides), checker)
     first = configs[0]
     if first.mode == "report":
@@ -340,7 +342,7 @@ def _explain(overrides: list[str], aliases: Aliases, checker: "Checker") -> None
     checker.validate(composed, overrides)
 
 
-def _announce(cfg: "Config", recorded: list[str]) -> None:
+def _announce(project: "Project", cfg: "Config", recorded: list[str]) -> None:
     """Print the run's name and, for other modes, how the config differs from the trained run's."""
     if JOB_DIR not in os.environ:
         print(f"name={cfg.name}", flush=True)
@@ -350,7 +352,7 @@ def _announce(cfg: "Config", recorded: list[str]) -> None:
         from .checkpoints.files import find_checkpoint
         from .checkpoints.resume import unlike_the_run
 
-        for line in unlike_the_run(cfg, find_run(find_checkpoint(Path(cfg.checkpoint)))):
+        for line in unlike_the_run(project, cfg, find_run(find_checkpoint(Path(cfg.checkpoint)))):
             print(f"unlike the run: {line}", flush=True)
 
 

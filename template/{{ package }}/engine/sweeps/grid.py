@@ -10,8 +10,11 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
 
+from ..compose.renames import renames
 from ..overrides import is_identifying, job_key, job_name, split_override
+from ..project import Project
 from ..run_dir.paths import OVERRIDES, read_overrides
+from ..types import RESUME_SAFE, fields, is_section
 
 
 @dataclass
@@ -26,10 +29,11 @@ class Job:
     """Why it did not finish."""
 
 
-def search_space(params: Mapping[Any, Any], overrides: list[str]) -> list[str]:
+def search_space(conf: Path, params: Mapping[Any, Any], overrides: list[str]) -> list[str]:
     """The overrides of a search space in YAML, without keys that the command line sets."""
     given = {split_override(override)[1] for override in overrides}
-    return [f"{key}={value}" for key, value in params.items() if str(key) not in given]
+    space = [renames(conf).override(f"{key}={value}") for key, value in params.items()]
+    return [override for override in space if split_override(override)[1] not in given]
 
 
 def swept(overrides: list[str]) -> dict[str, Override]:
@@ -52,10 +56,10 @@ def choices(overrides: list[str]) -> dict[str, list[str]]:
     return found
 
 
-def grid_jobs(overrides: list[str], sweep_dir: Path) -> list[Job]:
+def grid_jobs(project: Project, overrides: list[str], sweep_dir: Path) -> list[Job]:
     """The jobs of a grid: every combination."""
     jobs = [list(job) for job in itertools.product(*choices(overrides).values())]
-    return assign_directories(jobs, sweep_dir, set(swept(overrides)))
+    return assign_directories(project, jobs, sweep_dir, set(swept(overrides)))
 
 
 def probe_jobs(overrides: list[str]) -> list[list[str]]:
@@ -68,30 +72,48 @@ def probe_jobs(overrides: list[str]) -> list[list[str]]:
     return jobs
 
 
-def assign_directories(jobs: Sequence[list[str]], sweep_dir: Path, swept: set[str]) -> list[Job]:
+def assign_directories(
+    project: Project, jobs: Sequence[list[str]], sweep_dir: Path, swept: set[str]
+) -> list[Job]:
     """Each job with its directory: the existing one, else one named by the swept keys.
 
-    Overrides identify a job, so that a longer or reordered grid finds existing directories.
+    Overrides identify a job, so that a longer or reordered grid finds existing directories; of
+    ResumeSafe keys, those that are swept.
     """
-    known = {job_key(overrides): path for path, overrides in started_jobs(sweep_dir).items()}
-    taken = {path.name: key for key, path in known.items()}
+    safe = safe_keys(project) - swept
+    started = started_jobs(project, sweep_dir)
+    keys = {path: job_key(overrides, safe) for path, overrides in started.items()}
+    known = {key: path for path, key in keys.items()}
+    # of jobs that differ in a safe key alone, a command finds its own
+    known |= {job_key(overrides): path for path, overrides in started.items()}
+    taken = {path.name: key for path, key in keys.items()}
     assigned = []
     for overrides in jobs:
-        key = job_key(overrides)
+        key, exact = job_key(overrides, safe), job_key(overrides)
         if key not in known:
             name = job_name([o for o in overrides if split_override(o)[1] in swept] or overrides)
             if taken.get(name, key) != key:
                 name += f",{hashlib.sha256(repr(sorted(key)).encode()).hexdigest()[:8]}"
             known[key] = sweep_dir / name
             taken[name] = key
-        assigned.append(Job(overrides, known[key]))
+        assigned.append(Job(overrides, known.get(exact, known[key])))
     return assigned
 
 
-def started_jobs(sweep_dir: Path) -> dict[Path, list[str]]:
-    """The directories of jobs that have started, with the overrides of each."""
+def safe_keys(project: Project) -> set[str]:
+    """The keys and groups below the top level that training does not depend on."""
+    return {
+        key
+        for key, field in fields(project.config)
+        if RESUME_SAFE in field.metadata and ("." in key or is_section(field.annotation))
+    }
+
+
+def started_jobs(project: Project, sweep_dir: Path) -> dict[Path, list[str]]:
+    """The directories of jobs that have started, with the overrides of each by today's names."""
     found = sorted(path.parent for path in sweep_dir.glob(f"*/.hydra/{OVERRIDES}"))
-    return {path.parent: read_overrides(path) for path in found}
+    rename = renames(project.conf).override
+    return {path.parent: list(map(rename, read_overrides(path))) for path in found}
 
 
 def sweep_problems(overrides: list[str], is_grid: bool) -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from .. import terminal
+from ..compose.renames import renames
 from ..overrides import identifying_overrides
 from ..run_dir.lock import state
 from ..run_dir.paths import read_overrides, read_record, relative, write_csv
@@ -24,7 +25,7 @@ SHOWN_ROWS = 20
 def print_table(project: "Project", composed: DictConfig, unfinished: dict[Path, Job]) -> None:
     """Write sweep.csv; print it, the unfinished jobs, and the command line of the best job."""
     sweep_dir, metric = Path(composed.hydra.sweep.dir), composed.training.objective.metric
-    rows = list(_rows(sweep_dir, metric, unfinished))
+    rows = list(_rows(project, sweep_dir, metric, unfinished))
     if not rows:
         return
     sign = -1 if project.goal(metric) == "maximize" else 1
@@ -45,14 +46,19 @@ def print_table(project: "Project", composed: DictConfig, unfinished: dict[Path,
         print(f"{job.state}: {directory.name}: {reason}")
     if rows[0][metric] is not None:
         best = sweep_dir / str(rows[0]["job"])
-        given = ["".join(parts) for parts in identifying_overrides(read_overrides(best / ".hydra"))]
+        recorded = map(renames(project.conf).override, read_overrides(best / ".hydra"))
+        given = ["".join(parts) for parts in identifying_overrides(recorded)]
         print(f"best: {relative(best)}")
         print(f"  {shlex.join(['python', 'train.py', *given])}")
 
 
-def _rows(sweep_dir: Path, metric: str, unfinished: dict[Path, Job]) -> Iterator[dict[str, Any]]:
+def _rows(
+    project: "Project", sweep_dir: Path, metric: str, unfinished: dict[Path, Job]
+) -> Iterator[dict[str, Any]]:
     """A row for each job in the directory, from earlier commands and not started ones too."""
-    known = {path: job.overrides for path, job in unfinished.items()} | started_jobs(sweep_dir)
+    known = {path: job.overrides for path, job in unfinished.items()} | started_jobs(
+        project, sweep_dir
+    )
     found = {
         path: {key: value[1:] for _, key, value in identifying_overrides(overrides)}
         for path, overrides in known.items()
