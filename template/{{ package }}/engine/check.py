@@ -1,7 +1,8 @@
 """Checks before a run (files, tracker, checkpoint), and mode=check, which runs them all."""
 
+import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from . import find_part
@@ -54,23 +55,37 @@ def checkpoint_problems(project: Project, cfg: Config, path: str, key: str) -> l
 class Check:
     """A row of mode=check, with details for when it passes."""
 
-    what: str
+    check: str
     details: Sequence[str] = ()
-    problems: Sequence[str] = ()
     warnings: Sequence[str] = ()
+    problems: Sequence[str] = ()
+
+    @property
+    def state(self) -> str:
+        """ok, warning or failed."""
+        return "failed" if self.problems else "warning" if self.warnings else "ok"
 
 
 def report(project: Project, cfg: Config, found: list[str]) -> None:
-    """mode=check: run all checks, print a table. Raises UserError with all problems."""
-    problems, rows = list[str](), []
-    for it in _checks(project, cfg, found):
-        problems += it.problems
-        state = "failed" if it.problems else "warning" if it.warnings else "ok"
+    """mode=check: run all checks, print them. Raises UserError with all problems."""
+    checks = list(_checks(project, cfg, found))
+    print_json(checks) if cfg.format == "json" else _print_table(checks)
+    refuse(problem for it in checks for problem in it.problems)
+
+
+def print_json(checks: Sequence[Check]) -> None:
+    """Print the checks for programs, as docs/config.md describes."""
+    rows = [asdict(it) | {"state": it.state} for it in checks]
+    print(json.dumps(rows, indent=2, ensure_ascii=False))
+
+
+def _print_table(checks: Sequence[Check]) -> None:
+    rows = []
+    for it in checks:
         count = "1 problem" if len(it.problems) == 1 else f"{len(it.problems)} problems"
         lines = [*it.warnings, *([count] if it.problems else it.details)]
-        rows += [(state, it.what, lines[0]), *(("", "", line) for line in lines[1:])]
+        rows += [(it.state, it.check, lines[0]), *(("", "", line) for line in lines[1:])]
     print_table(rows, styles={"ok": "green", "warning": "yellow", "failed": "bold red"})
-    refuse(problems)
 
 
 def _checks(project: Project, cfg: Config, found: list[str]) -> Iterator[Check]:

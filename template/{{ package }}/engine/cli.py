@@ -183,7 +183,14 @@ def _recorded_overrides(project: "Project", overrides: list[str]) -> list[str]:
 
 
 def _prepare_run(overrides: list[str], checker: "Checker") -> "Config":
-    cfg, project = checker.check(overrides), checker.project
+    try:
+        cfg, project = checker.check(overrides), checker.project
+    except UserError as error:
+        if {"mode=check", "format=json"} <= set(overrides):
+            from .check import Check, print_json
+
+            print_json([Check("config", problems=error.problems)])
+        raise
     if launcher := [o for o in overrides if re.match("hydra/launcher=(?!serial$)", o)]:
         raise UserError(f"{launcher[0]}: it starts the jobs of --multirun; add it, for one job too")
     if cfg.mode == "report":
@@ -336,7 +343,7 @@ def _explain(overrides: list[str], aliases: Aliases, checker: "Checker") -> None
     from .compose.explain import explain, find_origins
 
     composed = checker.compose(overrides, force=True)
-    key = composed.get("key")
+    key = composed.get("key") and renames(checker.conf).names(str(composed.key))[0]
     target = aliases.targets.get(str(key), key)
     explain(composed, find_origins(checker.conf, overrides, checker.spelling), target)
     checker.validate(composed, overrides)

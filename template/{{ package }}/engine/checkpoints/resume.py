@@ -40,7 +40,8 @@ def recorded_overrides(project: Project, run: Path, given: list[str]) -> list[st
     ]
     refuse(
         f"{run / OVERRIDES}: it recorded {override}, which conf/ does not have\n"
-        f"give another {_group(override)}=OPTION, or the keys that it set"
+        f"give another {_group(override)}=OPTION, or the keys that it set\n"
+        + renames(project.conf).hint("".join(split_override(override)[1:]))
         for override in recorded
         if not _is_known(override, project.conf)
     )
@@ -52,7 +53,7 @@ def _is_known(override: str, conf: Path) -> bool:
     if not re.fullmatch(r"\w+([./]\w+)*", key):
         return False
     if not is_group(conf, key):
-        return True
+        return not renames(conf).is_gone(key)
     group = conf / key.replace(".", "/")
     options = {file.relative_to(group).with_suffix("").as_posix() for file in group.rglob("*.yaml")}
     return value[1:].strip("'\"").removesuffix(".yaml") in {"null", *options}
@@ -88,6 +89,7 @@ def check_resume(project: Project, cfg: Config, run: Path) -> None:
     if cfg.resume == "auto" and changed:
         way_out = "give another name, or resume=force to continue with the new values" + RESUMING
         lines = _shorten(MOST_KEYS, [f"{run} was trained with another config:", *changed])
+        lines += [renames(project.conf).hint(k) for k in then if renames(project.conf).is_gone(k)]
         raise UserError("\n".join([*lines, way_out]))
 
 
@@ -112,9 +114,12 @@ def changed_training_keys(cfg: Config, then: dict[str, Any], safe: Iterable[str]
 
 def is_finished(project: Project, cfg: Config, run: Path) -> bool:
     """Whether the run in this directory has finished, with a config that trains the same."""
-    finished = read_record(run).get("state") == "finished"
-    then = renames(project.conf).flat(read_config(run))
-    return finished and not changed_training_keys(cfg, then)
+    record, now = read_record(run), cfg.training.run.model_dump()
+    if record.get("state") != "finished":
+        return False
+    then, why = renames(project.conf).flat(read_config(run)), record.get("ended_by", "")
+    is_longer = then.get(f"training.run.{why}") != now.get(why)  # with another max_minutes, say
+    return not is_longer and not changed_training_keys(cfg, then)
 
 
 def incompatibilities(project: Project, cfg: Config, checkpoint: Path, given: str) -> list[str]:

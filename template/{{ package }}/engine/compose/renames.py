@@ -6,7 +6,7 @@ Command lines, the files of conf/ and what runs recorded are read with the new n
 import functools
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,11 @@ from hydra._internal.sources_registry import SourcesRegistry
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import OmegaConf
 
+from ..errors import nearest
 from ..overrides import canonical, split_override
 from ..run_dir.paths import Loader
 from ..types import as_yaml, leaves
-from .files import Setting, broken_files, read_files
+from .files import broken_files, read_files
 
 RENAMED = "renamed.yaml"
 ENGINE = Path(__file__).parents[1]
@@ -48,7 +49,7 @@ class Renames:
             new = _normal(line.text)
             key, value = (key, new) if "=" in old else (new + key[len(old) :], value)
             if is_printed:
-                _print_once(f"{line.place}: {old} is {new} since {line.key[0]}")
+                _print_once(f"{line.place}: {old} is now {new}, since {line.key[0]}")
         return key, value
 
     def entry(self, key: str, value: Any) -> tuple[str, Any]:
@@ -101,31 +102,41 @@ class Renames:
         for file in self.own:
             if not file.settings and yaml.load(file.text, Loader):
                 yield f"{file.name}: {SHAPE}"
-            for it in file.settings:
-                if isinstance(it.node, yaml.MappingNode) != (len(it.key) == 1):
-                    yield f"{it.place}: {it.key[-1]}: {SHAPE}"
-                elif len(it.key) == 2 and (why := self._problem(*_normal(it.key[1]).partition("="))):
-                    yield f"{it.place}: {it.key[1]}: {it.text}: {why}"
+            yield from (why for it in file.settings if (why := self._problem(it)))
 
-    def _problem(self, key: str, equals: str, value: str) -> str:
+    def _problem(self, it: Setting) -> str:
+        given = f"{it.place}: {': '.join([*it.key[1:], it.text])}: "
+        if isinstance(it.node, yaml.MappingNode) != (len(it.key) == 1):
+            return given + SHAPE
+        if len(it.key) != 2:
+            return ""
+        key, equals, value = _normal(it.key[1]).partition("=")
+        if self.lines[key + equals + value] is not it:
+            return f"{given}another line renames it too"
         name, new = self.names(key, value, is_printed=False)
         if (name, new) == (key, value) or self.names(name, new, False) != (name, new):
-            return "these names lead in a circle"
+            return f"{given}these names lead in a circle"
         known, folder = known_keys(self.conf), self.conf / name.replace(".", "/")
         if name not in known:
-            return f"conf/ has no key {name}"
-        if equals and folder.is_dir():
-            if (folder / f"{value}.yaml").is_file():
-                return f"the option {value} still exists; rename or remove it"
-            return "" if (folder / f"{new}.yaml").is_file() else f"{name} has no option {new}"
-        return f"{key} still exists, in {known[key]}" if not equals and key in known else ""
+            return f"{given}conf/ has no key {name}{nearest(name, list(known))}"
+        if not equals:
+            return f"{given}{key} still exists, in {known[key]}" if key in known else ""
+        options = [file.stem for file in folder.glob("*.yaml")]
+        if value in options:
+            return f"{given}{folder.relative_to(self.conf.parent)}/{value}.yaml still exists"
+        missing = f"{given}{name} has no option {new}{nearest(new, options)}"
+        return missing if options and new not in options else ""
 
-    def hint(self, keys: Iterable[str]) -> str:
-        """The lines that would map those of the keys that conf/ no longer has; empty if none."""
-        known = known_keys(self.conf)
-        gone = [key for key in keys if key not in known]
-        lines = "".join(f"\n  {key}: NEW_NAME" for key in gone)
-        return f"{self.conf.name}/{RENAMED} takes the names of keys that were renamed:{lines}" if gone else ""
+    def is_gone(self, key: str) -> bool:
+        """Whether conf/ no longer has a key, not even as an entry of a list or a free mapping."""
+        known, section = known_keys(self.conf), key.rpartition(".")[0]
+        is_open = section in known and not any(it.startswith(f"{section}.") for it in known)
+        return key not in known and not is_open and not (self.conf / key.replace(".", "/")).is_dir()
+
+    def hint(self, old: str) -> str:
+        """The line that would map an old name."""
+        file = f"{self.conf.name}/{RENAMED}"
+        return f"if {old} has another name now, {file} takes it, below a VERSION:\n  {old}: NEW_NAME"
 
 
 @functools.cache

@@ -91,6 +91,12 @@ def begin_record(
     _write(run_dir, entry | {"earlier": earlier})
 
 
+def note(run_dir: Path, **values: object) -> None:
+    """Add values to the record of a run."""
+    if is_main() and (record := read_record(run_dir)):
+        _write(run_dir, record | values)
+
+
 @contextmanager
 def recorded(run_dir: Path) -> Iterator[Callable[..., None]]:
     """Record how the run ends, unless it is killed; yields a function that adds values."""
