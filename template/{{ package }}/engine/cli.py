@@ -187,9 +187,9 @@ def _prepare_run(overrides: list[str], checker: "Checker") -> "Config":
         cfg, project = checker.check(overrides), checker.project
     except UserError as error:
         if {"mode=check", "format=json"} <= set(overrides):
-            from .check import Check, print_json
+            from .check import Check, report
 
-            print_json([Check("config", problems=error.problems)])
+            report([Check("config", problems=error.problems)], "json")
         raise
     if launcher := [o for o in overrides if re.match("hydra/launcher=(?!serial$)", o)]:
         raise UserError(f"{launcher[0]}: it starts the jobs of --multirun; add it, for one job too")
@@ -294,7 +294,7 @@ def _check_files(
     project: "Project", configs: list["Config"], jobs: list["Job"], here: bool
 ) -> None:
     """Check the configs' files, and this machine if they run `here`; mode=check then exits."""
-    from .check import file_problems, report
+    from .check import file_problems, report, run_checks
     from .checkpoints.resume import resume_problems
 
     # a sweep's jobs mostly read the same files and use the same devices
@@ -304,7 +304,7 @@ def _check_files(
     first = configs[0]
     folder = Path(first.runs_dir, first.name)
     if first.mode == "check":
-        report(project, first, problems)
+        report(run_checks(project, first, problems), first.format)
         raise SystemExit(0)
     if first.mode == "train":
         for cfg, job in zip(configs, jobs, strict=False):

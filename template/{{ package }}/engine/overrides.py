@@ -38,8 +38,6 @@ def canonical(value: str) -> str:
 def job_key(overrides: Sequence[str], safe: Collection[str] = ()) -> frozenset[str]:
     """The identity of a job, whatever the order, the spelling of numbers and the keys in `safe`."""
     job = identifying_overrides(overrides)
-    if any(key == "mode" for _, key, _ in job):
-        safe = ()  # what other modes do depends on each key
     return frozenset(
         prefix.strip("+") + key + canonical(value)
         for prefix, key, value in job

@@ -24,7 +24,7 @@ from .files import broken_files, read_files
 
 RENAMED = "renamed.yaml"
 ENGINE = Path(__file__).parents[1]
-OLD_NAMES = ("experiment", "local", RENAMED)  # where they are allowed
+OLD_NAMES = ("experiment", "local", RENAMED)  # where old names may stand
 SHAPE = "expected lines OLD: NEW below a VERSION:"
 
 
@@ -76,13 +76,10 @@ class Renames:
         return prefix + key + re.sub(r"[^=,()]+", rename, value)
 
     def content(self, config: Any, package: str) -> Any:
-        """The config of a file by the new names; `package` is the prefix of its keys."""
+        """The content of a file by the new names; `package` is the prefix of its keys."""
         content: Any = OmegaConf.to_container(config, resolve=False)
-        moved = {}
-        for key, value in leaves(content):
-            new = self.entry(package + key, value)
-            if new != (package + key, value) and new[0].startswith(package):
-                moved[key] = new
+        moved = {key: (package + key, value) for key, value in leaves(content)}
+        moved = {k: new for k, old in moved.items() if (new := self.entry(*old)) != old}
         for key in moved:
             _remove(content, key.split("."))
         renamed = OmegaConf.create(content)
@@ -102,41 +99,35 @@ class Renames:
         for file in self.own:
             if not file.settings and yaml.load(file.text, Loader):
                 yield f"{file.name}: {SHAPE}"
-            yield from (why for it in file.settings if (why := self._problem(it)))
+            for it in file.settings:
+                if isinstance(it.node, yaml.MappingNode) != (len(it.key) == 1):
+                    yield f"{it.place}: {it.key[-1]}: {SHAPE}"
+                elif len(it.key) == 2 and (why := self._problem(it)):
+                    yield f"{it.place}: {it.key[1]}: {it.text}: {why}"
 
     def _problem(self, it: Setting) -> str:
-        given = f"{it.place}: {': '.join([*it.key[1:], it.text])}: "
-        if isinstance(it.node, yaml.MappingNode) != (len(it.key) == 1):
-            return given + SHAPE
-        if len(it.key) != 2:
-            return ""
-        key, equals, value = _normal(it.key[1]).partition("=")
-        if self.lines[key + equals + value] is not it:
-            return f"{given}another line renames it too"
+        old, known = _normal(it.key[1]), known_names(self.conf)
+        key, equals, value = old.partition("=")
         name, new = self.names(key, value, is_printed=False)
         if (name, new) == (key, value) or self.names(name, new, False) != (name, new):
-            return f"{given}these names lead in a circle"
-        known, folder = known_keys(self.conf), self.conf / name.replace(".", "/")
-        if name not in known:
-            return f"{given}conf/ has no key {name}{nearest(name, list(known))}"
-        if not equals:
-            return f"{given}{key} still exists, in {known[key]}" if key in known else ""
-        options = [file.stem for file in folder.glob("*.yaml")]
-        if value in options:
-            return f"{given}{folder.relative_to(self.conf.parent)}/{value}.yaml still exists"
-        missing = f"{given}{name} has no option {new}{nearest(new, options)}"
-        return missing if options and new not in options else ""
+            return "the names lead in a circle"
+        is_option = equals and (self.conf / name.replace(".", "/")).is_dir()
+        if (found := f"{name}={new}" if is_option else name) not in known:
+            return f"conf/ has no {found}{nearest(found, [*known])}"
+        if old in known:
+            return f"conf/ still has {old}; rename or remove it there"
+        return "" if self.lines[old] is it else f"{self.lines[old].place} renames it too"
 
     def is_gone(self, key: str) -> bool:
         """Whether conf/ no longer has a key, not even as an entry of a list or a free mapping."""
-        known, section = known_keys(self.conf), key.rpartition(".")[0]
-        is_open = section in known and not any(it.startswith(f"{section}.") for it in known)
-        return key not in known and not is_open and not (self.conf / key.replace(".", "/")).is_dir()
+        known, key = known_names(self.conf), key.replace("/", ".")
+        section = key.rpartition(".")[0]
+        is_closed = section not in known or any(it.startswith(f"{section}.") for it in known)
+        return key not in known and is_closed
 
     def hint(self, old: str) -> str:
         """The line that would map an old name."""
-        file = f"{self.conf.name}/{RENAMED}"
-        return f"if {old} has another name now, {file} takes it, below a VERSION:\n  {old}: NEW_NAME"
+        return f"if it has another name now, conf/{RENAMED} needs, below VERSION:\n{old}: NEW_NAME"
 
 
 @functools.cache
@@ -146,15 +137,13 @@ def renames(conf: Path) -> Renames:
 
 
 @functools.cache
-def known_keys(conf: Path) -> dict[str, str]:
-    """The keys and sections of conf/, each with a place."""
-    return {
-        ".".join(it.key[:n]): it.place
-        for file in read_files(conf)
-        if file.name.split("/")[1] not in OLD_NAMES
-        for it in file.settings
-        for n in range(1, len(it.key) + 1)
-    }
+def known_names(conf: Path) -> set[str]:
+    """The keys, sections and groups of conf/, and its options as model=tiny."""
+    files = [it for it in read_files(conf) if it.name.split("/")[1] not in OLD_NAMES]
+    keys = {it.key[:n] for file in files for it in file.settings for n in range(1, len(it.key) + 1)}
+    paths = [Path(file.name).relative_to(conf.name).with_suffix("") for file in files]
+    options = {f"{'.'.join(path.parent.parts)}={path.name}" for path in paths}
+    return {".".join(key) for key in keys} | options | {it.partition("=")[0] for it in options}
 
 
 class FileConfigSource(file_config_source.FileConfigSource):

@@ -14,7 +14,7 @@ from ..compose.renames import renames
 from ..overrides import is_identifying, job_key, job_name, split_override
 from ..project import Project
 from ..run_dir.paths import OVERRIDES, read_overrides
-from ..types import RESUME_SAFE, fields, is_section
+from ..types import RESUME_SAFE, fields
 
 
 @dataclass
@@ -77,36 +77,30 @@ def assign_directories(
 ) -> list[Job]:
     """Each job with its directory: the existing one, else one named by the swept keys.
 
-    Overrides identify a job, so that a longer or reordered grid finds existing directories; of
-    ResumeSafe keys, those that are swept.
+    Overrides identify a job, so that a longer or reordered grid finds existing directories; those
+    of ResumeSafe keys only where they are swept.
     """
-    safe = safe_keys(project) - swept
-    started = started_jobs(project, sweep_dir)
+    safe, started = safe_keys(project) - swept, started_jobs(project, sweep_dir)
     keys = {path: job_key(overrides, safe) for path, overrides in started.items()}
     known = {key: path for path, key in keys.items()}
-    # of jobs that differ in a safe key alone, a command finds its own
-    known |= {job_key(overrides): path for path, overrides in started.items()}
     taken = {path.name: key for path, key in keys.items()}
     assigned = []
     for overrides in jobs:
-        key, exact = job_key(overrides, safe), job_key(overrides)
+        key = job_key(overrides, safe)
         if key not in known:
             name = job_name([o for o in overrides if split_override(o)[1] in swept] or overrides)
             if taken.get(name, key) != key:
                 name += f",{hashlib.sha256(repr(sorted(key)).encode()).hexdigest()[:8]}"
             known[key] = sweep_dir / name
             taken[name] = key
-        assigned.append(Job(overrides, known.get(exact, known[key])))
+        assigned.append(Job(overrides, known[key]))
     return assigned
 
 
 def safe_keys(project: Project) -> set[str]:
-    """The keys and groups below the top level that training does not depend on."""
-    return {
-        key
-        for key, field in fields(project.config)
-        if RESUME_SAFE in field.metadata and ("." in key or is_section(field.annotation))
-    }
+    """The keys of training, and the tracker, that a resumed run may change."""
+    safe = {key for key, field in fields(project.config) if RESUME_SAFE in field.metadata}
+    return {key for key in safe if key.startswith(("training.", "tracker"))}
 
 
 def started_jobs(project: Project, sweep_dir: Path) -> dict[Path, list[str]]:

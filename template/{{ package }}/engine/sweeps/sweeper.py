@@ -43,9 +43,8 @@ class Launcher(HydraLauncher):
     ) -> Sequence[JobReturn]:
         """Run jobs for a sweeper of another package."""
         sweep_dir = Path(self.composed.hydra.sweep.dir)
-        jobs = assign_directories(
-            self.load_project(), [list(given) for given in job_overrides], sweep_dir, set()
-        )
+        given = [list(overrides) for overrides in job_overrides]
+        jobs = assign_directories(self.load_project(), given, sweep_dir, set())
         self.run(jobs)
         ended = []
         for job in jobs:
@@ -132,8 +131,7 @@ class Sweeper(HydraSweeper):
         from ..checkpoints.resume import is_finished
         from ..compose.validate import Checker
 
-        project = self.load_project()
-        checker = Checker(project)
+        checker = Checker(project := self.load_project())
         waiting, configs = [], {}
         for job in {job.directory: job for job in jobs}.values():  # a search may draw one twice
             cfg = configs[job.directory] = checker.check(job.overrides)
@@ -147,11 +145,8 @@ class Sweeper(HydraSweeper):
         if skipped := [job for job in waiting if not job.state]:
             log.info("%d jobs are not started after the failure", len(skipped))
         # another command may have finished one that was in use
-        return {
-            job.directory: job
-            for job in ended
-            if not is_finished(project, configs[job.directory], job.directory)
-        }
+        left = [it for it in ended if not is_finished(project, configs[it.directory], it.directory)]
+        return {job.directory: job for job in left}
 
 
 def is_grid(composed: DictConfig) -> bool:
