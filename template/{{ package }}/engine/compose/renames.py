@@ -20,7 +20,7 @@ from ..errors import nearest
 from ..overrides import canonical, split_override
 from ..run_dir.paths import Loader
 from ..types import as_yaml, leaves
-from .files import broken_files, read_files
+from .files import Setting, broken_files, read_files
 
 RENAMED = "renamed.yaml"
 ENGINE = Path(__file__).parents[1]
@@ -139,21 +139,25 @@ def renames(conf: Path) -> Renames:
 @functools.cache
 def known_names(conf: Path) -> set[str]:
     """The keys, sections and groups of conf/, and its options as model=tiny."""
-    files = [it for it in read_files(conf) if it.name.split("/")[1] not in OLD_NAMES]
-    keys = {it.key[:n] for file in files for it in file.settings for n in range(1, len(it.key) + 1)}
-    paths = [Path(file.name).relative_to(conf.name).with_suffix("") for file in files]
-    options = {f"{'.'.join(path.parent.parts)}={path.name}" for path in paths}
-    return {".".join(key) for key in keys} | options | {it.partition("=")[0] for it in options}
+    known = set()
+    for file in read_files(conf):
+        group, _, option = file.name.removeprefix(f"{conf.name}/").rpartition("/")
+        known |= {group.replace("/", "."), _normal(f"{group}={option.removesuffix('.yaml')}")}
+        if file.name.split("/")[1] not in OLD_NAMES:
+            keys = [it.key[:n] for it in file.settings for n in range(1, len(it.key) + 1)]
+            known |= {".".join(key) for key in keys}
+    return known
 
 
 class FileConfigSource(file_config_source.FileConfigSource):
     """Reads conf/ by the new names. Hydra knows the class by its name."""
 
     def is_config(self, config_path: str) -> bool:
-        """Called by Hydra, as is load_config."""
+        """Called by Hydra."""
         return super().is_config(renames(Path(self.path)).path(config_path))
 
     def load_config(self, config_path: str) -> ConfigResult:
+        """Called by Hydra."""
         names = renames(Path(self.path))
         path = names.path(config_path)
         found = super().load_config(path)
