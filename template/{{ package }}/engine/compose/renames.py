@@ -146,7 +146,7 @@ def known_names(conf: Path) -> set[str]:
         if file.name.split("/")[1] not in OLD_NAMES:
             keys = [it.key[:n] for it in file.settings for n in range(1, len(it.key) + 1)]
             known |= {".".join(key) for key in keys}
-    return known
+    return known - {""}
 
 
 class FileConfigSource(file_config_source.FileConfigSource):
