@@ -55,7 +55,7 @@ def checkpoint_problems(project: Project, cfg: Config, path: str, key: str) -> l
 class Check:
     """A row of mode=check, with details for when it passes."""
 
-    what: str
+    check: str
     details: Sequence[str] = ()
     warnings: Sequence[str] = ()
     problems: Sequence[str] = ()
@@ -69,7 +69,7 @@ def report(checks: Iterable[Check], form: str) -> None:
         results.append(asdict(it) | {"state": state})
         count = "1 problem" if len(it.problems) == 1 else f"{len(it.problems)} problems"
         lines = [*it.warnings, *([count] if it.problems else it.details)]
-        rows += [(state, it.what, lines[0]), *(("", "", line) for line in lines[1:])]
+        rows += [(state, it.check, lines[0]), *(("", "", line) for line in lines[1:])]
     if form == "json":
         print(json.dumps(results, indent=2, ensure_ascii=False))
     else:

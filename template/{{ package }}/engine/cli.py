@@ -21,7 +21,6 @@ from . import find_part, see
 from .compose.aliases import Aliases
 from .compose.compose import ComposeError, compose, name_this_run, options
 from .compose.credentials import credential_problems
-from .compose.renames import renames
 from .errors import UserError, refuse
 from .overrides import split_override
 from .run_dir.lock import lock
@@ -69,9 +68,8 @@ def prepare(argv: list[str], conf: Path, load_project: Callable[[], "Project"]) 
     given = [re.sub(r"^([\w./@+]+=[\"']?)~(?=/)", rf"\1{Path.home()}", o) for o in args.overrides]
     flags = [arg for arg in argv if arg not in args.overrides]
     refuse([*_grammar_problems(given, args.multirun), *credential_problems(given)])
-    refuse(renames(conf).problems())
     aliases = Aliases(conf)
-    overrides = aliases.expand([renames(conf).override(override) for override in given])
+    overrides = aliases.expand(given)
     refuse(aliases.problems)
     if args.cfg == "job" and not (overrides or args.package or args.resolve):
         # Hydra's own output, without importing the types, which would double the time
@@ -343,7 +341,7 @@ def _explain(overrides: list[str], aliases: Aliases, checker: "Checker") -> None
     from .compose.explain import explain, find_origins
 
     composed = checker.compose(overrides, force=True)
-    key = composed.get("key") and renames(checker.conf).names(str(composed.key))[0]
+    key = composed.get("key") and aliases.renames.names(str(composed.key))[0]
     target = aliases.targets.get(str(key), key)
     explain(composed, find_origins(checker.conf, overrides, checker.spelling), target)
     checker.validate(composed, overrides)
