@@ -31,8 +31,9 @@ files, types, errors = engine("checkpoints.files"), engine("types"), engine("err
 aliases, validate = engine("compose.aliases"), engine("compose.validate")
 PROJECT = importlib.import_module(f"{PACKAGE}.project").PROJECT
 BASE = yaml.safe_load((RUN / ".hydra/overrides.yaml").read_text())
+TODAY = validate.Checker(PROJECT)  # composes the files of a combination of groups once
+PLAIN = TODAY.check(BASE).model_dump()
 GROUPS = ["model", "training", "training/optim", "training/optim/scheduler", "tracker"]
-BY_OPTION = {key for key in ("model", "training", "tracker")}
 
 
 def old_key(config: dict[str, Any], new: str, old: str) -> None:
@@ -121,8 +122,7 @@ def problems(number: int, folder: Path) -> Iterator[str]:
     root = folder / f"project{number}"
     shutil.copytree(PROJECT.conf, root / "conf")
     project = dataclasses.replace(PROJECT, root=root)
-    plain = validate.Checker(PROJECT).check(BASE).model_dump()
-    rename = draw(number, chance, plain)
+    rename = draw(number, chance, PLAIN)
     lines = {f"0.{version}.0": line for version, line in enumerate(rename["lines"], start=1)}
     (root / "conf/renamed.yaml").write_text(yaml.safe_dump(lines, sort_keys=False))
     header = "# @package _global_\n"
@@ -134,7 +134,7 @@ def problems(number: int, folder: Path) -> Iterator[str]:
     then = [*given[:-1], rename["then"]]
     if names.expand(then) != given:
         yield f"on the command line it is {names.expand(then)[-1]}"
-    cfg = validate.Checker(project).check(given)
+    cfg = TODAY.check(given)
     by_experiment = validate.Checker(project).check([*given[:-1], "experiment=former"])
     if by_experiment != cfg:
         yield f"the experiment differs: {resume.differences(by_experiment.model_dump(), cfg.model_dump())}"

@@ -80,6 +80,8 @@ class Renames:
         content: Any = OmegaConf.to_container(config, resolve=False)
         moved = {key: (package + key, value) for key, value in leaves(content)}
         moved = {k: new for k, old in moved.items() if (new := self.entry(*old)) != old}
+        if not moved:
+            return config
         for key in moved:
             _remove(content, key.split("."))
         renamed = OmegaConf.create(content)
@@ -164,7 +166,7 @@ class FileConfigSource(file_config_source.FileConfigSource):
         package = found.header.get("package") or "_group_"
         package = package.replace("_group_", path.rpartition("/")[0].replace("/", "."))
         prefix = "" if package in ("", "_global_") else f"{package}."
-        found.config = names.content(found.config, prefix) if names.lines else found.config
+        found.config = names.content(found.config, prefix)
         return found
 
 
