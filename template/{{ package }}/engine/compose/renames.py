@@ -128,7 +128,9 @@ class Renames:
         return key not in known and is_closed
 
     def hint(self, old: str) -> str:
-        """The line that would map an old name."""
+        """The line that would map an old key, or the option of an old override."""
+        key = old.partition("=")[0]
+        old = old if (self.conf / key.replace(".", "/")).is_dir() else key
         return f"if it has another name now, conf/{RENAMED} needs, below VERSION:\n{old}: NEW_NAME"
 
 
