@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from .commands import Project, copy_project, prepared, weights
+from .commands import Project, copy_project, jobs, prepared, weights
 
 pytestmark = pytest.mark.task("blank")
 
@@ -81,6 +81,17 @@ def test_a_wrong_line_is_named(history: Project, mistake: str) -> None:
     assert problem in outcome
 
 
+def test_a_job_is_identified_by_what_it_learns(history: Project) -> None:
+    others = f"{TRAIN.replace('num_workers=0', 'num_workers=1')} training.run.log_every=3"
+    done = history.run(f"python train.py --multirun {others} name=old training.lr=1e-3,2e-3")
+    assert done.stdout.count("finished before: ") == 2
+    # a key that is swept identifies, whatever it is
+    several = TRAIN.replace("num_workers=0", "num_workers=0,1")
+    done = history.run(f"python train.py --multirun {several} name=old training.lr=1e-3")
+    assert done.stdout.count("finished before: ") == 1
+    assert jobs(history.path / "runs/old") == {"lr=0.001", "lr=0.002", "lr=0.001,num_workers=1"}
+
+
 def rename(project: Path) -> None:
     """Rename a key, an option and a value, as somebody does it in a project."""
     for file, old, new in (
@@ -117,7 +128,7 @@ def test_old_runs_and_commands_work_after_a_rename(history: Project, tmp_path: P
     mapped["0.3.0"]["model.kind=perceptron"] = "mlp"
     (renamed.path / "conf/renamed.yaml").write_text(yaml.safe_dump(mapped))
     done = renamed.run(evaluate)
-    assert "with model=smoke model.dim=9, as the run recorded" in done.stdout
+    assert "with model.dim=9 model=smoke, as the run recorded" in done.stdout
     assert "unlike the run" not in done.stdout
     assert done.stderr.count("model.width is now model.dim, since 0.2.0") == 1
 
