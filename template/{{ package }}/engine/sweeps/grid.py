@@ -100,6 +100,7 @@ def assign_directories(
 def safe_keys(project: Project) -> set[str]:
     """The keys of training, and the tracker, that a resumed run may change."""
     safe = {key for key, field in fields(project.config) if RESUME_SAFE in field.metadata}
+    safe -= {"training.objective.metric"}  # what is recorded of a job depends on it
     return {key for key in safe if key.startswith(("training.", "tracker"))}
 
 
