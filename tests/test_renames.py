@@ -89,7 +89,7 @@ def test_a_job_is_identified_by_what_it_learns(history: Project) -> None:
     several = TRAIN.replace("num_workers=0", "num_workers=0,1")
     done = history.run(f"python train.py --multirun {several} name=old training.lr=1e-3")
     assert done.stdout.count("finished before: ") == 1
-    assert jobs(history.path / "runs/old") == {"lr=0.001", "lr=0.002", "lr=0.001,num_workers=1"}
+    assert jobs(history.path / "runs/old") == {"lr=0.001", "lr=0.002", "num_workers=1"}
 
 
 def rename(project: Path) -> None:

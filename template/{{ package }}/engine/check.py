@@ -57,8 +57,8 @@ class Check:
 
     check: str
     details: Sequence[str] = ()
-    warnings: Sequence[str] = ()
     problems: Sequence[str] = ()
+    warnings: Sequence[str] = ()
 
 
 def report(checks: Iterable[Check], form: str) -> None:
