@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from .commands import Project, signal_group
+from .commands import Project, record, signal_group, weights
 
 SMALL = "model=dryrun training=dryrun"
 
@@ -151,6 +151,51 @@ def test_patience_stops_a_run(project: Project) -> None:
     assert last["step"] < 200
     again = project.run(f"python train.py {SMALL} {patient} name=patient")
     assert "stopped early" in again.stdout
+
+
+@pytest.mark.task("blank")
+def test_max_minutes_ends_a_run_at_its_training_time(project: Project) -> None:
+    command = f"{SMALL} training/optim/scheduler=constant training.run.eval_every=1000000"
+    command += " training.run.log_every=50 training.checkpoint.every=30 training.num_workers=0"
+    timed = f"python train.py {command} training.iter_num=1000000 name=timed"
+    run = project.path / "runs/timed"
+    seconds = []
+    for minutes in (0.005, 0.01):  # the second one resumes: time counts over all starts
+        done = project.run(f"{timed} training.run.max_minutes={minutes}")
+        assert "stopped early by training.run.max_minutes: best" in done.stdout
+        about = json.loads((sorted(run.glob("checkpoints/*"))[-1] / "checkpoint.json").read_text())
+        progress = about["progress"]
+        assert progress["last_eval"] == progress["iteration"] > 0
+        assert record(run)["state"] == "finished"
+        assert record(run)["ended_by"] == "max_minutes"
+        seconds.append(progress["seconds"])
+    assert 0.3 <= seconds[0] < 0.6 <= seconds[1] < 2
+    done = project.run(f"{timed} training.run.max_minutes=0.01")
+    assert "nothing to train" in done.stdout
+    # its weights are those of a run without the limit
+    project.run(f"python train.py {command} training.iter_num={progress['iteration']} name=whole")
+    assert weights(run) == weights(project.path / "runs/whole")
+    # two processes agree on the last iteration
+    two = f"python train.py {command} training.iter_num=1000000 name=timed-two training.devices=2"
+    done = project.run(f"{two} training.run.max_minutes=0.01")
+    assert "stopped early by training.run.max_minutes: best" in done.stdout
+
+
+@pytest.mark.task("blank")
+def test_check_prints_json(project: Project) -> None:
+    done = project.run(f"python train.py mode=check format=json {SMALL}")
+    checks = json.loads(done.stdout)
+    assert [it["check"] for it in checks] == ["config", "code", "files", "machine", "data", "run"]
+    for it in checks:
+        assert set(it) == {"check", "state", "details", "warnings", "problems"}
+        assert it["state"] == ("warning" if it["warnings"] else "ok")
+    # errors of the config and of files are in it too, and on standard error
+    for wrong, check in (("training.run.seed=-1", "config"), ("init=nowhere", "files")):
+        done = project.run(f"python train.py mode=check format=json {SMALL} {wrong}", status=2)
+        (failed,) = [it for it in json.loads(done.stdout) if it["state"] == "failed"]
+        assert failed["check"] == check
+        assert len(failed["problems"]) == 1
+        assert failed["problems"][0].splitlines()[0] in done.stderr
 
 
 @pytest.mark.task("speech")

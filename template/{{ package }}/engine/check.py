@@ -1,7 +1,8 @@
 """Checks before a run (files, tracker, checkpoint), and mode=check, which runs them all."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from . import find_part
@@ -54,26 +55,30 @@ def checkpoint_problems(project: Project, cfg: Config, path: str, key: str) -> l
 class Check:
     """A row of mode=check, with details for when it passes."""
 
-    what: str
+    check: str
     details: Sequence[str] = ()
     problems: Sequence[str] = ()
     warnings: Sequence[str] = ()
 
 
-def report(project: Project, cfg: Config, found: list[str]) -> None:
-    """mode=check: run all checks, print a table. Raises UserError with all problems."""
-    problems, rows = list[str](), []
-    for it in _checks(project, cfg, found):
-        problems += it.problems
+def report(checks: Iterable[Check], form: str) -> None:
+    """Print the results of mode=check, as text or JSON. Raises UserError with all problems."""
+    results, rows = [], []
+    for it in checks:
         state = "failed" if it.problems else "warning" if it.warnings else "ok"
+        results.append(asdict(it) | {"state": state})
         count = "1 problem" if len(it.problems) == 1 else f"{len(it.problems)} problems"
         lines = [*it.warnings, *([count] if it.problems else it.details)]
-        rows += [(state, it.what, lines[0]), *(("", "", line) for line in lines[1:])]
-    print_table(rows, styles={"ok": "green", "warning": "yellow", "failed": "bold red"})
-    refuse(problems)
+        rows += [(state, it.check, lines[0]), *(("", "", line) for line in lines[1:])]
+    if form == "json":
+        print(json.dumps(results, indent=2, ensure_ascii=False))
+    else:
+        print_table(rows, styles={"ok": "green", "warning": "yellow", "failed": "bold red"})
+    refuse(problem for it in results for problem in it["problems"])
 
 
-def _checks(project: Project, cfg: Config, found: list[str]) -> Iterator[Check]:
+def run_checks(project: Project, cfg: Config, found: list[str]) -> Iterator[Check]:
+    """The checks of mode=check; `found` has the problems of files."""
     from .checkpoints.identity import check_identity, identify
     from .distributed.devices import device_count, pick_device
     from .train.preflight import batch_problems, checkpoint_bytes, compare_splits, machine_problems

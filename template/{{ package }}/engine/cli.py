@@ -104,7 +104,7 @@ def prepare(argv: list[str], conf: Path, load_project: Callable[[], "Project"]) 
     if not cfg.engine.is_first_node:
         # the first node writes the run's files and prints
         return [*flags, *overrides, "hydra.output_subdir=null", "hydra/job_logging=stdout"]
-    _announce(cfg, recorded)
+    _announce(project, cfg, recorded)
     return flags + overrides
 
 
@@ -181,7 +181,14 @@ def _recorded_overrides(project: "Project", overrides: list[str]) -> list[str]:
 
 
 def _prepare_run(overrides: list[str], checker: "Checker") -> "Config":
-    cfg, project = checker.check(overrides), checker.project
+    try:
+        cfg, project = checker.check(overrides), checker.project
+    except UserError as error:
+        if {"mode=check", "format=json"} <= set(overrides):
+            from .check import Check, report
+
+            report([Check("config", problems=error.problems)], "json")
+        raise
     if launcher := [o for o in overrides if re.match("hydra/launcher=(?!serial$)", o)]:
         raise UserError(f"{launcher[0]}: it starts the jobs of --multirun; add it, for one job too")
     if cfg.mode == "report":
@@ -235,7 +242,7 @@ def _prepare_sweep(overrides: list[str], checker: "Checker") -> "Config":
             if f"'{split_override(override)[1]}'" in str(error)
         )
         raise
-    in_yaml = search_space(base.hydra.sweeper.get("params") or {}, overrides)
+    in_yaml = search_space(checker.conf, base.hydra.sweeper.get("params") or {}, overrides)
     checker.space = [split_override(override)[1] for override in in_yaml]
     overrides = [*in_yaml, *overrides]
     if isinstance(base.sweep, str):
@@ -255,7 +262,7 @@ def _prepare_sweep(overrides: list[str], checker: "Checker") -> "Config":
     if is_ours(base) and not all_known:
         search = find_part("sweeps.search")
         refuse(search.find_problems(str(base.sweep.get("sampler")), swept(overrides)))
-    jobs = grid_jobs(overrides, Path(base.hydra.sweep.dir)) if all_known else []
+    jobs = grid_jobs(checker.project, overrides, Path(base.hydra.sweep.dir)) if all_known else []
     configs = _check_all([job.overrides for job in jobs] or probe_jobs(overrides), checker)
     first = configs[0]
     if first.mode == "report":
@@ -285,7 +292,7 @@ def _check_files(
     project: "Project", configs: list["Config"], jobs: list["Job"], here: bool
 ) -> None:
     """Check the configs' files, and this machine if they run `here`; mode=check then exits."""
-    from .check import file_problems, report
+    from .check import file_problems, report, run_checks
     from .checkpoints.resume import resume_problems
 
     # a sweep's jobs mostly read the same files and use the same devices
@@ -295,7 +302,7 @@ def _check_files(
     first = configs[0]
     folder = Path(first.runs_dir, first.name)
     if first.mode == "check":
-        report(project, first, problems)
+        report(run_checks(project, first, problems), first.format)
         raise SystemExit(0)
     if first.mode == "train":
         for cfg, job in zip(configs, jobs, strict=False):
@@ -334,13 +341,13 @@ def _explain(overrides: list[str], aliases: Aliases, checker: "Checker") -> None
     from .compose.explain import explain, find_origins
 
     composed = checker.compose(overrides, force=True)
-    key = composed.get("key")
+    key = composed.get("key") and aliases.renames.names(str(composed.key))[0]
     target = aliases.targets.get(str(key), key)
     explain(composed, find_origins(checker.conf, overrides, checker.spelling), target)
     checker.validate(composed, overrides)
 
 
-def _announce(cfg: "Config", recorded: list[str]) -> None:
+def _announce(project: "Project", cfg: "Config", recorded: list[str]) -> None:
     """Print the run's name and, for other modes, how the config differs from the trained run's."""
     if JOB_DIR not in os.environ:
         print(f"name={cfg.name}", flush=True)
@@ -350,7 +357,7 @@ def _announce(cfg: "Config", recorded: list[str]) -> None:
         from .checkpoints.files import find_checkpoint
         from .checkpoints.resume import unlike_the_run
 
-        for line in unlike_the_run(cfg, find_run(find_checkpoint(Path(cfg.checkpoint)))):
+        for line in unlike_the_run(project, cfg, find_run(find_checkpoint(Path(cfg.checkpoint)))):
             print(f"unlike the run: {line}", flush=True)
 
 

@@ -33,7 +33,7 @@ def load(project: Project, checkpoint: str | Path, *overrides: str) -> tuple[nn.
     recorded = recorded_overrides(project, run, expanded) if run else []
     cfg = Checker(project).check([*recorded, *expanded])
     refuse(incompatibilities(project, cfg, found, f"load({str(checkpoint)!r})"))
-    for line in unlike_the_run(cfg, run):
+    for line in unlike_the_run(project, cfg, run):
         log.warning("unlike the run: %s", line)
     model = load_model(project.build_model(cfg), found)
     return model.to(pick_device(cfg.training.run.device)).eval(), cfg

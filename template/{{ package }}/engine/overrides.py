@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 LONGEST_NAME = 120
 NOT_IDENTIFYING = ("name", "runs_dir", "resume")
@@ -35,10 +35,14 @@ def canonical(value: str) -> str:
         return value
 
 
-def job_key(overrides: Sequence[str]) -> frozenset[str]:
-    """The identity of a job, whatever the order and the spelling of numbers."""
+def job_key(overrides: Sequence[str], safe: Collection[str] = ()) -> frozenset[str]:
+    """The identity of a job, whatever the order, the spelling of numbers and the keys in `safe`."""
     job = identifying_overrides(overrides)
-    return frozenset(prefix.strip("+") + key + canonical(value) for prefix, key, value in job)
+    return frozenset(
+        prefix.strip("+") + key + canonical(value)
+        for prefix, key, value in job
+        if not any(f"{key.replace('/', '.')}.".startswith(f"{it}.") for it in safe)
+    )
 
 
 def job_name(overrides: Sequence[str]) -> str:

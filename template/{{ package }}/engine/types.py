@@ -5,6 +5,7 @@ from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 T = TypeVar("T")
@@ -83,18 +84,23 @@ def groups(config: type[BaseModel], but: str = "") -> list[str]:
     return [n for n, field in fields if is_section(field.annotation) and but not in field.metadata]
 
 
+def fields(section: type[BaseModel], path: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Each key and section below a section, with its field, whatever the schema."""
+    for name, field in section.model_fields.items():
+        yield path + name, field
+        for kind in alternatives(field.annotation):
+            if is_section(kind):
+                yield from fields(kind, f"{path}{name}.")
+
+
 def text_keys(section: type[BaseModel]) -> set[str]:
     """The keys below a section whose values are text and nothing else, whatever the schema."""
     kinds: dict[str, set[Any]] = {}
-    sections = [("", section)]
-    for path, section in sections:  # the loop extends it
-        for name, field in section.model_fields.items():
-            for kind in alternatives(field.annotation):
-                if is_section(kind):
-                    sections.append((f"{path}{name}.", kind))
-                else:
-                    items = get_args(kind) if get_origin(kind) is list else (kind,)
-                    kinds.setdefault(path + name, set()).update(alternatives(items[0]))
+    for key, field in fields(section):
+        for kind in alternatives(field.annotation):
+            if not is_section(kind):
+                items = get_args(kind) if get_origin(kind) is list else (kind,)
+                kinds.setdefault(key, set()).update(alternatives(items[0]))
     return {key for key, found in kinds.items() if str in found <= {str, type(None)}}
 
 

@@ -36,6 +36,8 @@ class Progress:
     evals_since_best: int
     skipped: int
     """Consecutive iterations that training.run.on_nonfinite=skip has skipped."""
+    seconds: float
+    """Time spent in iterations, which `training.run.max_minutes` limits."""
 
 
 @dataclass

@@ -7,6 +7,7 @@ from typing import Any
 
 from .. import see
 from ..compose.compose import is_group
+from ..compose.renames import renames
 from ..config import Config, Split
 from ..errors import UserError, refuse
 from ..overrides import split_override
@@ -34,12 +35,13 @@ def recorded_overrides(project: Project, run: Path, given: list[str]) -> list[st
     keys = {split_override(override)[1] for override in given}
     recorded = [
         override
-        for override in _describing_overrides(project.config, read_overrides(run))
+        for override in _describing_overrides(project, read_overrides(run))
         if split_override(override)[1] not in keys and _group(override) not in keys
     ]
     refuse(
         f"{run / OVERRIDES}: it recorded {override}, which conf/ does not have\n"
-        f"give another {_group(override)}=OPTION, or the keys that it set"
+        f"give another {_group(override)}=OPTION, or the keys that it set\n"
+        + renames(project.conf).hint("".join(split_override(override)[1:]))
         for override in recorded
         if not _is_known(override, project.conf)
     )
@@ -51,14 +53,15 @@ def _is_known(override: str, conf: Path) -> bool:
     if not re.fullmatch(r"\w+([./]\w+)*", key):
         return False
     if not is_group(conf, key):
-        return True
+        return not renames(conf).is_gone(key)
     group = conf / key.replace(".", "/")
     options = {file.relative_to(group).with_suffix("").as_posix() for file in group.rglob("*.yaml")}
     return value[1:].strip("'\"").removesuffix(".yaml") in {"null", *options}
 
 
-def _describing_overrides(config: type[Config], overrides: list[str]) -> list[str]:
-    return [o for o in overrides if _group(o) in (*described_groups(config), "experiment")]
+def _describing_overrides(project: Project, overrides: list[str]) -> list[str]:
+    renamed = map(renames(project.conf).override, overrides)
+    return [o for o in renamed if _group(o) in (*described_groups(project.config), "experiment")]
 
 
 def _group(override: str) -> str:
@@ -81,10 +84,12 @@ def check_resume(project: Project, cfg: Config, run: Path) -> None:
     if not newest:
         return
     refuse(incompatibilities(project, cfg, newest, f"name = {cfg.name}"))
-    changed = changed_training_keys(cfg, read_about(newest)["config"], project.resume_safe(cfg))
+    then = renames(project.conf).flat(read_about(newest)["config"])
+    changed = changed_training_keys(cfg, then, project.resume_safe(cfg))
     if cfg.resume == "auto" and changed:
         way_out = "give another name, or resume=force to continue with the new values" + RESUMING
         lines = _shorten(MOST_KEYS, [f"{run} was trained with another config:", *changed])
+        lines += [renames(project.conf).hint(k) for k in then if renames(project.conf).is_gone(k)]
         raise UserError("\n".join([*lines, way_out]))
 
 
@@ -92,7 +97,7 @@ def resume_problems(project: Project, cfg: Config, run: Path) -> list[str]:
     """Why a job of a sweep cannot resume in its directory; none if it has finished."""
     if (run.parent / OVERRIDES).is_file():
         return [f"name = {cfg.name}: {run.parent} is a single run; give the sweep another name"]
-    if not list_checkpoints(run) or (cfg.resume != "never" and is_finished(cfg, run)):
+    if not list_checkpoints(run) or (cfg.resume != "never" and is_finished(project, cfg, run)):
         return []
     try:
         check_resume(project, cfg, run)
@@ -107,10 +112,14 @@ def changed_training_keys(cfg: Config, then: dict[str, Any], safe: Iterable[str]
     return [line for line in differences(then, cfg.model_dump()) if not line.startswith(left_out)]
 
 
-def is_finished(cfg: Config, run: Path) -> bool:
+def is_finished(project: Project, cfg: Config, run: Path) -> bool:
     """Whether the run in this directory has finished, with a config that trains the same."""
-    finished = read_record(run).get("state") == "finished"
-    return finished and not changed_training_keys(cfg, read_config(run))
+    record, now = read_record(run), cfg.training.run.model_dump()
+    if record.get("state") != "finished":
+        return False
+    then, why = renames(project.conf).flat(read_config(run)), record.get("ended_by", "")
+    is_longer = then.get(f"training.run.{why}") != now.get(why)  # with another max_minutes, say
+    return not is_longer and not changed_training_keys(cfg, then)
 
 
 def incompatibilities(project: Project, cfg: Config, checkpoint: Path, given: str) -> list[str]:
@@ -119,13 +128,14 @@ def incompatibilities(project: Project, cfg: Config, checkpoint: Path, given: st
     Imports torch only where the model or the data differ from those of the checkpoint.
     """
     about = read_about(checkpoint)
-    changed = _describing_changes(cfg, about["config"])
-    reordered = _reordered(about["config"], cfg) if changed else []
+    then = renames(project.conf).flat(about["config"])
+    changed = _describing_changes(cfg, then)
+    reordered = _reordered(then, cfg) if changed else []
     if not reordered and (not changed or _same_shapes(project, cfg, checkpoint)):
         return []
     what = "were trained with these in another order" if reordered else "do not fit this model"
     lines = [f"{given}: the weights in {checkpoint} {what}", *(reordered or changed)]
-    recorded = _describing_overrides(project.config, about["overrides"])
+    recorded = _describing_overrides(project, about["overrides"])
     trained_with = " ".join(recorded) or "the defaults of model and data"
     return ["\n".join([*_shorten(9, lines), f"give what it was trained with: {trained_with}"])]
 
@@ -171,12 +181,12 @@ def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return sorted(f"{key}: then {a}, now {b}" for key, (a, b) in pairs.items() if a != b)
 
 
-def unlike_the_run(cfg: Config, run: Path | None) -> list[str]:
+def unlike_the_run(project: Project, cfg: Config, run: Path | None) -> list[str]:
     """Lines `key: then …, now …` for keys of the model and the data that differ from the run's."""
-    then = read_config(run) if run else {}
+    then = renames(project.conf).flat(read_config(run)) if run else {}
     return _describing_changes(cfg, then) if then else []
 
 
 def _describing_changes(cfg: Config, then: dict[str, Any]) -> list[str]:
     now = cfg.model_dump(include=set(described_groups(type(cfg))))
-    return differences({key: value for key, value in then.items() if key in now}, now)
+    return differences({k: value for k, value in then.items() if k.split(".")[0] in now}, now)

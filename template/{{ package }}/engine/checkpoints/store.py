@@ -148,7 +148,7 @@ class Checkpoints:
                 shutil.rmtree(left, ignore_errors=True)
         found = files.newest_checkpoint(self.run_dir, warn=is_main())
         if not found:
-            return Progress(0, 0, best=None, best_iteration=0, evals_since_best=0, skipped=0)
+            return Progress(0, 0, None, best_iteration=0, evals_since_best=0, skipped=0, seconds=0)
         for line in check_identity(self.cfg, found, self.made_of) if is_main() else []:
             log.warning("%s", line)
         load_model(self.model, found)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..overrides import split_override
 from .files import Key, Setting, read_files
+from .renames import renames
 
 ALIAS = re.compile(r"\$\{\.(\w+(?:\.\w+)+)\}")
 FROM_ROOT = re.compile(r"\$\{(\w+)((?:\.\w+)+)\}")
@@ -30,7 +31,8 @@ class Aliases:
                 if alias and file.group and len(it.key) == len(file.group) + 1:
                     self.declared.append((it, (*file.group, *alias[1].split("."))))
                     self.targets.setdefault(".".join(it.key), ".".join((*file.group, alias[1])))
-        self.problems = list(self._misuses())
+        self.renames = renames(conf)
+        self.problems = [*self.renames.problems(), *self._misuses()]
 
     def _misuses(self) -> Iterator[str]:
         every = [it for file in self.files for it in file.settings]
@@ -52,14 +54,15 @@ class Aliases:
                     yield f"{it.place}: {key}: {problem}; write ${{.{first}{rest}}}"
 
     def expand(self, overrides: list[str]) -> list[str]:
-        """The same overrides by their real keys; conflicting ones are added to `problems`."""
+        """The same overrides by their new names and real keys; conflicting ones are added to `problems`."""
         expanded = []
         spellings: dict[str, dict[str, str]] = {}
         for override in overrides:
-            prefix, key, value = split_override(override)
+            _, spelling, _ = split_override(override)
+            prefix, key, value = split_override(self.renames.override(override))
             real = self.targets.get(key, key)
             expanded.append(prefix + real + value)
-            spellings.setdefault(real, {})[key] = f"{key}{value}"
+            spellings.setdefault(real, {})[spelling] = f"{spelling}{value}"
             if key.startswith(SPACE):
                 self.problems += [
                     f"{override}: {alias} is an alias; search over {target} instead"

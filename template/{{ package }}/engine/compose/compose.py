@@ -15,12 +15,11 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
-from yaml.error import YAMLError
 
 from ..errors import UserError, nearest, refuse
 from ..overrides import split_override
 from ..run_dir.paths import output_dir
-from .files import read_files
+from .files import broken_files, read_files
 from .hydra_section import JOB_NAME, WHITELIST, hydra_problems, searchpath_problems
 
 # Hydra 1.3 warns without version_base, 1.4 with it; its OmegaConf renamed register_new_resolver
@@ -108,7 +107,7 @@ def _composing_problem(error: Exception, conf: Path) -> str:
     if group in NEED_A_HEADER and f"@{group}." in text:
         return f"{file}: {HEADER}"
     if not isinstance(error, HydraException | OmegaConfBaseException) or not text:
-        found = "\n".join(_broken_files(conf))
+        found = "\n".join(broken_files(conf))
         return found or f"Hydra cannot compose this ({type(error).__name__}: {text[:200]})"
     lines = [line for line in text.splitlines() if line.strip() and "hydra.cc" not in line]
     return "\n".join(lines[:6])
@@ -121,24 +120,3 @@ def options(conf: Path, group: str, chosen: str) -> str:
         return f"Hydra reads files that end in .yaml: rename {other.relative_to(conf.parent)}"
     found = sorted(path.stem for path in folder.glob("*.yaml"))
     return f"expected one of {', '.join(found)}{nearest(chosen, found)}"
-
-
-def _broken_files(conf: Path) -> Iterator[str]:
-    """A line for each file that OmegaConf cannot read: Hydra's error does not name it."""
-    for file in sorted(conf.rglob("*.yaml")):
-        name = file.relative_to(conf.parent)
-        try:
-            OmegaConf.load(file)
-        except (UnicodeDecodeError, RecursionError):
-            yield f"{name}: not UTF-8 text, or nested too deeply"
-        except OSError as error:
-            yield f"{name}: {error.strerror or 'expected KEY: VALUE, not a value alone'}"
-        except (YAMLError, OmegaConfBaseException) as error:
-            mark = getattr(error, "problem_mark", None)
-            place = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
-            why = getattr(error, "problem", None) or str(error).splitlines()[0]
-            lines = file.read_text("utf-8", errors="replace").splitlines()
-            if conflict := [n for n, it in enumerate(lines, 1) if it.startswith("<<<<<<< ")]:
-                place = f"{name}:{conflict[0]}"
-                why = "<<<<<<< is a merge conflict of git; keep one of its two sides"
-            yield f"{place}: not valid YAML: {why}"

@@ -21,6 +21,7 @@ from ..types import as_yaml, leaves
 from .aliases import ALIAS
 from .compose import initialized_hydra, sets_value
 from .files import read_files
+from .renames import renames
 
 DIM, PLAIN = "\x1b[2m", "\x1b[0m"
 SHOWN_WIDTH = 48  # of the widest first column
@@ -46,11 +47,13 @@ def find_origins(
     files = {file.name: file for file in read_files(conf)}
     found: dict[str, list[Origin]] = {}
     for default in merged:
-        if not (file := files.get(f"{conf.name}/{default.config_path}.yaml")):
+        path = renames(conf).path(str(default.config_path))
+        if not (file := files.get(f"{conf.name}/{path}.yaml")):
             continue  # one of Hydra's own
         for it in file.settings:
             is_section = isinstance(it.node, yaml.MappingNode) and it.node.value
             key = ".".join([default.package or "", *it.key[len(file.group) :]]).strip(".")
+            key, _ = renames(conf).names(key)
             if is_section or key.split(".")[0] in ("defaults", "hydra"):
                 continue
             text = file.text[it.node.start_mark.index : it.node.end_mark.index].rstrip()

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from ..run_dir.paths import Loader
 
@@ -37,9 +39,9 @@ class File(NamedTuple):
     settings: list[Setting]
 
 
-def read_files(conf: Path) -> Iterator[File]:
+def read_files(conf: Path, pattern: str = "**/*.yaml") -> Iterator[File]:
     """Each YAML file. Invalid ones are left out: Hydra reports those that are used."""
-    for file in sorted(conf.rglob("*.yaml")):
+    for file in sorted(conf.glob(pattern)):
         name = file.relative_to(conf.parent).as_posix()
         group = file.parent.relative_to(conf).parts
         try:
@@ -59,3 +61,24 @@ def _settings(node: yaml.Node | None, key: Key, name: str) -> Iterator[Setting]:
             here = (*key, str(part.value))
             yield Setting(here, value, f"{name}:{part.start_mark.line + 1}")
             yield from _settings(value, here, name)
+
+
+def broken_files(conf: Path) -> Iterator[str]:
+    """A line for each file that OmegaConf cannot read: Hydra's error does not name it."""
+    for file in sorted(conf.rglob("*.yaml")):
+        name = file.relative_to(conf.parent)
+        try:
+            OmegaConf.load(file)
+        except (UnicodeDecodeError, RecursionError):
+            yield f"{name}: not UTF-8 text, or nested too deeply"
+        except OSError as error:
+            yield f"{name}: {error.strerror or 'expected KEY: VALUE, not a value alone'}"
+        except (yaml.YAMLError, OmegaConfBaseException) as error:
+            mark = getattr(error, "problem_mark", None)
+            place = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
+            why = getattr(error, "problem", None) or str(error).splitlines()[0]
+            lines = file.read_text("utf-8", errors="replace").splitlines()
+            if conflict := [n for n, it in enumerate(lines, 1) if it.startswith("<<<<<<< ")]:
+                place = f"{name}:{conflict[0]}"
+                why = "<<<<<<< is a merge conflict of git; keep one of its two sides"
+            yield f"{place}: not valid YAML: {why}"

@@ -116,6 +116,7 @@ class _Record:
     objective: float | None = None
     began: str = ""
     ended: str = ""
+    ended_by: str = ""
     changed: list[str] = field(default_factory=list)
     git: dict[str, str | list[str]] = field(default_factory=dict)
     data: dict[str, list[str] | None] = field(default_factory=dict)

@@ -10,8 +10,11 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
 
+from ..compose.renames import renames
 from ..overrides import is_identifying, job_key, job_name, split_override
+from ..project import Project
 from ..run_dir.paths import OVERRIDES, read_overrides
+from ..types import RESUME_SAFE, fields
 
 
 @dataclass
@@ -26,10 +29,11 @@ class Job:
     """Why it did not finish."""
 
 
-def search_space(params: Mapping[Any, Any], overrides: list[str]) -> list[str]:
+def search_space(conf: Path, params: Mapping[Any, Any], overrides: list[str]) -> list[str]:
     """The overrides of a search space in YAML, without keys that the command line sets."""
     given = {split_override(override)[1] for override in overrides}
-    return [f"{key}={value}" for key, value in params.items() if str(key) not in given]
+    space = [renames(conf).override(f"{key}={value}") for key, value in params.items()]
+    return [override for override in space if split_override(override)[1] not in given]
 
 
 def swept(overrides: list[str]) -> dict[str, Override]:
@@ -52,10 +56,10 @@ def choices(overrides: list[str]) -> dict[str, list[str]]:
     return found
 
 
-def grid_jobs(overrides: list[str], sweep_dir: Path) -> list[Job]:
+def grid_jobs(project: Project, overrides: list[str], sweep_dir: Path) -> list[Job]:
     """The jobs of a grid: every combination."""
     jobs = [list(job) for job in itertools.product(*choices(overrides).values())]
-    return assign_directories(jobs, sweep_dir, set(swept(overrides)))
+    return assign_directories(project, jobs, sweep_dir, set(swept(overrides)))
 
 
 def probe_jobs(overrides: list[str]) -> list[list[str]]:
@@ -68,16 +72,21 @@ def probe_jobs(overrides: list[str]) -> list[list[str]]:
     return jobs
 
 
-def assign_directories(jobs: Sequence[list[str]], sweep_dir: Path, swept: set[str]) -> list[Job]:
+def assign_directories(
+    project: Project, jobs: Sequence[list[str]], sweep_dir: Path, swept: set[str]
+) -> list[Job]:
     """Each job with its directory: the existing one, else one named by the swept keys.
 
-    Overrides identify a job, so that a longer or reordered grid finds existing directories.
+    Overrides identify a job, so that a longer or reordered grid finds existing directories; those
+    of ResumeSafe keys only where they are swept.
     """
-    known = {job_key(overrides): path for path, overrides in started_jobs(sweep_dir).items()}
-    taken = {path.name: key for key, path in known.items()}
+    safe, started = safe_keys(project) - swept, started_jobs(project, sweep_dir)
+    keys = {path: job_key(overrides, safe) for path, overrides in started.items()}
+    known = {key: path for path, key in keys.items()}
+    taken = {path.name: key for path, key in keys.items()}
     assigned = []
     for overrides in jobs:
-        key = job_key(overrides)
+        key = job_key(overrides, safe)
         if key not in known:
             name = job_name([o for o in overrides if split_override(o)[1] in swept] or overrides)
             if taken.get(name, key) != key:
@@ -88,10 +97,18 @@ def assign_directories(jobs: Sequence[list[str]], sweep_dir: Path, swept: set[st
     return assigned
 
 
-def started_jobs(sweep_dir: Path) -> dict[Path, list[str]]:
-    """The directories of jobs that have started, with the overrides of each."""
+def safe_keys(project: Project) -> set[str]:
+    """The keys of training, and the tracker, that a resumed run may change."""
+    safe = {key for key, field in fields(project.config) if RESUME_SAFE in field.metadata}
+    safe -= {"training.objective.metric"}  # what is recorded of a job depends on it
+    return {key for key in safe if key.startswith(("training.", "tracker"))}
+
+
+def started_jobs(project: Project, sweep_dir: Path) -> dict[Path, list[str]]:
+    """The directories of jobs that have started, with the overrides of each by today's names."""
     found = sorted(path.parent for path in sweep_dir.glob(f"*/.hydra/{OVERRIDES}"))
-    return {path.parent: read_overrides(path) for path in found}
+    rename = renames(project.conf).override
+    return {path.parent: list(map(rename, read_overrides(path))) for path in found}
 
 
 def sweep_problems(overrides: list[str], is_grid: bool) -> Iterator[str]:

@@ -43,7 +43,8 @@ class Launcher(HydraLauncher):
     ) -> Sequence[JobReturn]:
         """Run jobs for a sweeper of another package."""
         sweep_dir = Path(self.composed.hydra.sweep.dir)
-        jobs = assign_directories([list(given) for given in job_overrides], sweep_dir, set())
+        given = [list(overrides) for overrides in job_overrides]
+        jobs = assign_directories(self.load_project(), given, sweep_dir, set())
         self.run(jobs)
         ended = []
         for job in jobs:
@@ -113,14 +114,15 @@ class Sweeper(HydraSweeper):
         """Run the jobs. Exits with status 1 unless all finish."""
         sweep_dir = Path(self.composed.hydra.sweep.dir)
         sweep_dir.mkdir(parents=True, exist_ok=True)
-        overrides = [*search_space(self.params, arguments), *arguments]
+        project = self.load_project()
+        overrides = [*search_space(project.conf, self.params, arguments), *arguments]
         if is_grid(self.composed):
-            unfinished = self.run_jobs(grid_jobs(overrides, sweep_dir))
+            unfinished = self.run_jobs(grid_jobs(project, overrides, sweep_dir))
         else:
             search = find_part("sweeps.search").search
-            unfinished = search(self.load_project(), overrides, self.composed, self.run_jobs)
+            unfinished = search(project, overrides, self.composed, self.run_jobs)
         if self.composed.mode == "train":
-            print_table(self.load_project(), self.composed, unfinished)
+            print_table(project, self.composed, unfinished)
         if unfinished:
             raise SystemExit(1)
 
@@ -129,11 +131,11 @@ class Sweeper(HydraSweeper):
         from ..checkpoints.resume import is_finished
         from ..compose.validate import Checker
 
-        checker = Checker(self.load_project())
+        checker = Checker(project := self.load_project())
         waiting, configs = [], {}
         for job in {job.directory: job for job in jobs}.values():  # a search may draw one twice
             cfg = configs[job.directory] = checker.check(job.overrides)
-            if cfg.mode == "train" and is_finished(cfg, job.directory):
+            if cfg.mode == "train" and is_finished(project, cfg, job.directory):
                 log.info("finished before: %s", job.directory.name)
             else:
                 waiting.append(job)
@@ -143,7 +145,7 @@ class Sweeper(HydraSweeper):
         if skipped := [job for job in waiting if not job.state]:
             log.info("%d jobs are not started after the failure", len(skipped))
         # another command may have finished one that was in use
-        left = [job for job in ended if not is_finished(configs[job.directory], job.directory)]
+        left = [it for it in ended if not is_finished(project, configs[it.directory], it.directory)]
         return {job.directory: job for job in left}
 
 

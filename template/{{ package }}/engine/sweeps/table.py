@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from .. import terminal
 from ..overrides import identifying_overrides
 from ..run_dir.lock import state
-from ..run_dir.paths import read_overrides, read_record, relative, write_csv
+from ..run_dir.paths import read_record, relative, write_csv
 from .grid import Job, started_jobs
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ SHOWN_ROWS = 20
 def print_table(project: "Project", composed: DictConfig, unfinished: dict[Path, Job]) -> None:
     """Write sweep.csv; print it, the unfinished jobs, and the command line of the best job."""
     sweep_dir, metric = Path(composed.hydra.sweep.dir), composed.training.objective.metric
-    rows = list(_rows(sweep_dir, metric, unfinished))
+    started = started_jobs(project, sweep_dir)
+    rows = list(_rows(started, metric, unfinished))
     if not rows:
         return
     sign = -1 if project.goal(metric) == "maximize" else 1
@@ -45,14 +46,16 @@ def print_table(project: "Project", composed: DictConfig, unfinished: dict[Path,
         print(f"{job.state}: {directory.name}: {reason}")
     if rows[0][metric] is not None:
         best = sweep_dir / str(rows[0]["job"])
-        given = ["".join(parts) for parts in identifying_overrides(read_overrides(best / ".hydra"))]
+        given = ["".join(parts) for parts in identifying_overrides(started[best])]
         print(f"best: {relative(best)}")
         print(f"  {shlex.join(['python', 'train.py', *given])}")
 
 
-def _rows(sweep_dir: Path, metric: str, unfinished: dict[Path, Job]) -> Iterator[dict[str, Any]]:
+def _rows(
+    started: dict[Path, list[str]], metric: str, unfinished: dict[Path, Job]
+) -> Iterator[dict[str, Any]]:
     """A row for each job in the directory, from earlier commands and not started ones too."""
-    known = {path: job.overrides for path, job in unfinished.items()} | started_jobs(sweep_dir)
+    known = {path: job.overrides for path, job in unfinished.items()} | started
     found = {
         path: {key: value[1:] for _, key, value in identifying_overrides(overrides)}
         for path, overrides in known.items()

@@ -21,6 +21,7 @@ import yaml
 
 from ..checkpoints.files import newest_checkpoint, read_about
 from ..checkpoints.resume import differences
+from ..compose.renames import renames
 from ..config import Config
 from ..distributed.collectives import is_main
 from ..errors import Stopped, UserError
@@ -48,6 +49,7 @@ def begin_record(
     values = cfg.model_dump()
     newest = newest_checkpoint(run_dir)
     about = read_about(newest) if newest else None
+    then = renames(project.conf).flat(about["config"]) if about else {}
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
     (run_dir / CONFIG).write_text(text, "utf-8")
     shutil.copy(run_dir / ".hydra" / OVERRIDES, run_dir / OVERRIDES)
@@ -64,7 +66,7 @@ def begin_record(
         "began": time.strftime(TIME),
         "state": "running",
         "from_iteration": about["progress"]["iteration"] if about else 0,
-        "changed": differences(about["config"] | about["identity"], now) if about else [],
+        "changed": differences(then | about["identity"], now) if about else [],
         "command": os.environ.get(COMMAND, shlex.join(sys.orig_argv)),
         "reproduce": " && ".join(steps),
         "overrides": overrides,
@@ -87,6 +89,12 @@ def begin_record(
         del before["packages"]  # the same as now
     earlier = [*before.pop("earlier", []), before] if before else []
     _write(run_dir, entry | {"earlier": earlier})
+
+
+def note(run_dir: Path, **values: object) -> None:
+    """Add values to the record of a run."""
+    if is_main() and (record := read_record(run_dir)):
+        _write(run_dir, record | values)
 
 
 @contextmanager

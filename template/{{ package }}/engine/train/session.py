@@ -5,6 +5,7 @@ All processes of a run decide the same: a flag that one of them has set is set f
 
 import logging
 import math
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -29,7 +30,7 @@ from ..trackers.base import open_tracker
 from .metrics_file import MetricsFile
 from .profiler import profiler
 from .progress_bar import ProgressBar
-from .record import begin_record
+from .record import begin_record, note
 from .throughput import LossBuffer, Throughput
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ class Session:
         self.device = set_up_device(cfg)
         self.checkpoints = Checkpoints(project, cfg, run_dir)
         self.buffer = LossBuffer()
+        self.limit = 60 * (self.run.max_minutes or math.inf)
         self.skips = self.run.on_nonfinite == "skip" or self.run.precision == "fp16"
         seed_all(self.run.seed)
 
@@ -122,7 +124,10 @@ class Session:
     def _begin_boundary(self) -> None:
         self.now = self.progress.iteration
         save_due = self.checkpoints.is_due(self.now)
-        self.stopping, self.save_due = collectives.any_process(self.stop.signal > 0, save_due)
+        flags = self.stop.signal > 0, save_due, self.is_time_up()
+        self.stopping, self.save_due, is_time_up = collectives.any_process(*flags)
+        if is_time_up:  # in all processes, and once the run is resumed
+            self.progress.seconds = max(self.progress.seconds, self.limit)
         self.value: float | None = None
         self.is_best = False
         # an iteration may have been skipped because the step before it spoilt the weights
@@ -130,7 +135,8 @@ class Session:
 
     def is_eval_due(self) -> bool:
         """Every eval_every iterations and after the last one, but not once a stop is requested."""
-        due = self.now % self.run.eval_every == 0 or self.now >= self.run.iter_num
+        is_last = self.now >= self.run.iter_num or self.is_time_up()
+        due = self.now % self.run.eval_every == 0 or is_last
         return due and self.now > self.progress.last_eval and not self.stopping
 
     def evaluate(
@@ -182,15 +188,21 @@ class Session:
         return False
 
     def is_complete(self) -> bool:
-        """Whether all iterations are done and evaluated, or patience has run out."""
+        """Whether all iterations are done and evaluated, or patience or time has run out."""
         progress = self.progress
         is_patient = progress.evals_since_best != self.run.patience
-        return progress.last_eval >= self.run.iter_num or not is_patient
+        is_late = self.is_time_up() and progress.last_eval == progress.iteration
+        return progress.last_eval >= self.run.iter_num or not is_patient or is_late
+
+    def is_time_up(self) -> bool:
+        """Whether the run has trained for max_minutes."""
+        return self.progress.seconds >= self.limit
 
     # One iteration -------------------------------------------------------------------------------
 
     def begin_iteration(self) -> int:
         """The number of the next iteration; the first one is 1."""
+        self.began = time.perf_counter()
         self.progress.iteration += 1
         self.now = self.progress.iteration
         return self.now
@@ -258,14 +270,18 @@ class Session:
             rate = {"iterations_per_second": speed["iterations_per_second"]}
             self.bar.show(self.now, shown | rate)
         self.profile_step()
+        self.progress.seconds += time.perf_counter() - self.began
         self._begin_boundary()
 
     # At the end ----------------------------------------------------------------------------------
 
     def conclude(self) -> float:
-        """Log the result; return the best objective."""
+        """Log the result, record what ended the run; return the best objective."""
         progress = self.progress
-        early = "" if progress.iteration >= self.run.iter_num else ", stopped early"
+        why = "max_minutes" if self.is_time_up() else "patience"
+        why = "iter_num" if progress.iteration >= self.run.iter_num else why
+        note(self.run_dir, ended_by=why)
+        early = "" if why == "iter_num" else f", stopped early by training.run.{why}"
         if progress.best is None:
             text = "iteration %d%s: no evaluation had a finite %s"
             log.info(text, progress.iteration, early, self.metric)

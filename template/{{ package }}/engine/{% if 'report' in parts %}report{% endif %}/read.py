@@ -12,11 +12,11 @@ import numpy as np
 from pydantic_core import from_json
 
 from ..checkpoints.resume import TRAINED_ON
+from ..compose.renames import renames
 from ..errors import UserError
 from ..overrides import identifying_overrides
 from ..project import Project
 from ..run_dir.paths import CONFIG, METRICS, RECORD, read_config, read_overrides, read_record
-from ..types import leaves
 
 METRIC = "training.objective.metric"
 Curve = np.ndarray
@@ -115,8 +115,9 @@ def read_run(project: Project, directory: Path, runs_dir: Path) -> Run:
     run = Run(project, directory, str(name), record=read_record(directory))
     try:
         config = read_config(directory)
-        run.values = dict(leaves(config)) if config else {}
-        given = identifying_overrides(read_overrides(directory))
+        names = renames(project.conf)
+        run.values = names.flat(config) if config else {}
+        given = identifying_overrides(map(names.override, read_overrides(directory)))
         run.overrides = {key: run.values.get(key, value[1:]) for _, key, value in given}
     except UserError as error:
         run.remarks.append(str(error))

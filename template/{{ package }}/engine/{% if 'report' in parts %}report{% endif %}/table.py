@@ -13,6 +13,7 @@ from urllib.parse import quote
 import numpy as np
 from pydantic_core import to_json
 
+from ..compose.renames import renames
 from ..config import Config
 from ..errors import refuse
 from ..project import Project
@@ -47,6 +48,10 @@ def compare_runs(project: Project, cfg: Config) -> None:
     folder = places[0] if len(places) == 1 else Path(cfg.runs_dir)
     if len({run.data for run in known if run.data}) > 1:
         known[0].remarks.append("not all runs were trained on the same data: see the column data")
+    names = renames(project.conf)
+    gone = {key: run for run in known for key in run.values | run.overrides if names.is_gone(key)}
+    for key, run in gone.items():
+        run.remarks.append(f"{run.name} recorded {key}; {names.hint(key)}")
     table = list(table_columns(known, marked_keys(cfg, RESUME_SAFE)))
     write_csv(folder / TABLE, zip(*([name, *cells] for name, cells in table), strict=True))
     title = f"{len(known)} {'run' if len(known) == 1 else 'runs'} in {', '.join(map(str, places))}"
