@@ -10,6 +10,7 @@ from .checkpoints.resume import check_resume, incompatibilities
 from .config import Config
 from .errors import UserError, refuse
 from .project import Project
+from .run_dir.code import git_state
 from .run_dir.lock import holder, refuse_holder
 from .terminal import print_table
 from .trackers.base import tracker_problem
@@ -77,7 +78,6 @@ def _checks(project: Project, cfg: Config, found: list[str]) -> Iterator[Check]:
     from .checkpoints.identity import check_identity, identify
     from .distributed.devices import device_count, pick_device
     from .train.preflight import batch_problems, checkpoint_bytes, compare_splits, machine_problems
-    from .train.record import git_state
 
     yield Check("config", ["all values are set and valid"])
     git, _ = git_state(project.root)

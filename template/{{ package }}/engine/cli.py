@@ -23,6 +23,7 @@ from .compose.compose import ComposeError, compose, name_this_run, options
 from .compose.credentials import credential_problems
 from .errors import UserError, refuse
 from .overrides import split_override
+from .run_dir.code import restart, run_copy, runs_copy
 from .run_dir.lock import lock
 from .run_dir.paths import COMMAND, JOB_DIR, OF_A_RUN, OVERRIDES, find_run, output_dir, relative
 
@@ -48,6 +49,8 @@ def prepare(argv: list[str], conf: Path, load_project: Callable[[], "Project"]) 
     _refuse_torchrun()
     name_this_run()
     os.environ[COMMAND] = shlex.join(["python", "train.py", *argv])
+    if (slurm := find_part("slurm")) and (code := slurm.first_code(conf.parent)):
+        restart(code)
     # drop logs until Hydra sets up logging: errors are raised, and the run repeats the warnings
     logging.getLogger().addHandler(logging.NullHandler())
     # intermixed: Hydra itself accepts flags before or after the overrides, not between them
@@ -104,7 +107,8 @@ def prepare(argv: list[str], conf: Path, load_project: Callable[[], "Project"]) 
     if not cfg.engine.is_first_node:
         # the first node writes the run's files and prints
         return [*flags, *overrides, "hydra.output_subdir=null", "hydra/job_logging=stdout"]
-    _announce(cfg, recorded)
+    if not (args.multirun and runs_copy(project.root, cfg)):  # which announces it
+        _announce(cfg, recorded)
     return flags + overrides
 
 
@@ -193,6 +197,8 @@ def _prepare_run(overrides: list[str], checker: "Checker") -> "Config":
         report.compare_runs(project, cfg)
         raise SystemExit(0)
     _check_files(project, [cfg], [], here=True)
+    if cfg.mode == "train" and cfg.engine.requeue and JOB_DIR not in os.environ:
+        run_copy(project.root, cfg, Path(cfg.runs_dir, cfg.name))
     if cfg.mode == "train" and cfg.engine.is_first_node:
         _claim_run(project, cfg)
     return cfg

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from .. import find_part
 from ..errors import exit_on_user_error
+from ..run_dir.code import run_copy
 from ..run_dir.lock import holder
 from ..run_dir.paths import read_record, relative
 from .grid import Job, assign_directories, grid_jobs, search_space
@@ -31,8 +32,10 @@ class Launcher(HydraLauncher):
 
     load_project: Callable[[], "Project"]
 
+    @exit_on_user_error()
     def setup(self, *, config: DictConfig, **_: Any) -> None:
         """Called by Hydra."""
+        run_copy(self.load_project().root, config, Path(config.hydra.sweep.dir))
         self.composed = config
         self.metric = config.training.objective.metric
         self.ended: list[Job] = []

@@ -24,7 +24,7 @@ from .read import METRIC, Curve, Run, find_runs, read_run
 PAGE, TABLE = "report.html", "report.csv"
 POINTS = 200_000  # of all curves together: a page of some megabytes
 NOT_COMPARED = {
-    *("mode", "name", "runs_dir", "checkpoint", "input", "key", "format", "resume"),
+    *("mode", "name", "runs_dir", "checkpoint", "input", "key", "format", "resume", "code"),
     *("sweep", "slurm", "engine"),
 }
 FILES = ("config.yaml", "record.json", "metrics.jsonl", "train.log", "uncommitted.diff")
