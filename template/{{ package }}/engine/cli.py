@@ -186,8 +186,8 @@ def _recorded_overrides(project: "Project", overrides: list[str]) -> list[str]:
 
 def _prepare_run(overrides: list[str], checker: "Checker") -> "Config":
     cfg, project = checker.check(overrides), checker.project
-    if launcher := [o for o in overrides if re.match("hydra/launcher=(?!serial$)", o)]:
-        raise UserError(f"{launcher[0]}: it starts the jobs of --multirun; add it, for one job too")
+    if of_jobs := [o for o in overrides if re.match("hydra/launcher=(?!serial$)|wait=", o)]:
+        raise UserError(f"{of_jobs[0]}: it is for the jobs of --multirun; add it, for one job too")
     if cfg.mode == "report":
         if not (report := find_part("report.table")):
             raise UserError(
@@ -257,7 +257,9 @@ def _prepare_sweep(overrides: list[str], checker: "Checker") -> "Config":
         expected = options(checker.conf, "hydra/launcher", str(launcher))
         raise UserError(f"hydra/launcher={launcher}: it cannot start these jobs\n{expected}")
     kind = find_part(f"sweeps.{'slurm' if launcher == 'slurm' else 'local'}")
-    refuse(kind.find_problems(base.hydra.launcher))
+    refuse(kind.find_problems(base))
+    if launcher != "slurm" and (given := [o for o in plain if o.startswith("wait=")]):
+        raise UserError(f"{given[0]}: it is for hydra/launcher=slurm, and this is {launcher}")
     if is_ours(base) and not all_known:
         search = find_part("sweeps.search")
         refuse(search.find_problems(str(base.sweep.get("sampler")), swept(overrides)))

@@ -120,6 +120,7 @@ class _Record:
     changed: list[str] = field(default_factory=list)
     git: dict[str, str | list[str]] = field(default_factory=dict)
     data: dict[str, list[str] | None] = field(default_factory=dict)
+    identity: dict[str, str] = field(default_factory=dict)
     earlier: list["_Record"] = field(default_factory=list)
 
 

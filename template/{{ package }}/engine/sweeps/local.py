@@ -205,8 +205,8 @@ def visible_gpus() -> list[str]:
     return named[:count] if named != [""] else [str(number) for number in range(count)]
 
 
-def find_problems(settings: DictConfig) -> Iterator[str]:
+def find_problems(composed: DictConfig) -> Iterator[str]:
     """Problems of the launcher's settings."""
-    at_once = settings.get("at_once", "auto")
+    at_once = composed.hydra.launcher.get("at_once", "auto")
     if at_once != "auto" and not (isinstance(at_once, int) and at_once > 0):
         yield f"hydra.launcher.at_once = {at_once}: expected a number of jobs, 1 or more, or auto"

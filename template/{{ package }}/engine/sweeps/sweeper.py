@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-OF_THE_SWEEP = ("hydra.mode", "hydra.sweep", "hydra/sweep", "hydra.launcher", "hydra/launcher")
+OF_THE_SWEEP = ("hydra.mode", "hydra.sweep", "hydra/sweep", "hydra.launcher", "hydra/launcher", "wait=")
 
 
 class Launcher(HydraLauncher):
@@ -63,8 +63,8 @@ class Launcher(HydraLauncher):
 
     def arguments(self, job: Job) -> list[str]:
         """The arguments of train.py for a job: its overrides, and Hydra's own for all jobs."""
-        given = self.composed.hydra.overrides.hydra
-        return [*job.overrides, *(o for o in given if not o.startswith(OF_THE_SWEEP))]
+        given = [*job.overrides, *self.composed.hydra.overrides.hydra]
+        return [override for override in given if not override.startswith(OF_THE_SWEEP)]
 
     def report_end(self, job: Job, total: int, state: str, message: str, output: Path) -> None:
         """Set the state of a job that has ended, and log it."""
@@ -113,7 +113,7 @@ class Sweeper(HydraSweeper):
 
     @exit_on_user_error()
     def sweep(self, arguments: list[str]) -> None:
-        """Run the jobs. Exits with status 1 unless all finish."""
+        """Run the jobs. Exits with status 1 unless all finish, or wait in a queue."""
         sweep_dir = Path(self.composed.hydra.sweep.dir)
         sweep_dir.mkdir(parents=True, exist_ok=True)
         overrides = [*search_space(self.params, arguments), *arguments]
@@ -124,7 +124,7 @@ class Sweeper(HydraSweeper):
             unfinished = search(self.load_project(), overrides, self.composed, self.run_jobs)
         if self.composed.mode == "train":
             print_table(self.load_project(), self.composed, unfinished)
-        if unfinished:
+        if {job.state for job in unfinished.values()} - {"waiting", "running"}:
             raise SystemExit(1)
 
     def run_jobs(self, jobs: list[Job]) -> dict[Path, Job]:

@@ -25,7 +25,7 @@ PAGE, TABLE = "report.html", "report.csv"
 POINTS = 200_000  # of all curves together: a page of some megabytes
 NOT_COMPARED = {
     *("mode", "name", "runs_dir", "checkpoint", "input", "key", "format", "resume", "code"),
-    *("sweep", "slurm", "engine"),
+    *("sweep", "slurm", "wait", "engine"),
 }
 FILES = ("config.yaml", "record.json", "metrics.jsonl", "train.log", "uncommitted.diff")
 SWEEP_FILES = ("sweep.csv", "optuna.db")
@@ -47,6 +47,8 @@ def compare_runs(project: Project, cfg: Config) -> None:
     folder = places[0] if len(places) == 1 else Path(cfg.runs_dir)
     if len({run.data for run in known if run.data}) > 1:
         known[0].remarks.append("not all runs were trained on the same data: see the column data")
+    if len({run.code for run in known if run.code}) > 1:
+        known[0].remarks.append("not all runs used the same code: see the column code")
     table = list(table_columns(known, marked_keys(cfg, RESUME_SAFE)))
     write_csv(folder / TABLE, zip(*([name, *cells] for name, cells in table), strict=True))
     title = f"{len(known)} {'run' if len(known) == 1 else 'runs'} in {', '.join(map(str, places))}"
@@ -79,6 +81,7 @@ def table_columns(known: Sequence[Run], safe: set[str]) -> Iterator[tuple[str, l
     yield "iteration", [run.iteration for run in known]
     yield "seconds", [run.seconds for run in known]
     yield "commit", [run.commit for run in known]
+    yield "code", [run.code for run in known]
     yield "data", [run.data for run in known]
     yield "began", [run.entries[0].get("began") for run in known]
     for key in others:
