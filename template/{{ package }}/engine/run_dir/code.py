@@ -47,7 +47,7 @@ def run_copy(root: Path, config: Any, place: Path) -> None:
         raise UserError(
             f"code = submitted: cannot copy the code to {place / CODE} "
             f"({error.strerror}: {error.filename})\n"
-            "make room there, choose another runs_dir, or code=now: jobs run the code of their start"
+            "make room there, choose another runs_dir, or code=now, to run today's code"
         ) from None
     restart(copy)
 
@@ -60,7 +60,7 @@ def restart(copy: Path) -> NoReturn:
 
 
 def copy_code(root: Path, folder: Path) -> Path:
-    """A copy of the project's code in `folder`, named by its digest: the same code is there once."""
+    """A copy of the project's code in `folder`, named by its digest: one for the same code."""
     folder.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()
     with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as temporary:
@@ -72,7 +72,7 @@ def copy_code(root: Path, folder: Path) -> Path:
                 to.symlink_to(file.absolute())
             else:
                 shutil.copy(file, to)
-            content = os.readlink(to) if to.is_symlink() else to.read_bytes()
+            content = to.readlink() if to.is_symlink() else to.read_bytes()
             digest.update(repr((str(to.relative_to(new)), content)).encode())
         copy = folder.absolute() / digest.hexdigest()[:16]
         if not copy.is_dir():

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-OF_THE_SWEEP = ("hydra.mode", "hydra.sweep", "hydra/sweep", "hydra.launcher", "hydra/launcher", "wait=")
+LEFT_OUT = ("hydra.mode", "hydra.sweep", "hydra/sweep", "hydra.launcher", "hydra/launcher", "wait=")
 
 
 class Launcher(HydraLauncher):
@@ -64,7 +64,7 @@ class Launcher(HydraLauncher):
     def arguments(self, job: Job) -> list[str]:
         """The arguments of train.py for a job: its overrides, and Hydra's own for all jobs."""
         given = [*job.overrides, *self.composed.hydra.overrides.hydra]
-        return [override for override in given if not override.startswith(OF_THE_SWEEP)]
+        return [override for override in given if not override.startswith(LEFT_OUT)]
 
     def report_end(self, job: Job, total: int, state: str, message: str, output: Path) -> None:
         """Set the state of a job that has ended, and log it."""
