@@ -258,8 +258,8 @@ def _prepare_sweep(overrides: list[str], checker: "Checker") -> "Config":
         raise UserError(f"hydra/launcher={launcher}: it cannot start these jobs\n{expected}")
     kind = find_part(f"sweeps.{'slurm' if launcher == 'slurm' else 'local'}")
     refuse(kind.find_problems(base))
-    if launcher != "slurm" and (given := [o for o in plain if o.startswith("wait=")]):
-        raise UserError(f"{given[0]}: it is for hydra/launcher=slurm, and this is {launcher}")
+    if launcher != "slurm" and (wait := [o for o in plain if o.startswith("wait=")]):
+        raise UserError(f"{wait[0]}: it is for hydra/launcher=slurm, and this is {launcher}")
     if is_ours(base) and not all_known:
         search = find_part("sweeps.search")
         refuse(search.find_problems(str(base.sweep.get("sampler")), swept(overrides)))
