@@ -110,8 +110,9 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_copy_that_does_not_fit_is_refused(project: Project, tiny_disk: Path) -> None:
     refused = project.run(f"python train.py {GRID} name=full runs_dir={tiny_disk}", status=2)
-    assert f"code = submitted: cannot copy the code to {tiny_disk}/full/.code (No space left on" in (
-        refused.stderr
+    assert (
+        f"code = submitted: cannot copy the code to {tiny_disk}/full/.code (No space left on"
+        in (refused.stderr)
     )
     assert "or code=now" in refused.stderr
     assert list((tiny_disk / "full/.code").iterdir()) == [], "nothing is left of it"
