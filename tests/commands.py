@@ -74,7 +74,7 @@ class Project:
 def copy_project(project: Path, to: Path) -> Path:
     """Copy a rendered project without what was made in it."""
     made = shutil.ignore_patterns("runs", "build", "*cache*")
-    return Path(shutil.copytree(project, to, ignore=made))
+    return Path(shutil.copytree(project, to, ignore=made, dirs_exist_ok=True))
 
 
 def signal_group(process: "subprocess.Popen[Any]", number: int = signal.SIGKILL) -> None:
