@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .commands import Project, copy_project, record, start, wait_for, weights
+from .commands import Project, broken_code, copy_project, record, start, wait_for, weights
 
 pytestmark = pytest.mark.task("blank")
 
@@ -19,15 +19,6 @@ GRID = f"--multirun {TINY} training.lr=1e-3,1e-4"
 def own(project: Project, tmp_path: Path) -> Project:
     """A project that a test may edit."""
     return Project(copy_project(project.path, tmp_path / "own"), task=project.task)
-
-
-def break_code(project: Path) -> None:
-    """A syntax error in every file that a run reads."""
-    for kind in ("*.py", "*.yaml"):
-        for file in project.rglob(kind):
-            if "runs" not in file.relative_to(project).parts:
-                with file.open("a") as opened:
-                    opened.write("\ndef (: [\n")
 
 
 def edit_model(project: Project, line: str) -> None:
@@ -45,8 +36,8 @@ def test_jobs_run_the_code_of_their_submission(own: Project, project: Project) -
     sweep = own.path / "runs/edited"
     process = start(own, f"{GRID} name=edited", "2 jobs, 1 at once")
     wait_for((sweep / "lr=0.001/record.json").exists)
-    break_code(own.path)
-    said, _ = process.communicate(timeout=120)
+    with broken_code(own.path):
+        said, _ = process.communicate(timeout=120)
     assert process.returncode == 0, said
     assert weights(sweep / "lr=0.0001") == alone
     (copy,) = copies(sweep)
@@ -54,7 +45,6 @@ def test_jobs_run_the_code_of_their_submission(own: Project, project: Project) -
     size = sum(path.stat().st_size for path in (sweep / ".code").rglob("*.*") if path.is_file())
     assert size < 2e6, "the code alone, not the data or the runs"
     # the same command again, with the same code and with other code
-    copy_project(project.path, own.path)
     own.run(f"python train.py {GRID} name=edited")
     assert copies(sweep) == [copy]
     edit_model(own, "# edited")
