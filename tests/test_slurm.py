@@ -140,24 +140,25 @@ def test_jobs_of_a_command_that_leaves_run_what_was_submitted(
     sbatch: Sbatch, there: Project
 ) -> None:
     """The project is broken from the submission to the end; one job is requeued."""
-    more = f"{SMALL} training.iter_num=400 training.run.eval_every=400"
+    more = f"{SMALL} training.iter_num=200 training.run.eval_every=200"
+    one_thread = sbatch.environment | {"OMP_NUM_THREADS": "1"}
     grid = f"python train.py --multirun hydra/launcher=slurm wait=false {more} name=left"
     grid += " training.lr=1e-4,1e30"
     sweep = there.path / "runs/left"
     sbatch.slurm("scontrol update partition=main state=down")
-    left = there.run(grid, **sbatch.environment).stdout
+    left = there.run(grid, **one_thread).stdout
     assert "2 jobs submitted" in left
     assert re.search(r"\nwaiting: lr=0.0001: Slurm job \d+_0, pending \(PartitionDown\)\n", left)
     numbers = {job: (sweep / job / "slurm.id").read_text() for job in ("lr=0.0001", "lr=1e+30")}
     with broken_code(there.path):
         sbatch.slurm("scontrol update partition=main state=up")
         log = sweep / "lr=0.0001/train.log"
-        wait_for(lambda: "iteration 50/400" in read(log), 120)
+        wait_for(lambda: "iteration 20/200" in read(log), 120)
         sbatch.slurm(f"scancel --signal=USR2 {numbers['lr=0.0001']}")
         for number in numbers.values():
-            sbatch.wait(number)
+            sbatch.wait(number, 300)
     assert "continues after iteration" in read(log)
-    again = there.run(grid, status=1, **sbatch.environment).stdout
+    again = there.run(grid, status=1, **one_thread).stdout
     assert "finished before: lr=0.0001" in again
     assert "0 jobs submitted, 1 there before" in again
     assert "failed: lr=1e+30: a loss or gradient is not finite at iteration" in again
