@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,20 @@ def copy_project(project: Path, to: Path) -> Path:
     """Copy a rendered project without what was made in it."""
     made = shutil.ignore_patterns("runs", "build", "*cache*")
     return Path(shutil.copytree(project, to, ignore=made))
+
+
+@contextlib.contextmanager
+def broken_code(project: Path) -> Iterator[None]:
+    """A project with a syntax error in every file that a run reads."""
+    found = [file for kind in ("*.py", "*.yaml") for file in project.rglob(kind)]
+    kept = {file: file.read_bytes() for file in found if ".code" not in file.parts}
+    try:
+        for file, content in kept.items():
+            file.write_bytes(content + b"\ndef (: [\n")
+        yield
+    finally:
+        for file, content in kept.items():
+            file.write_bytes(content)
 
 
 def signal_group(process: "subprocess.Popen[Any]", number: int = signal.SIGKILL) -> None:

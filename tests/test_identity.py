@@ -470,7 +470,7 @@ def test_the_recorded_difference_applies_under_any_settings(
     (tmp_path / "first/secret.txt").write_text("password\n")
     (tmp_path / "first/secret.py").write_text("password\n")
     code = """
-from my_project.engine.train.record import git_state
+from my_project.engine.run_dir.code import git_state
 state, diff = git_state(PROJECT.root)
 Path(sys.argv[1]).write_bytes(diff)
 print(state["commit"], len(state["uncommitted"]))

@@ -10,7 +10,17 @@ from collections.abc import Iterator
 import pytest
 
 from . import slurm
-from .commands import SMALL, Project, Render, jobs, record, table, wait_for, weights
+from .commands import (
+    SMALL,
+    Project,
+    Render,
+    broken_code,
+    jobs,
+    record,
+    table,
+    wait_for,
+    weights,
+)
 from .test_sweeps import read
 
 # what the little nodes have: no GPU, two cores
@@ -124,6 +134,57 @@ def test_a_sweep_of_three_jobs(sbatch: Sbatch, there: Project) -> None:
     again = there.run(f"python train.py {grid}", status=1, **sbatch.environment).stdout
     assert again.count("finished before: ") == 2
     assert "1 jobs submitted" in again
+
+
+def test_jobs_of_a_command_that_leaves_run_what_was_submitted(
+    sbatch: Sbatch, there: Project
+) -> None:
+    """The project is broken from the submission to the end; one job is requeued."""
+    more = f"{SMALL} training.iter_num=200 training.run.eval_every=200"
+    one_thread = sbatch.environment | {"OMP_NUM_THREADS": "1"}
+    grid = f"python train.py --multirun hydra/launcher=slurm wait=false {more} name=left"
+    grid += " training.lr=1e-4,1e30"
+    sweep = there.path / "runs/left"
+    sbatch.slurm("scontrol update partition=main state=down")
+    left = there.run(grid, **one_thread).stdout
+    assert "2 jobs submitted" in left
+    assert re.search(r"\nwaiting: lr=0.0001: Slurm job \d+_0, pending \(PartitionDown\)\n", left)
+    numbers = {job: (sweep / job / "slurm.id").read_text() for job in ("lr=0.0001", "lr=1e+30")}
+    with broken_code(there.path):
+        sbatch.slurm("scontrol update partition=main state=up")
+        log = sweep / "lr=0.0001/train.log"
+        wait_for(lambda: "iteration 20/200" in read(log), 120)
+        sbatch.slurm(f"scancel --signal=USR2 {numbers['lr=0.0001']}")
+        for number in numbers.values():
+            sbatch.wait(number, 300)
+    assert "continues after iteration" in read(log)
+    again = there.run(grid, status=1, **one_thread).stdout
+    assert "finished before: lr=0.0001" in again
+    assert "0 jobs submitted, 1 there before" in again
+    assert "failed: lr=1e+30: a loss or gradient is not finite at iteration" in again
+    assert "wait=true submits them again" in again
+    there.run(f"python train.py {more} training.lr=1e-4 name=stayed", OMP_NUM_THREADS="1")
+    assert weights(sweep / "lr=0.0001") == weights(there.path / "runs/stayed")
+
+
+@pytest.mark.long
+def test_a_requeued_script_runs_the_code_of_its_first_start(sbatch: Sbatch, there: Project) -> None:
+    more = f"{SMALL} training.iter_num=400 training.run.eval_every=400"
+    job = sbatch(f"{LITTLE} scripts/train.sbatch {more}")
+    sbatch.wait_for(job, "iteration 50/400", 120)
+    edited = there.path / "my_project/model.py"
+    original = edited.read_text()
+    edited.write_text("def (:\n")
+    try:
+        sbatch.slurm(f"scancel --signal=USR1 --full {job}")
+        said = sbatch.wait(job)
+    finally:
+        edited.write_text(original)
+    assert "back in Slurm's queue" in said
+    run = there.path / "runs" / f"slurm-{job}"
+    assert record(run)["code"].startswith(f"runs/slurm-{job}/.code/")
+    there.run(f"python train.py {more} name=at-once", OMP_NUM_THREADS="1")
+    assert weights(run) == weights(there.path / "runs/at-once")
 
 
 @pytest.mark.long

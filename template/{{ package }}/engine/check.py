@@ -11,7 +11,9 @@ from .checkpoints.resume import check_resume, incompatibilities
 from .config import Config
 from .errors import UserError, refuse
 from .project import Project
+from .run_dir.code import git_state
 from .run_dir.lock import holder, refuse_holder
+from .run_dir.paths import RECORD, read_record
 from .terminal import print_table
 from .trackers.base import tracker_problem
 
@@ -79,10 +81,9 @@ def report(checks: Iterable[Check], form: str) -> None:
 
 def run_checks(project: Project, cfg: Config, found: list[str]) -> Iterator[Check]:
     """The checks of mode=check; `found` has the problems of files."""
-    from .checkpoints.identity import check_identity, identify
+    from .checkpoints.identity import check_identity, digest_code, identify
     from .distributed.devices import device_count, pick_device
     from .train.preflight import batch_problems, checkpoint_bytes, compare_splits, machine_problems
-    from .train.record import git_state
 
     yield Check("config", ["all values are set and valid"])
     git, _ = git_state(project.root)
@@ -91,6 +92,10 @@ def run_checks(project: Project, cfg: Config, found: list[str]) -> Iterator[Chec
         warnings = ["no git commit: record.json cannot record the code (git init, git commit)"]
     elif changed := len(git["uncommitted"]):
         warnings = [f"uncommitted changes (git status): {changed} files, saved in uncommitted.diff"]
+    jobs = [path.parent for path in Path(cfg.runs_dir, cfg.name).glob(f"*/{RECORD}")]
+    codes = {job.name: read_record(job).get("identity", {}).get("code") for job in sorted(jobs)}
+    if others := [job for job, code in codes.items() if code not in (None, digest_code())]:
+        warnings.append(f"{len(others)} jobs of {cfg.name} ran other code: {', '.join(others)}")
     yield Check("code", details, warnings=warnings)
     yield Check("files", [f"data={cfg.data.kind}, tracker={cfg.tracker.kind}"], found)
 

@@ -23,6 +23,7 @@ from .compose.compose import ComposeError, compose, name_this_run, options
 from .compose.credentials import credential_problems
 from .errors import UserError, refuse
 from .overrides import split_override
+from .run_dir.code import restart, run_copy, runs_copy
 from .run_dir.lock import lock
 from .run_dir.paths import COMMAND, JOB_DIR, OF_A_RUN, OVERRIDES, find_run, output_dir, relative
 
@@ -48,6 +49,8 @@ def prepare(argv: list[str], conf: Path, load_project: Callable[[], "Project"]) 
     _refuse_torchrun()
     name_this_run()
     os.environ[COMMAND] = shlex.join(["python", "train.py", *argv])
+    if (slurm := find_part("slurm")) and (code := slurm.first_code(conf.parent)):
+        restart(code)
     # drop logs until Hydra sets up logging: errors are raised, and the run repeats the warnings
     logging.getLogger().addHandler(logging.NullHandler())
     # intermixed: Hydra itself accepts flags before or after the overrides, not between them
@@ -104,7 +107,8 @@ def prepare(argv: list[str], conf: Path, load_project: Callable[[], "Project"]) 
     if not cfg.engine.is_first_node:
         # the first node writes the run's files and prints
         return [*flags, *overrides, "hydra.output_subdir=null", "hydra/job_logging=stdout"]
-    _announce(project, cfg, recorded)
+    if not (args.multirun and runs_copy(project.root, cfg)):  # which announces it
+        _announce(project, cfg, recorded)
     return flags + overrides
 
 
@@ -189,8 +193,8 @@ def _prepare_run(overrides: list[str], checker: "Checker") -> "Config":
 
             report([Check("config", problems=error.problems)], "json")
         raise
-    if launcher := [o for o in overrides if re.match("hydra/launcher=(?!serial$)", o)]:
-        raise UserError(f"{launcher[0]}: it starts the jobs of --multirun; add it, for one job too")
+    if of_jobs := [o for o in overrides if re.match("hydra/launcher=(?!serial$)|wait=", o)]:
+        raise UserError(f"{of_jobs[0]}: it is for the jobs of --multirun; add it, for one job too")
     if cfg.mode == "report":
         if not (report := find_part("report.table")):
             raise UserError(
@@ -200,6 +204,8 @@ def _prepare_run(overrides: list[str], checker: "Checker") -> "Config":
         report.compare_runs(project, cfg)
         raise SystemExit(0)
     _check_files(project, [cfg], [], here=True)
+    if cfg.mode == "train" and cfg.engine.requeue and JOB_DIR not in os.environ:
+        run_copy(project.root, cfg, Path(cfg.runs_dir, cfg.name))
     if cfg.mode == "train" and cfg.engine.is_first_node:
         _claim_run(project, cfg)
     return cfg
@@ -258,7 +264,9 @@ def _prepare_sweep(overrides: list[str], checker: "Checker") -> "Config":
         expected = options(checker.conf, "hydra/launcher", str(launcher))
         raise UserError(f"hydra/launcher={launcher}: it cannot start these jobs\n{expected}")
     kind = find_part(f"sweeps.{'slurm' if launcher == 'slurm' else 'local'}")
-    refuse(kind.find_problems(base.hydra.launcher))
+    refuse(kind.find_problems(base))
+    if launcher != "slurm" and (wait := [o for o in plain if o.startswith("wait=")]):
+        raise UserError(f"{wait[0]}: it is for hydra/launcher=slurm, and this is {launcher}")
     if is_ours(base) and not all_known:
         search = find_part("sweeps.search")
         refuse(search.find_problems(str(base.sweep.get("sampler")), swept(overrides)))

@@ -22,7 +22,8 @@ CHECKPOINTS = "checkpoints"
 LOCK = ".lock"
 JOB_OUTPUT = "output.log"
 SLURM_ID = "slurm.id"
-OF_A_RUN = (LOCK, ".hydra", OVERRIDES, CHECKPOINTS, JOB_OUTPUT, SLURM_ID)
+CODE = ".code"
+OF_A_RUN = (LOCK, ".hydra", OVERRIDES, CHECKPOINTS, JOB_OUTPUT, SLURM_ID, CODE)
 COMMAND = "RUN_COMMAND"  # environment variable: the user's command line, for child processes
 JOB_DIR = "SWEEP_JOB_DIR"  # environment variable: where a job of a sweep works
 DEEPEST = 100  # levels of YAML in flow style
@@ -120,6 +121,7 @@ class _Record:
     changed: list[str] = field(default_factory=list)
     git: dict[str, str | list[str]] = field(default_factory=dict)
     data: dict[str, list[str] | None] = field(default_factory=dict)
+    identity: dict[str, str] = field(default_factory=dict)
     earlier: list["_Record"] = field(default_factory=list)
 
 

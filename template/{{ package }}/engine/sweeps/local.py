@@ -11,7 +11,8 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, chdir, suppress
+from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
@@ -115,8 +116,13 @@ class Process:
         if sys.platform != "darwin":
             context = multiprocessing.get_context("forkserver")
             engine = __name__.rpartition(".sweeps")[0]
-            ours = (project.build_model.__module__, f"{engine}.train.session")
+            ours = [project.build_model.__module__, f"{engine}.train.session"]
+            if launcher.composed.code == "now":  # each job imports what is there when it starts
+                ours = []
             context.set_forkserver_preload([*PRELOAD, *ours])  # those that are missing are skipped
+            # Python 3.11 imports them from its working directory
+            with block_signals_in_children(), chdir(project.root):
+                forkserver.ensure_running()
         train, given = project.root / "train.py", launcher.arguments(job)
         arguments = (train, given, environment, self.output)
         self.process = context.Process(target=run_train, args=arguments, name=job.directory.name)
@@ -199,8 +205,8 @@ def visible_gpus() -> list[str]:
     return named[:count] if named != [""] else [str(number) for number in range(count)]
 
 
-def find_problems(settings: DictConfig) -> Iterator[str]:
+def find_problems(composed: DictConfig) -> Iterator[str]:
     """Problems of the launcher's settings."""
-    at_once = settings.get("at_once", "auto")
+    at_once = composed.hydra.launcher.get("at_once", "auto")
     if at_once != "auto" and not (isinstance(at_once, int) and at_once > 0):
         yield f"hydra.launcher.at_once = {at_once}: expected a number of jobs, 1 or more, or auto"

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from .. import find_part
 from ..errors import exit_on_user_error
+from ..run_dir.code import run_copy
 from ..run_dir.lock import holder
 from ..run_dir.paths import read_record, relative
 from .grid import Job, assign_directories, grid_jobs, search_space
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-OF_THE_SWEEP = ("hydra.mode", "hydra.sweep", "hydra/sweep", "hydra.launcher", "hydra/launcher")
+LEFT_OUT = ("hydra.mode", "hydra.sweep", "hydra/sweep", "hydra.launcher", "hydra/launcher", "wait=")
 
 
 class Launcher(HydraLauncher):
@@ -31,8 +32,10 @@ class Launcher(HydraLauncher):
 
     load_project: Callable[[], "Project"]
 
+    @exit_on_user_error()
     def setup(self, *, config: DictConfig, **_: Any) -> None:
         """Called by Hydra."""
+        run_copy(self.load_project().root, config, Path(config.hydra.sweep.dir))
         self.composed = config
         self.metric = config.training.objective.metric
         self.ended: list[Job] = []
@@ -61,8 +64,8 @@ class Launcher(HydraLauncher):
 
     def arguments(self, job: Job) -> list[str]:
         """The arguments of train.py for a job: its overrides, and Hydra's own for all jobs."""
-        given = self.composed.hydra.overrides.hydra
-        return [*job.overrides, *(o for o in given if not o.startswith(OF_THE_SWEEP))]
+        given = [*job.overrides, *self.composed.hydra.overrides.hydra]
+        return [override for override in given if not override.startswith(LEFT_OUT)]
 
     def report_end(self, job: Job, total: int, state: str, message: str, output: Path) -> None:
         """Set the state of a job that has ended, and log it."""
@@ -111,7 +114,7 @@ class Sweeper(HydraSweeper):
 
     @exit_on_user_error()
     def sweep(self, arguments: list[str]) -> None:
-        """Run the jobs. Exits with status 1 unless all finish."""
+        """Run the jobs. Exits with status 1 unless all finish, or wait in a queue."""
         sweep_dir = Path(self.composed.hydra.sweep.dir)
         sweep_dir.mkdir(parents=True, exist_ok=True)
         project = self.load_project()
@@ -123,7 +126,7 @@ class Sweeper(HydraSweeper):
             unfinished = search(project, overrides, self.composed, self.run_jobs)
         if self.composed.mode == "train":
             print_table(project, self.composed, unfinished)
-        if unfinished:
+        if {job.state for job in unfinished.values()} - {"waiting", "running"}:
             raise SystemExit(1)
 
     def run_jobs(self, jobs: list[Job]) -> dict[Path, Job]:

@@ -6,12 +6,10 @@ import os
 import platform
 import shlex
 import shutil
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -27,14 +25,21 @@ from ..distributed.collectives import is_main
 from ..errors import Stopped, UserError
 from ..overrides import NOT_IDENTIFYING
 from ..project import Project
-from ..run_dir.paths import COMMAND, CONFIG, OVERRIDES, RECORD, read_overrides, read_record
+from ..run_dir.code import DIFF, git_state, is_copy
+from ..run_dir.paths import (
+    COMMAND,
+    CONFIG,
+    OVERRIDES,
+    RECORD,
+    read_overrides,
+    read_record,
+    relative,
+)
 from ..types import leaves
 
 log = logging.getLogger(__name__)
 
-DIFF = "uncommitted.diff"
 TIME = "%Y-%m-%dT%H:%M:%S%z"
-NEW_FILES = ("conf", "*.py", ":(exclude)*/site-packages/*")
 
 
 def begin_record(
@@ -72,6 +77,7 @@ def begin_record(
         "overrides": overrides,
         "seeds": {k: v for k, v in leaves(values) if "seed" in k and k[:6] != "sweep."},
         "git": git,
+        "code": str(relative(project.root)) if is_copy(project.root) else None,
         "init": init,
         **made_of,
         "hardware": {
@@ -114,38 +120,6 @@ def recorded(run_dir: Path) -> Iterator[Callable[..., None]]:
         record = read_record(run_dir)
         if record.get("state") == "running" or (record and noted["state"] == "finished"):
             _write(run_dir, record | {"ended": time.strftime(TIME)} | noted)
-
-
-def git_state(root: Path) -> tuple[dict[str, Any], bytes]:
-    """Commit, branch and changed files of the project's folder, and the diff to the commit.
-
-    The diff includes new Python files, and new files in conf/, that git does not ignore.
-    """
-    if not (commit := _git(root, "rev-parse", "HEAD").decode().strip()):
-        return {}, b""
-    branch = _git(root, "branch", "--show-current").decode(errors="replace").strip()
-    changed = _git(root, "status", "--porcelain", "--", ".").decode(errors="replace").splitlines()
-    state = {"commit": commit, "branch": branch, "uncommitted": changed}
-    index = root / os.fsdecode(_git(root, "rev-parse", "--git-path", "index").strip())
-    with tempfile.TemporaryDirectory() as folder:
-        copied = f"{folder}/index"  # a copy: the user's own lists no new files
-        with suppress(OSError):
-            shutil.copy(index, copied)
-        _git(root, "add", "--intent-to-add", "--", *NEW_FILES, GIT_INDEX_FILE=copied)
-        _git(root, "update-index", "--refresh", GIT_INDEX_FILE=copied)
-        # unlike `git diff`, it ignores the user's settings: colours, prefixes, programs
-        plain = ("diff-index", "--patch", "--binary", "--no-ext-diff")
-        diff = _git(root, *plain, "HEAD", "--", ".", GIT_INDEX_FILE=copied)
-    return state | ({"diff": DIFF} if diff else {}), diff
-
-
-def _git(root: Path, *arguments: str, **more: str) -> bytes:
-    command = ["git", "-c", "core.safecrlf=false", *arguments]
-    try:
-        done = subprocess.run(command, cwd=root, capture_output=True, env=os.environ | more)
-    except OSError:
-        return b""  # no git
-    return done.stdout if done.returncode == 0 else b""
 
 
 def _write(run_dir: Path, record: dict[str, Any]) -> None:

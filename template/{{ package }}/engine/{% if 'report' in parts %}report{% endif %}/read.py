@@ -95,6 +95,12 @@ class Run:
         return git["commit"][:8] + more if git.get("commit") else None
 
     @property
+    def code(self) -> str | None:
+        """The short digest of its code; several where the code had changed when it resumed."""
+        found = [entry.get("identity", {}).get("code", "")[:8] for entry in self.entries]
+        return " then ".join(dict.fromkeys(filter(None, found))) or None
+
+    @property
     def data(self) -> str | None:
         """A short digest of the data that it was trained on."""
         read = [self.record.get("data", {}).get(split) for split in TRAINED_ON]

@@ -25,8 +25,8 @@ from .read import METRIC, Curve, Run, find_runs, read_run
 PAGE, TABLE = "report.html", "report.csv"
 POINTS = 200_000  # of all curves together: a page of some megabytes
 NOT_COMPARED = {
-    *("mode", "name", "runs_dir", "checkpoint", "input", "key", "format", "resume"),
-    *("sweep", "slurm", "engine"),
+    *("mode", "name", "runs_dir", "checkpoint", "input", "key", "format", "resume", "code"),
+    *("sweep", "slurm", "wait", "engine"),
 }
 FILES = ("config.yaml", "record.json", "metrics.jsonl", "train.log", "uncommitted.diff")
 SWEEP_FILES = ("sweep.csv", "optuna.db")
@@ -52,6 +52,8 @@ def compare_runs(project: Project, cfg: Config) -> None:
     gone = {key: run for run in known for key in run.values | run.overrides if names.is_gone(key)}
     for key, run in gone.items():
         run.remarks.append(f"{run.name} recorded {key}; {names.hint(key)}")
+    if len({run.code for run in known if run.code}) > 1:
+        known[0].remarks.append("not all runs used the same code: see the column code")
     table = list(table_columns(known, marked_keys(cfg, RESUME_SAFE)))
     write_csv(folder / TABLE, zip(*([name, *cells] for name, cells in table), strict=True))
     title = f"{len(known)} {'run' if len(known) == 1 else 'runs'} in {', '.join(map(str, places))}"
@@ -84,6 +86,7 @@ def table_columns(known: Sequence[Run], safe: set[str]) -> Iterator[tuple[str, l
     yield "iteration", [run.iteration for run in known]
     yield "seconds", [run.seconds for run in known]
     yield "commit", [run.commit for run in known]
+    yield "code", [run.code for run in known]
     yield "data", [run.data for run in known]
     yield "began", [run.entries[0].get("began") for run in known]
     for key in others:
