@@ -22,6 +22,7 @@ CHECKPOINTS = "checkpoints"
 LOCK = ".lock"
 JOB_OUTPUT = "output.log"
 SLURM_ID = "slurm.id"
+SEARCH_SUMMARY = "search.txt"  # of a search's directory
 OF_A_RUN = (LOCK, ".hydra", OVERRIDES, CHECKPOINTS, JOB_OUTPUT, SLURM_ID)
 COMMAND = "RUN_COMMAND"  # environment variable: the user's command line, for child processes
 JOB_DIR = "SWEEP_JOB_DIR"  # environment variable: where a job of a sweep works

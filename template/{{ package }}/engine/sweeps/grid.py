@@ -21,9 +21,21 @@ class Job:
     overrides: list[str]
     directory: Path
     state: str = ""
-    """finished, failed, timed out, cancelled, lost or in use; empty before it has ended."""
+    """finished, failed, timed out, cancelled, lost, in use or pruned; empty before it has ended."""
     message: str = ""
     """Why it did not finish."""
+
+    def is_pruned(self) -> bool:
+        """Whether it is to stop; launchers ask while it runs, and a search decides."""
+        return False
+
+
+class Queue:
+    """Jobs, of which a launcher takes the next one whenever a place is free."""
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self.examples, self.jobs = jobs, iter(jobs)
+        self.total = self.places = len(jobs)  # a search has fewer places than jobs
 
 
 def search_space(params: Mapping[Any, Any], overrides: list[str]) -> list[str]:
