@@ -252,11 +252,13 @@ def _prepare_sweep(overrides: list[str], checker: "Checker") -> "Config":
         raise UserError(f"hydra/launcher={launcher}: it cannot start these jobs\n{expected}")
     kind = find_part(f"sweeps.{'slurm' if launcher == 'slurm' else 'local'}")
     refuse(kind.find_problems(base.hydra.launcher))
+    search = find_part("sweeps.search") if is_ours(base) and not all_known else None
+    if search:
+        refuse(search.find_problems(str(base.sweep.get("sampler")), swept(overrides)))
     jobs = grid_jobs(overrides, Path(base.hydra.sweep.dir)) if all_known else []
     configs = _check_all([job.overrides for job in jobs] or probe_jobs(overrides), checker)
-    if is_ours(base) and not all_known:
-        search = find_part("sweeps.search")
-        refuse(search.find_problems(configs, swept(overrides)))
+    if search:
+        refuse(search.pruner_problems(configs))
     first = configs[0]
     if first.mode == "report":
         raise UserError("mode=report compares existing runs: leave out --multirun")
