@@ -47,9 +47,7 @@ def time_search(project: Path, arguments: str) -> tuple[float, list[tuple[float,
     """Seconds of a whole search, and the start and the end of each of its jobs' processes."""
     command = f"{sys.executable} {SEARCH} {arguments}"
     start, jobs = time.monotonic(), dict[int, tuple[float, float]]()
-    search = subprocess.Popen(
-        f"exec {command}", shell=True, cwd=project, stdout=subprocess.DEVNULL
-    )
+    search = subprocess.Popen(f"exec {command}", shell=True, cwd=project, stdout=subprocess.DEVNULL)
     while search.poll() is None:
         time.sleep(0.02)
         now, known = time.clock_gettime(time.CLOCK_BOOTTIME), processes()
@@ -100,10 +98,11 @@ def pruning(project: Path, trials: int, seeds: int) -> Iterator[str]:
         pairs = list(zip(found[pruner], found["null"], strict=True))
         share = sum(it[0] for it, _ in pairs) / sum(full[0] for _, full in pairs)
         worse = statistics.mean(it[1] - full[1] for it, full in pairs)
+        what = f"iterations of {seeds} searches of {trials} trials with `sweep.pruner={pruner}`"
+        noise = f"{worse:+.4f} on {statistics.mean(best):.4f}, which varies by {spread:.4f}"
         yield (
-            f"| iterations of {seeds} searches of {trials} trials with `sweep.pruner={pruner}`, of "
-            f"those without; its best loss | {share:.2f}; {worse:+.4f} on {statistics.mean(best):.4f}"
-            f" (which varies by {spread:.4f} between seeds) | 0.5; within the noise |"
+            f"| {what}, of those without; its best loss | {share:.2f}; {noise} between seeds "
+            "| 0.5; within the noise |"
         )
 
 
