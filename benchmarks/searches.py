@@ -49,7 +49,7 @@ def time_search(project: Path, arguments: str) -> tuple[float, list[tuple[float,
     start, jobs = time.monotonic(), dict[int, tuple[float, float]]()
     search = subprocess.Popen(f"exec {command}", shell=True, cwd=project, stdout=subprocess.DEVNULL)
     while search.poll() is None:
-        time.sleep(0.02)
+        time.sleep(0.1)
         now, known = time.clock_gettime(time.CLOCK_BOOTTIME), processes()
         for number, (parent, session, began) in known.items():
             # a job leads its session; the search's fork server started it
