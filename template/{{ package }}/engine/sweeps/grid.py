@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Override
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
 from ..overrides import is_identifying, job_key, job_name, split_override
 from ..run_dir.paths import OVERRIDES, read_overrides
@@ -50,8 +50,8 @@ def swept(overrides: list[str]) -> dict[str, Override]:
     return {key: o for key, o in parsed.items() if o.is_sweep_override()}
 
 
-def choices(overrides: list[str]) -> dict[str, list[str]]:
-    """The overrides of each key, one for each value; the two ends for an interval."""
+def choices(overrides: list[str], ends: bool = False) -> dict[str, list[str]]:
+    """The overrides of each key, one for each value; the `ends` of ranges, always of intervals."""
     found = {}
     for override in OverridesParser.create().parse_overrides(overrides):
         key, value = override.get_key_element(), override.value()
@@ -59,6 +59,8 @@ def choices(overrides: list[str]) -> dict[str, list[str]]:
             found[key] = [f"{key}={end}" for end in (value.start, value.end)]
         elif override.is_sweep_override():
             found[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+            if ends and isinstance(value, RangeSweep):
+                del found[key][1:-1]
         else:
             found[key] = [override.input_line or ""]
     return found
@@ -71,8 +73,8 @@ def grid_jobs(overrides: list[str], sweep_dir: Path) -> list[Job]:
 
 
 def probe_jobs(overrides: list[str]) -> list[list[str]]:
-    """Jobs that use each value of each key, and the ends of its intervals, at least once."""
-    values = list(choices(overrides).values())
+    """Jobs that use each value of each key, and the ends of its ranges, at least once."""
+    values = list(choices(overrides, ends=True).values())
     first = [of_key[0] for of_key in values]
     jobs = [first]
     for i, of_key in enumerate(values):
