@@ -25,7 +25,7 @@ SEARCH = (
 )
 UNEVEN = "sweep.sampler=random 'training.iter_num=range(200,4001)' training.eval_every=100000"
 PRUNED = (
-    "training.objective.metric=loss training.iter_num=1000 training.eval_every=50 "
+    "training.objective.metric=loss training.iter_num=600 training.eval_every=30 "
     "'training.lr=tag(log,interval(1e-5,1e-1))'"
 )
 PRUNERS = ("null", "median", "hyperband", "asha")
@@ -109,7 +109,7 @@ def pruning(project: Path, trials: int, seeds: int) -> Iterator[str]:
 def measure(project: Path, trials: int = 60, seeds: int = 5) -> Iterator[str]:
     """Rows of RESULTS.md, for a project of the task blank with the part search."""
     yield from places(project, trials)
-    yield from pruning(project, trials // 2, seeds)
+    yield from pruning(project, trials // 3, seeds)
 
 
 if __name__ == "__main__":
