@@ -267,11 +267,13 @@ def _prepare_sweep(overrides: list[str], checker: "Checker") -> "Config":
     refuse(kind.find_problems(base))
     if launcher != "slurm" and (wait := [o for o in plain if o.startswith("wait=")]):
         raise UserError(f"{wait[0]}: it is for hydra/launcher=slurm, and this is {launcher}")
-    if is_ours(base) and not all_known:
-        search = find_part("sweeps.search")
+    search = find_part("sweeps.search") if is_ours(base) and not all_known else None
+    if search:
         refuse(search.find_problems(str(base.sweep.get("sampler")), swept(overrides)))
     jobs = grid_jobs(checker.project, overrides, Path(base.hydra.sweep.dir)) if all_known else []
     configs = _check_all([job.overrides for job in jobs] or probe_jobs(overrides), checker)
+    if search:
+        refuse(search.pruner_problems(configs))
     first = configs[0]
     if first.mode == "report":
         raise UserError("mode=report compares existing runs: leave out --multirun")

@@ -23,6 +23,7 @@ LOCK = ".lock"
 JOB_OUTPUT = "output.log"
 SLURM_ID = "slurm.id"
 CODE = ".code"
+SEARCH_SUMMARY = "search.txt"  # of a search's directory
 OF_A_RUN = (LOCK, ".hydra", OVERRIDES, CHECKPOINTS, JOB_OUTPUT, SLURM_ID, CODE)
 COMMAND = "RUN_COMMAND"  # environment variable: the user's command line, for child processes
 JOB_DIR = "SWEEP_JOB_DIR"  # environment variable: where a job of a sweep works

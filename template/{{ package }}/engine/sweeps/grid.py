@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Override
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
 from ..compose.renames import renames
 from ..overrides import is_identifying, job_key, job_name, split_override
@@ -24,9 +24,21 @@ class Job:
     overrides: list[str]
     directory: Path
     state: str = ""
-    """finished, failed, timed out, cancelled, lost or in use; empty before it has ended."""
+    """finished, failed, timed out, cancelled, lost, in use or pruned; empty before it has ended."""
     message: str = ""
     """Why it did not finish."""
+
+    def is_pruned(self) -> bool:
+        """Whether it is to stop; launchers ask while it runs, and a search decides."""
+        return False
+
+
+class Queue:
+    """Jobs, of which a launcher takes the next one whenever a place is free."""
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self.examples, self.jobs = jobs, iter(jobs)
+        self.total = self.places = len(jobs)  # a search has fewer places than jobs
 
 
 def search_space(conf: Path, params: Mapping[Any, Any], overrides: list[str]) -> list[str]:
@@ -42,8 +54,8 @@ def swept(overrides: list[str]) -> dict[str, Override]:
     return {key: o for key, o in parsed.items() if o.is_sweep_override()}
 
 
-def choices(overrides: list[str]) -> dict[str, list[str]]:
-    """The overrides of each key, one for each value; the two ends for an interval."""
+def choices(overrides: list[str], ends: bool = False) -> dict[str, list[str]]:
+    """The overrides of each key, one for each value; the `ends` of ranges, always of intervals."""
     found = {}
     for override in OverridesParser.create().parse_overrides(overrides):
         key, value = override.get_key_element(), override.value()
@@ -51,6 +63,8 @@ def choices(overrides: list[str]) -> dict[str, list[str]]:
             found[key] = [f"{key}={end}" for end in (value.start, value.end)]
         elif override.is_sweep_override():
             found[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+            if ends and isinstance(value, RangeSweep):
+                del found[key][1:-1]
         else:
             found[key] = [override.input_line or ""]
     return found
@@ -63,8 +77,8 @@ def grid_jobs(project: Project, overrides: list[str], sweep_dir: Path) -> list[J
 
 
 def probe_jobs(overrides: list[str]) -> list[list[str]]:
-    """Jobs that use each value of each key, and the ends of its intervals, at least once."""
-    values = list(choices(overrides).values())
+    """Jobs that use each value of each key, and the ends of its ranges, at least once."""
+    values = list(choices(overrides, ends=True).values())
     first = [of_key[0] for of_key in values]
     jobs = [first]
     for i, of_key in enumerate(values):

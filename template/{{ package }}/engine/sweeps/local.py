@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, chdir, suppress
 from multiprocessing import forkserver
 from multiprocessing.connection import wait
@@ -25,7 +25,7 @@ from ..overrides import split_override
 from ..run_dir.paths import JOB_DIR, JOB_OUTPUT, resume_command
 from ..signals import SIGNALS, block_signals_in_children, handle_signals
 from ..terminal import bar, format_duration
-from .grid import Job
+from .grid import Job, Queue
 from .sweeper import Launcher
 
 log = logging.getLogger(__name__)
@@ -41,18 +41,20 @@ class Local(Launcher):
     def __init__(self, at_once: int | str) -> None:
         self.at_once = at_once
 
-    def run(self, jobs: list[Job]) -> None:
+    def run(self, queue: Queue) -> None:
         """Run jobs as resources allow. A signal asks them to stop; a second one kills them."""
-        free, sweep = self._resources(jobs), self.composed.sweep
-        log.info("%d jobs, %d at once", len(jobs), min(len(free), len(jobs)))
-        waiting, running = list(jobs), list[Process]()
+        free, sweep = self._resources(queue.examples)[: queue.places], self.composed.sweep
+        log.info("%d jobs, %d at once", queue.total, min(len(free), queue.total))
+        more, running = True, list[Process]()
         printed_at = time.monotonic()
         self.ended = []
         try:
-            with handle_signals() as stop, bar("jobs", len(jobs)) as update:
-                while running or (waiting and not stop.signal):
-                    while waiting and free and not stop.signal:
-                        running.append(Process(self, waiting.pop(0), free.pop(0)))
+            with handle_signals() as stop, bar("jobs", queue.total) as update:
+                while running or (more and not stop.signal):
+                    while more and free and not stop.signal:
+                        if job := next(queue.jobs, None):
+                            running.append(Process(self, job, free.pop(0)))
+                        more = job is not None
                     wait([it.process.sentinel for it in running], POLL_SECONDS)
                     if time.monotonic() - printed_at > 60 * sweep.status_minutes:
                         printed_at = time.monotonic()
@@ -66,10 +68,9 @@ class Local(Launcher):
                         it.stack.close()
                         free.append(it.resources)
                         if not stop.signal:
-                            self.report_end(it.job, len(jobs), *it.outcome(), it.output)
+                            self.report_end(it.job, queue.total, *it.outcome(), it.output)
                             update(advance=1, note=self.best())
-                    if self.gives_up():
-                        waiting.clear()
+                    more = more and not self.gives_up()
                 if stop.signal:
                     raise Stopped(stop.signal)
         except Stopped as stopped:
@@ -80,7 +81,7 @@ class Local(Launcher):
                 slurm.requeue(stopped, self.composed.engine.requeue)
             raise
 
-    def _resources(self, jobs: list[Job]) -> list[dict[str, str]]:
+    def _resources(self, jobs: Sequence[Job]) -> list[dict[str, str]]:
         """The environment variables that set a job's resources, for each parallel job."""
         from ..distributed.devices import cores_here
 
@@ -107,7 +108,7 @@ class Process:
 
     def __init__(self, launcher: Local, job: Job, resources: dict[str, str]) -> None:
         self.job, self.resources, self.began = job, resources, time.monotonic()
-        self.asked_to_stop = ""  # timed out or stopped
+        self.asked_to_stop = ""  # timed out, stopped or pruned
         job.directory.mkdir(parents=True, exist_ok=True)
         self.output = job.directory / JOB_OUTPUT
         project, name = launcher.load_project(), launcher.composed.name
@@ -142,8 +143,9 @@ class Process:
         """Ask the job once to save and stop; kill it some seconds after its time limit."""
         minutes = composed.sweep.job_minutes or math.inf
         late = time.monotonic() - self.began - 60 * minutes
-        if (stopping or late > 0) and not self.asked_to_stop:
-            self.asked_to_stop = "timed out" if late > 0 else "stopped"
+        why = "timed out" if late > 0 else "stopped" if stopping else ""
+        if (why := why or "pruned" * self.job.is_pruned()) and not self.asked_to_stop:
+            self.asked_to_stop = why
             with suppress(ProcessLookupError):
                 os.kill(self.process.pid, signal.SIGTERM)
         elif late > composed.engine.shutdown_seconds:

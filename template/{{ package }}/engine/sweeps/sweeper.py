@@ -16,7 +16,7 @@ from ..errors import exit_on_user_error
 from ..run_dir.code import run_copy
 from ..run_dir.lock import holder
 from ..run_dir.paths import read_record, relative
-from .grid import Job, assign_directories, grid_jobs, search_space
+from .grid import Job, Queue, assign_directories, grid_jobs, search_space
 from .table import print_table
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Launcher(HydraLauncher):
         sweep_dir = Path(self.composed.hydra.sweep.dir)
         given = [list(overrides) for overrides in job_overrides]
         jobs = assign_directories(self.load_project(), given, sweep_dir, set())
-        self.run(jobs)
+        self.run(Queue(jobs))
         ended = []
         for job in jobs:
             value: Any = read_record(job.directory).get("objective")
@@ -58,7 +58,7 @@ class Launcher(HydraLauncher):
             ended.append(JobReturn(status=status, _return_value=value))
         return ended
 
-    def run(self, jobs: list[Job]) -> None:
+    def run(self, queue: Queue) -> None:
         """Run the jobs, wait for them, and set their states. Raises Stopped after a signal."""
         raise NotImplementedError
 
@@ -77,7 +77,7 @@ class Launcher(HydraLauncher):
                 job.state, job.message = "in use", other
         self.ended.append(job)
         text = job.state
-        if job.state != "finished":
+        if job.state not in ("finished", "pruned"):
             text += f", {job.message.splitlines()[0]}"
             text += f"; see {relative(output.absolute())}" if output.exists() else ""
         elif (value := read_record(job.directory).get("objective")) is not None:
@@ -117,15 +117,18 @@ class Sweeper(HydraSweeper):
         """Run the jobs. Exits with status 1 unless all finish, or wait in a queue."""
         sweep_dir = Path(self.composed.hydra.sweep.dir)
         sweep_dir.mkdir(parents=True, exist_ok=True)
-        project = self.load_project()
+        project, search = self.load_project(), None
         overrides = [*search_space(project.conf, self.params, arguments), *arguments]
         if is_grid(self.composed):
             unfinished = self.run_jobs(grid_jobs(project, overrides, sweep_dir))
         else:
-            search = find_part("sweeps.search").search
-            unfinished = search(project, overrides, self.composed, self.run_jobs)
+            part = find_part("sweeps.search")
+            search = part.Search(project, overrides, self.composed)
+            unfinished = search.run(self.jobs_launcher)
         if self.composed.mode == "train":
             print_table(project, self.composed, unfinished)
+        if search:
+            search.print_summary()
         if {job.state for job in unfinished.values()} - {"waiting", "running"}:
             raise SystemExit(1)
 
@@ -136,14 +139,14 @@ class Sweeper(HydraSweeper):
 
         checker = Checker(project := self.load_project())
         waiting, configs = [], {}
-        for job in {job.directory: job for job in jobs}.values():  # a search may draw one twice
+        for job in {job.directory: job for job in jobs}.values():
             cfg = configs[job.directory] = checker.check(job.overrides)
             if cfg.mode == "train" and is_finished(project, cfg, job.directory):
                 log.info("finished before: %s", job.directory.name)
             else:
                 waiting.append(job)
         if waiting:
-            self.jobs_launcher.run(waiting)
+            self.jobs_launcher.run(Queue(waiting))
         ended = [job for job in waiting if job.state not in ("", "finished")]
         if skipped := [job for job in waiting if not job.state]:
             log.info("%d jobs are not started after the failure", len(skipped))

@@ -18,7 +18,7 @@ from ..config import Config
 from ..errors import refuse
 from ..project import Project
 from ..run_dir.lock import state
-from ..run_dir.paths import write_csv
+from ..run_dir.paths import SEARCH_SUMMARY, write_csv
 from ..types import RESUME_SAFE, leaves, marked_keys
 from .read import METRIC, Curve, Run, find_runs, read_run
 
@@ -62,6 +62,8 @@ def compare_runs(project: Project, cfg: Config) -> None:
     for remark in (remark for run in known for remark in run.remarks):
         print(f"warning: {remark}", file=sys.stderr)
     print(f"{len(known)} {'run' if len(known) == 1 else 'runs'}")
+    for note in search_notes(known):
+        print(note)
     print(f"page   {folder / PAGE}\ntable  {folder / TABLE}")
 
 
@@ -129,7 +131,7 @@ def render_page(
         "metric": judged.metric,
         "lowFirst": judged.low_is_best,
         "sweeps": list(collect_sweeps(known)),
-        "remarks": [remark for run in known for remark in run.remarks],
+        "remarks": [*(remark for run in known for remark in run.remarks), *search_notes(known)],
     }
     # a run may be called </script>
     text = to_json(data, inf_nan_mode="strings", fallback=str).decode().replace("<", "\\u003c")
@@ -169,6 +171,14 @@ def thin_curve(curve: Curve, points: int) -> list[list[float | None]]:
     steps, values = curve
     short = [float(f"{value:.5g}") if np.isfinite(value) else None for value in values]
     return [steps.tolist(), short]
+
+
+def search_notes(known: Iterable[Run]) -> Iterator[str]:
+    """What each search found out about its space."""
+    for sweep in dict.fromkeys(run.directory.parent for run in known):
+        if (file := sweep / SEARCH_SUMMARY).is_file():
+            lines = file.read_text("utf-8", "replace").splitlines()
+            yield from (f"{sweep.name}: {line}" for line in lines)
 
 
 def collect_sweeps(known: Iterable[Run]) -> Iterator[dict[str, Any]]:
