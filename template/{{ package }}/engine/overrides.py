@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 LONGEST_NAME = 120
-NOT_IDENTIFYING = ("name", "runs_dir", "resume")
+NOT_IDENTIFYING = ("name", "runs_dir", "resume", "format")
 OF_A_SWEEP = ("hydra.", "hydra/", "sweep.", "slurm.", "engine.")
 
 
