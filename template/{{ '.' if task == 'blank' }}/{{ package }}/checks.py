@@ -57,12 +57,12 @@ def check_split(key: Split, data: Table) -> list[str]:
             shown[-1] += f"\nto set data.classes anew:\n{describe}"
         shown[-1] += f"\nto delete these lines: {delete_lines(path, [*problems])}"
         return shown
-    few, lines, fewest = list[str](), list[str](), data.count_splits(key)
+    few, lines, fewest = list[str](), list[str](), data.fewest(key)
     for number, name in enumerate(data.classes if by_class else [""]):
         rows = found.get(number, {})
         if len(rows) < fewest:
             what = f"rows{' of ' if name else ''}{name}: {len(rows)}"
-            few.append(f"{path}: {what}; expected at least {fewest}, one for each split")
+            few.append(f"{path}: {what}; expected at least {fewest}, one for each {data.parts}")
             lines += [line for equal in rows.values() for line in equal]
     shown = shorten(path, few)
     if few and by_class:
