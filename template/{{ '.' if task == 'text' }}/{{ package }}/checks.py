@@ -30,7 +30,8 @@ def check_data(cfg: Config, splits: list[Split]) -> list[str]:
         problems += [it for key in keys for it in path_problems(key, data)]
     elif splits and data.folds:
         count = len(find_files(data, "train")[1])
-        if (most := count - max(1, int(data.test * count))) < data.folds:
+        most = count - max(1, int(data.test * count))
+        if data.folds > most:
             fewer = command(f"data.folds={most}")
             problems.append(f"data.folds = {data.folds}: expected at most {most}, a file each\n{fewer}")
     return problems
@@ -65,17 +66,20 @@ def path_problems(key: Split, data: TextFiles) -> list[str]:
         what = f"none in this folder; {expected}" if path.is_dir() else "no such file or folder"
         other = command(f"data.{key}={'FOLDER' if key == 'train' else 0.05}")
         return [f"data.{key} = {path}: {what}\n{other}"]
-    few = f"data.{key} = {path}: {{}} documents; expected at least {fewest}, one for each {data.parts}"
+    given, expected = f"data.{key} = {path}", f"expected at least {fewest}, one for each {data.parts}"
     if is_jsonl(files):
-        count = sum(1 for _ in read_lines(files[0])) if key == "train" and data.folds else fewest
-        return line_problems(path, data) or [few.format(count)] * (count < fewest)
+        problems = line_problems(path, data)
+        if not problems and data.folds and key == "train":
+            count = sum(1 for _ in read_lines(files[0]))
+            problems = [f"{given}: {count} documents; {expected}"] if count < fewest else []
+        return problems
     if len(files) < fewest:
         parts = f"{path.stem}-parts"
         program = 'NR % 1000 == 1 {close(f); f = sprintf("%s/%05d.txt", d, n++)} {print > f}'
         cut = shlex.join(["awk", "-v", f"d={parts}", program, files[0]])
         way_out = f"to cut a file into documents of 1000 lines:\n{shlex.join(['mkdir', parts])}"
         way_out += f" && {cut} && {command(f'data.{key}={parts}')}"
-        return [f"{few.format(len(files))}; {way_out}"]
+        return [f"{given}: {len(files)} documents; {expected}; {way_out}"]
     step = -(-len(files) // (data.check_documents or len(files)))
     if not any(Path(file).stat().st_size for file in files):
         return [f"data.{key} = {path}: its {len(files)} files are empty; expected text"]
