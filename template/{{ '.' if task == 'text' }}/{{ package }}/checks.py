@@ -32,8 +32,8 @@ def check_data(cfg: Config, splits: list[Split]) -> list[str]:
         count = len(find_files(data, "train")[1])
         most = count - max(1, int(data.test * count))
         if data.folds > most:
-            fewer = command(f"data.folds={most}")
-            problems.append(f"data.folds = {data.folds}: expected at most {most}, a file each\n{fewer}")
+            fewer = f"expected at most {most}, a file each\n{command(f'data.folds={most}')}"
+            problems.append(f"data.folds = {data.folds}: {fewer}")
     return problems
 
 
@@ -66,7 +66,8 @@ def path_problems(key: Split, data: TextFiles) -> list[str]:
         what = f"none in this folder; {expected}" if path.is_dir() else "no such file or folder"
         other = command(f"data.{key}={'FOLDER' if key == 'train' else 0.05}")
         return [f"data.{key} = {path}: {what}\n{other}"]
-    given, expected = f"data.{key} = {path}", f"expected at least {fewest}, one for each {data.parts}"
+    given = f"data.{key} = {path}"
+    expected = f"expected at least {fewest}, one for each {data.parts}"
     if is_jsonl(files):
         problems = line_problems(path, data)
         if not problems and data.folds and key == "train":
