@@ -75,7 +75,7 @@ def rank(variants: Iterable[Variant], goal: str) -> list[Variant]:
 
 
 def compare(ours: Variant, theirs: Variant) -> dict[str, Any]:
-    """The difference of two variants over the seeds and folds that both have."""
+    """The difference of two variants over the seeds and folds that both have, and as `text`."""
     both = ours.values.keys() & theirs.values.keys()
     pairs = {it: ours.values[it] - theirs.values[it] for it in both}
     found, needed = estimate(pairs), None
@@ -83,7 +83,7 @@ def compare(ours: Variant, theirs: Variant) -> dict[str, Any]:
     significant = ci95 is not None and abs(mean) > ci95
     if ci95 and mean and not significant and not _overlap(pairs):
         needed = count_seeds(abs(mean) / found["sd"])
-    return {
+    result = {
         "variant": ours.name,
         "against": theirs.name,
         "method": "corrected resampled t-test" if _overlap(pairs) else "paired t-test",
@@ -92,6 +92,7 @@ def compare(ours: Variant, theirs: Variant) -> dict[str, Any]:
         "significant": significant,
         "seeds_needed": needed,
     }
+    return result | {"text": describe(result)}
 
 
 def describe(it: Mapping[str, Any]) -> str:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from omegaconf import DictConfig
 
 from .. import terminal
-from ..overrides import identifying_overrides, job_key, job_name
+from ..overrides import differing_keys, identifying_overrides, job_key, job_name
 from ..run_dir.lock import state
 from ..run_dir.paths import read_config, read_overrides, read_record, relative, write_csv
-from ..statistics import REPEATS, Variant, compare, describe, rank
+from ..statistics import REPEATS, Variant, compare, rank
 from ..types import leaves
 from .grid import Job, started_jobs
 
@@ -72,8 +72,8 @@ def print_table(project: "Project", composed: DictConfig, unfinished: dict[Path,
     print()
     _print_rows(shown, metric)
     print(f"table: {relative(sweep_dir / TABLE)}")
-    for line in map(describe, compared[:1]):
-        print(line)
+    for comparison in compared[:1]:
+        print(comparison["text"])
     for directory, job in unfinished.items():
         reason = (job.message.splitlines() or ["no message"])[0]
         print(f"{job.state}: {directory.name}: {reason}")
@@ -101,8 +101,7 @@ def _rows(sweep_dir: Path, metric: str, unfinished: dict[Path, Job]) -> Iterator
         path: {key: value[1:] for _, key, value in identifying_overrides(overrides)}
         for path, overrides in known.items()
     }
-    keys = dict.fromkeys(key for values in found.values() for key in values)
-    several = [key for key in keys if len({v.get(key, "") for v in found.values()}) > 1]
+    several = differing_keys(found.values())
     variants: dict[frozenset[str], Variant] = {}
     for path, values in found.items():
         now, job = state(path), unfinished.get(path)
@@ -114,5 +113,5 @@ def _rows(sweep_dir: Path, metric: str, unfinished: dict[Path, Job]) -> Iterator
         variant = variants.setdefault(job_key(kept), Variant(name))
         variant.add(dict(leaves(read_config(path))), objective)
         cells = {"job": path.name, metric: objective, "state": now}
-        others = {key: values.get(key, "") for key in several or list(keys)}
+        others = {key: values.get(key, "") for key in several or values}
         yield Row(cells | others, objective, variant)

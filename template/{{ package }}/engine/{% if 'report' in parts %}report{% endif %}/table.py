@@ -15,9 +15,12 @@ from pydantic_core import to_json
 
 from ..config import Config
 from ..errors import refuse
+from ..overrides import differing_keys, job_name
 from ..project import Project
 from ..run_dir.lock import state
 from ..run_dir.paths import write_csv
+from ..statistics import REPEATS, Variant, compare, rank
+from ..terminal import print_json
 from ..types import RESUME_SAFE, leaves, marked_keys
 from .read import METRIC, Curve, Run, find_runs, read_run
 
@@ -45,16 +48,28 @@ def compare_runs(project: Project, cfg: Config) -> None:
     known = [read_run(project, run, Path(cfg.runs_dir)) for run in found.values()]
     known.sort(key=lambda run: (run.metric, run.rank))
     folder = places[0] if len(places) == 1 else Path(cfg.runs_dir)
-    if len({run.data for run in known if run.data}) > 1:
+    read = {(run.values.get("data.fold"), run.data) for run in known if run.data}
+    if len(read) > len(dict(read)):  # of one fold
         known[0].remarks.append("not all runs were trained on the same data: see the column data")
-    table = list(table_columns(known, marked_keys(cfg, RESUME_SAFE)))
+    table = list(table_columns(known, safe := marked_keys(cfg, RESUME_SAFE)))
+    found = find_variants(known, safe)
+    variants = {
+        "variants": [{"metric": it, **v.summary()} for it, of_it in found.items() for v in of_it],
+        "comparisons": [{"metric": it, **compare(*of_it[:2])} for it, of_it in found.items() if of_it[1:]],
+    }
     write_csv(folder / TABLE, zip(*([name, *cells] for name, cells in table), strict=True))
     title = f"{len(known)} {'run' if len(known) == 1 else 'runs'} in {', '.join(map(str, places))}"
     now = {key: value for key, value in leaves(cfg.model_dump()) if _is_compared(key)}
-    (folder / PAGE).write_text(render_page(title, folder, known, table, now), "utf-8")
+    (folder / PAGE).write_text(render_page(title, folder, known, table, variants, now), "utf-8")
     for remark in (remark for run in known for remark in run.remarks):
         print(f"warning: {remark}", file=sys.stderr)
+    if cfg.format == "json":
+        names = [name for name, _ in table]
+        rows = zip(*(cells for _, cells in table), strict=True)
+        return print_json({"runs": [dict(zip(names, row, strict=True)) for row in rows], **variants})
     print(f"{len(known)} {'run' if len(known) == 1 else 'runs'}")
+    for it in variants["comparisons"]:
+        print(*([it["text"]] if it["n"] > 1 else []))
     print(f"page   {folder / PAGE}\ntable  {folder / TABLE}")
 
 
@@ -87,9 +102,23 @@ def table_columns(known: Sequence[Run], safe: set[str]) -> Iterator[tuple[str, l
 
 def find_differing_keys(known: Iterable[Run]) -> list[str]:
     """The keys whose values differ between configs, or that a config lacks."""
-    read = [run.values for run in known if run.values]
-    keys = dict.fromkeys(key for values in read for key in values if _is_compared(key))
-    return [key for key in keys if len({repr(values.get(key)) for values in read}) > 1]
+    keys = differing_keys([run.values for run in known if run.values])
+    return [key for key in keys if _is_compared(key)]
+
+
+def find_variants(known: Sequence[Run], safe: set[str]) -> dict[str, list[Variant]]:
+    """Runs that differ in the seed or the fold alone, for each objective, the best first."""
+    keys = [key for key in find_differing_keys(known) if not _is_under(key, {*safe, *REPEATS})]
+    several = set(differing_keys([run.overrides for run in known])) - {*REPEATS}
+    finished = [run for run in known if run.values and run.record.get("objective") is not None]
+    found: dict[str, dict[str, Variant]] = {}
+    for run in sorted(finished, key=lambda run: str(run.entries[0].get("began"))):
+        name = job_name([f"{key}={value}" for key, value in run.overrides.items() if key in several])
+        of_metric, values = found.setdefault(run.metric, {}), [run.values.get(key) for key in keys]
+        variant = of_metric.setdefault(repr(values), Variant(name))
+        variant.add(run.values, run.record["objective"])
+    goals = {run.metric: "minimize" if run.low_is_best else "maximize" for run in finished}
+    return {metric: rank(them.values(), goals[metric]) for metric, them in found.items()}
 
 
 def _is_compared(key: str) -> bool:
@@ -105,6 +134,7 @@ def render_page(
     folder: Path,
     known: Sequence[Run],
     table: list[tuple[str, list[Any]]],
+    variants: dict[str, list[dict[str, Any]]],
     now: dict[str, Any],
 ) -> str:
     """The page as HTML. Only plots and files of the runs are linked; `now` is today's config."""
@@ -121,6 +151,7 @@ def render_page(
         "metric": judged.metric,
         "lowFirst": judged.low_is_best,
         "sweeps": list(collect_sweeps(known)),
+        **variants,
         "remarks": [remark for run in known for remark in run.remarks],
     }
     # a run may be called </script>
