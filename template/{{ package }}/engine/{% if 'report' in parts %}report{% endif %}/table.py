@@ -51,12 +51,8 @@ def compare_runs(project: Project, cfg: Config) -> None:
     read = {(run.values.get("data.fold"), run.data) for run in known if run.data}
     if len(read) > len(dict(read)):  # of one fold
         known[0].remarks.append("not all runs were trained on the same data: see the column data")
-    table = list(table_columns(known, safe := marked_keys(cfg, RESUME_SAFE)))
-    found = find_variants(known, safe)
-    variants = {
-        "variants": [{"metric": it, **v.summary()} for it, of_it in found.items() for v in of_it],
-        "comparisons": [{"metric": it, **compare(*of_it[:2])} for it, of_it in found.items() if of_it[1:]],
-    }
+    safe = marked_keys(cfg, RESUME_SAFE)
+    table, variants = list(table_columns(known, safe)), summarize_variants(known, safe)
     write_csv(folder / TABLE, zip(*([name, *cells] for name, cells in table), strict=True))
     title = f"{len(known)} {'run' if len(known) == 1 else 'runs'} in {', '.join(map(str, places))}"
     now = {key: value for key, value in leaves(cfg.model_dump()) if _is_compared(key)}
@@ -64,12 +60,12 @@ def compare_runs(project: Project, cfg: Config) -> None:
     for remark in (remark for run in known for remark in run.remarks):
         print(f"warning: {remark}", file=sys.stderr)
     if cfg.format == "json":
-        names = [name for name, _ in table]
-        rows = zip(*(cells for _, cells in table), strict=True)
-        return print_json({"runs": [dict(zip(names, row, strict=True)) for row in rows], **variants})
+        rows = zip(*([(name, cell) for cell in cells] for name, cells in table), strict=True)
+        print_json({"runs": [*map(dict, rows)], **variants})
+        return
     print(f"{len(known)} {'run' if len(known) == 1 else 'runs'}")
-    for it in variants["comparisons"]:
-        print(*([it["text"]] if it["n"] > 1 else []))
+    for comparison in variants["comparisons"]:
+        print(comparison["text"])
     print(f"page   {folder / PAGE}\ntable  {folder / TABLE}")
 
 
@@ -106,19 +102,28 @@ def find_differing_keys(known: Iterable[Run]) -> list[str]:
     return [key for key in keys if _is_compared(key)]
 
 
-def find_variants(known: Sequence[Run], safe: set[str]) -> dict[str, list[Variant]]:
-    """Runs that differ in the seed or the fold alone, for each objective, the best first."""
+def summarize_variants(known: Sequence[Run], safe: set[str]) -> dict[str, list[dict[str, Any]]]:
+    """Finished runs that differ in the seed or the fold alone, by objective, the best first.
+
+    The best one is compared with the next.
+    """
     keys = [key for key in find_differing_keys(known) if not _is_under(key, {*safe, *REPEATS})]
-    several = set(differing_keys([run.overrides for run in known])) - {*REPEATS}
+    named = set(differing_keys([run.overrides for run in known])) - {*REPEATS}
     finished = [run for run in known if run.values and run.record.get("objective") is not None]
-    found: dict[str, dict[str, Variant]] = {}
-    for run in sorted(finished, key=lambda run: str(run.entries[0].get("began"))):
-        name = job_name([f"{key}={value}" for key, value in run.overrides.items() if key in several])
-        of_metric, values = found.setdefault(run.metric, {}), [run.values.get(key) for key in keys]
-        variant = of_metric.setdefault(repr(values), Variant(name))
-        variant.add(run.values, run.record["objective"])
-    goals = {run.metric: "minimize" if run.low_is_best else "maximize" for run in finished}
-    return {metric: rank(them.values(), goals[metric]) for metric, them in found.items()}
+    summaries, comparisons = [], []
+    for metric in dict.fromkeys(run.metric for run in finished):
+        runs = [run for run in finished if run.metric == metric]
+        variants: dict[str, Variant] = {}
+        for run in sorted(runs, key=lambda run: str(run.entries[0].get("began"))):
+            name = job_name([f"{key}={it}" for key, it in run.overrides.items() if key in named])
+            identity = repr([run.values.get(key) for key in keys])
+            variant = variants.setdefault(identity, Variant(name))
+            variant.add(run.values, run.record["objective"])
+        ranked = rank(variants.values(), "minimize" if runs[0].low_is_best else "maximize")
+        summaries += [{"metric": metric, **variant.summary()} for variant in ranked]
+        if len(ranked) > 1 and len(ranked[0].values) > 1:
+            comparisons.append({"metric": metric, **compare(*ranked[:2])})
+    return {"variants": summaries, "comparisons": comparisons}
 
 
 def _is_compared(key: str) -> bool:
