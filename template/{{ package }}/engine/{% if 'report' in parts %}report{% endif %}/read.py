@@ -14,7 +14,7 @@ from pydantic_core import from_json
 from ..checkpoints.resume import TRAINED_ON
 from ..errors import UserError
 from ..overrides import identifying_overrides
-from ..project import Project
+from ..project import Goal, Project
 from ..run_dir.paths import CONFIG, METRICS, RECORD, read_config, read_overrides, read_record
 from ..types import leaves
 
@@ -44,9 +44,14 @@ class Run:
         return f"valid/{self.values.get(METRIC, 'loss')}"
 
     @property
+    def goal(self) -> Goal:
+        """Which way its objective is better."""
+        return self.project.goal(self.metric.removeprefix("valid/"))
+
+    @property
     def low_is_best(self) -> bool:
         """Whether a lower objective is better."""
-        return self.project.goal(self.metric.removeprefix("valid/")) == "minimize"
+        return self.goal == "minimize"
 
     @property
     def best(self) -> tuple[float | None, int | None]:

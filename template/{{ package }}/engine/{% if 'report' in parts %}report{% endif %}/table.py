@@ -16,12 +16,12 @@ from pydantic_core import to_json
 from ..config import Config
 from ..errors import refuse
 from ..overrides import differing_keys, job_name
-from ..project import Project
+from ..project import Goal, Project
 from ..run_dir.lock import state
 from ..run_dir.paths import write_csv
-from ..statistics import REPEATS, Variant, compare, rank
+from ..statistics import REPEATS, Values, add_run, summarize
 from ..terminal import print_json
-from ..types import RESUME_SAFE, leaves, marked_keys
+from ..types import RESUME_SAFE, as_yaml, leaves, marked_keys
 from .read import METRIC, Curve, Run, find_runs, read_run
 
 PAGE, TABLE = "report.html", "report.csv"
@@ -103,26 +103,19 @@ def find_differing_keys(known: Iterable[Run]) -> list[str]:
 
 
 def summarize_variants(known: Sequence[Run], safe: set[str]) -> dict[str, list[dict[str, Any]]]:
-    """Finished runs that differ in the seed or the fold alone, by objective, the best first.
-
-    The best one is compared with the next.
-    """
+    """Finished runs that differ in the seed or the fold alone, by objective, the best first."""
     keys = [key for key in find_differing_keys(known) if not _is_under(key, {*safe, *REPEATS})]
-    named = set(differing_keys([run.overrides for run in known])) - {*REPEATS}
-    finished = [run for run in known if run.values and run.record.get("objective") is not None]
+    found: dict[tuple[str, Goal], dict[str, Values]] = {}
+    for run in sorted(known, key=lambda run: str(run.entries[0].get("began"))):
+        if run.values and run.record.get("objective") is not None:
+            name = job_name([f"{key}={as_yaml(run.values.get(key))}" for key in keys])
+            variants = found.setdefault((run.metric, run.goal), {})
+            add_run(variants.setdefault(name, {}), run.values, run.record["objective"])
     summaries, comparisons = [], []
-    for metric in dict.fromkeys(run.metric for run in finished):
-        runs = [run for run in finished if run.metric == metric]
-        variants: dict[str, Variant] = {}
-        for run in sorted(runs, key=lambda run: str(run.entries[0].get("began"))):
-            name = job_name([f"{key}={it}" for key, it in run.overrides.items() if key in named])
-            identity = repr([run.values.get(key) for key in keys])
-            variant = variants.setdefault(identity, Variant(name))
-            variant.add(run.values, run.record["objective"])
-        ranked = rank(variants.values(), "minimize" if runs[0].low_is_best else "maximize")
-        summaries += [{"metric": metric, **variant.summary()} for variant in ranked]
-        if len(ranked) > 1 and len(ranked[0].values) > 1:
-            comparisons.append({"metric": metric, **compare(*ranked[:2])})
+    for (metric, goal), variants in found.items():
+        rows, compared = summarize(variants, goal)
+        summaries += [{"metric": metric, **row} for row in rows]
+        comparisons += [{"metric": metric, **it} for it in compared[:1] if it["n"] > 1]
     return {"variants": summaries, "comparisons": comparisons}
 
 
