@@ -49,15 +49,11 @@ def print_table(project: "Project", composed: DictConfig, unfinished: dict[Path,
     command = shlex.join(["python", "train.py", *kept])
     if composed.format == "json":
         found = {"variants": summaries, "comparisons": comparisons if has_repeats else []}
-        about = {"metric": metric, "goal": goal, "best": {"run": str(run), "command": command}}
-        terminal.print_json(about | {"jobs": rows} | found)
+        first = None if best[metric] is None else {"run": str(run), "command": command}
+        about = {"metric": metric, "goal": goal, "best": first, "jobs": rows}
+        terminal.print_json(about | found)
         return
-    print()
-    cells = ([_format(row[name]) for name in columns] for row in shown[:SHOWN_ROWS])
-    titles = {"mean": f"mean {metric}", "ci95": "± 95 %"}
-    terminal.print_table(cells, [titles.get(name, name) for name in columns])
-    if len(shown) > SHOWN_ROWS:
-        print(f"… and {len(shown) - SHOWN_ROWS} more")
+    _print_rows(shown, {"mean": f"mean {metric}", "ci95": "± 95 %"}, columns)
     print(f"table: {relative(sweep_dir / TABLE)}")
     if has_repeats and comparisons:
         print(comparisons[0]["text"])
@@ -68,8 +64,13 @@ def print_table(project: "Project", composed: DictConfig, unfinished: dict[Path,
         print(f"best: {relative(run)}\n  {command}")
 
 
-def _format(value: object) -> str:
-    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+def _print_rows(rows: list[dict[str, Any]], titles: dict[str, str], columns: list[str]) -> None:
+    shown = [[row[name] for name in columns] for row in rows[:SHOWN_ROWS]]
+    texts = [[f"{it:.4g}" if isinstance(it, float) else str(it or "") for it in row] for row in shown]
+    print()
+    terminal.print_table(texts, [titles.get(name, name) for name in columns])
+    if len(rows) > SHOWN_ROWS:
+        print(f"… and {len(rows) - SHOWN_ROWS} more")
 
 
 def _rows(

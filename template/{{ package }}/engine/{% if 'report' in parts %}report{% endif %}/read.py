@@ -49,25 +49,20 @@ class Run:
         return self.project.goal(self.metric.removeprefix("valid/"))
 
     @property
-    def low_is_best(self) -> bool:
-        """Whether a lower objective is better."""
-        return self.goal == "minimize"
-
-    @property
     def best(self) -> tuple[float | None, int | None]:
         """The best value of its objective, and the iteration of it."""
         steps, values = self.curves.get(self.metric, np.empty((2, 0)))
         kept = np.isfinite(values)
         if not kept.any() or not self.values:  # without a config the objective is unknown
             return None, None
-        i = int((values[kept] if self.low_is_best else -values[kept]).argmin())
+        i = int((values[kept] if self.goal == "minimize" else -values[kept]).argmin())
         return float(values[kept][i]), int(steps[kept][i])
 
     @property
     def rank(self) -> float:
         """Its best value as a number that is lower for a better run."""
         value = self.best[0]
-        return math.inf if value is None else value if self.low_is_best else -value
+        return math.inf if value is None else value if self.goal == "minimize" else -value
 
     @property
     def iteration(self) -> int:

@@ -147,7 +147,7 @@ def render_page(
         "curves": [{k: thin_curve(c, share) for k, c in run.curves.items()} for run in known],
         "now": now,
         "metric": judged.metric,
-        "lowFirst": judged.low_is_best,
+        "lowFirst": judged.goal == "minimize",
         "sweeps": list(collect_sweeps(known)),
         **variants,
         "remarks": [remark for run in known for remark in run.remarks],
@@ -200,12 +200,11 @@ def collect_sweeps(known: Iterable[Run]) -> Iterator[dict[str, Any]]:
         if run.best[0] is not None and any((sweep / f).is_file() for f in SWEEP_FILES):
             jobs.setdefault((sweep, run.metric), []).append(run)
     for (sweep, metric), of_sweep in jobs.items():
-        keys = dict.fromkeys(key for run in of_sweep for key in run.overrides)
-        swept = {key: [run.overrides.get(key) for run in of_sweep] for key in keys}
+        keys = differing_keys([run.overrides for run in of_sweep])
         yield {
             "sweep": sweep.name,
             "metric": metric,
-            "keys": {k: v for k, v in swept.items() if len(set(map(repr, v))) > 1},
+            "keys": {key: [run.overrides.get(key) for run in of_sweep] for key in keys},
             "y": [run.best[0] for run in of_sweep],
             "names": [run.name for run in of_sweep],
         }
