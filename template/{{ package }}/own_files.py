@@ -106,7 +106,7 @@ class OwnFiles(Folded):
     @model_validator(mode="after")
     def _check_folds(self) -> Self:
         if self.folds and isinstance(self.valid, str):
-            raise conflict("folds", "null where data.valid is a path; with data.valid=0.1 folds divide train")
+            raise conflict("folds", "null where data.valid is a path; data.valid=0.1 is none")
         return self
 
     def key(self, split: Split) -> Split:

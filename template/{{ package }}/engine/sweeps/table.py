@@ -65,10 +65,12 @@ def print_table(project: "Project", composed: DictConfig, unfinished: dict[Path,
 
 
 def _print_rows(rows: list[dict[str, Any]], titles: dict[str, str], columns: list[str]) -> None:
-    shown = [[row[name] for name in columns] for row in rows[:SHOWN_ROWS]]
-    texts = [[f"{it:.4g}" if isinstance(it, float) else str(it or "") for it in row] for row in shown]
+    def shown(it: object) -> str:
+        return "" if it is None else f"{it:.4g}" if isinstance(it, float) else str(it)
+
+    cells = ([shown(row[name]) for name in columns] for row in rows[:SHOWN_ROWS])
     print()
-    terminal.print_table(texts, [titles.get(name, name) for name in columns])
+    terminal.print_table(cells, [titles.get(name, name) for name in columns])
     if len(rows) > SHOWN_ROWS:
         print(f"… and {len(rows) - SHOWN_ROWS} more")
 
