@@ -57,7 +57,7 @@ class Folded(Dataset):
         return count * self.fold // self.folds, count * (self.fold + 1) // self.folds
 
 
-class Items(Section):
+class Counts(Section):
     """How many items each split has."""
 
     train: PositiveInt
@@ -66,9 +66,9 @@ class Items(Section):
 
 
 class Counted(Folded):
-    """A dataset whose splits are numbered items."""
+    """A dataset whose splits have given numbers of items."""
 
-    items: Items
+    items: Counts
 
     @model_validator(mode="after")
     def _check_folds(self) -> Self:
