@@ -1,12 +1,8 @@
-"""Seeds and folds: their statistics against scipy's and made-up data, the table, the report, JSON."""
+"""Seeds and folds: statistics against scipy's and made-up data, tables, the report, JSON."""
 
-import csv
 import importlib.util
 import json
-import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,9 +11,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy import stats
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webdriver import WebDriver
 
-from .commands import ROOT, SMALL, Project, prepared, record, table, weights
+from .commands import ROOT, SMALL, Project, prepared, record, table
 from .tasks import Task
+from .test_report import browser, show  # noqa: F401  a fixture
 
 Array = NDArray[np.float64]
 FILE = ROOT / "template" / "{{ package }}" / "engine" / "statistics.py"
@@ -204,7 +203,7 @@ def test_a_sweep_of_seeds_prints_variants(project: Project, study: Any) -> None:
     best, other = sorted(found, key=lambda rate: found[rate].mean())
     lines = study.stdout.splitlines()
     begin = next(i for i, line in enumerate(lines) if line.startswith("variant "))
-    assert lines[begin].split("  ")[1].strip() or "mean loss" in lines[begin]
+    assert lines[begin].split() == ["variant", "mean", "loss", "±", "95", "%", "sd", "n"]
     for line, rate in zip(lines[begin + 1 : begin + 3], (best, other), strict=True):
         low, high = stats.ttest_1samp(found[rate], 0).confidence_interval(0.95)
         expected = [
@@ -223,16 +222,9 @@ def test_a_sweep_of_seeds_prints_variants(project: Project, study: Any) -> None:
     # the best variant's best seed, and the command of the variant
     seed = int(found[best].argmin())
     assert lines[-2] == f"best: runs/seeds/lr={best},seed={seed}"
-    assert (
-        shlex.split(lines[-1])[2:]
-        == [
-            *SMALL.split(),
-            "training.objective.metric=loss",
-            f"training.optim.lr={float(best)}",
-        ]
-        or f"training.optim.lr={best}" in lines[-1]
-    )
-    assert "seed=" not in lines[-1]
+    rate = {"0.0001": "1e-4", "0.01": "1e-2"}[best]
+    given = f"{SMALL} training.objective.metric=loss training.optim.lr={rate}"
+    assert sorted(shlex.split(lines[-1])) == sorted(["python", "train.py", *given.split()])
 
 
 @pytest.mark.task("blank")
@@ -257,7 +249,7 @@ def test_a_script_reads_the_table_as_json(project: Project, study: Any) -> None:
     result, found = json.loads(done.stdout), objectives(project)
     best = min(found, key=lambda rate: found[rate].mean())
     assert (result["metric"], result["goal"]) == ("loss", "minimize")
-    assert [it["variant"] for it in result["variants"]][0] == f"lr={best}"
+    assert result["variants"][0]["variant"] == f"lr={best}"
     assert result["variants"][0]["mean"] == pytest.approx(found[best].mean())
     assert {it["job"] for it in result["jobs"]} == {
         f"lr={rate},seed={seed}" for rate in found for seed in range(3)
@@ -267,3 +259,125 @@ def test_a_script_reads_the_table_as_json(project: Project, study: Any) -> None:
     assert comparison["text"] in study.stdout
     assert result["best"]["run"].startswith(f"runs/seeds/lr={best},seed=")
     assert result["best"]["command"] in study.stdout
+
+
+@pytest.mark.task("blank")
+def test_the_report_has_variants_of_seeds_and_folds(
+    project: Project, study: Any, browser: WebDriver
+) -> None:
+    folds = "data.folds=2 data.fold=0,1 training.lr=1e-4,1e-2"
+    by_loss = "training.objective.metric=loss"
+    printed = project.run(f"python train.py --multirun name=folds {SMALL} {by_loss} {folds}").stdout
+    assert "corrected resampled t-test)" in printed
+    report = "python train.py mode=report"
+    of_both = f"{report} 'input=[runs/seeds,runs/folds]'"
+    result, said = json.loads(project.run(f"{of_both} format=json").stdout), project.run(of_both)
+    assert "not all runs were trained on the same data" in said.stderr, "two sets, not two folds"
+    assert {(it["variant"], it["n"]) for it in result["variants"]} == {
+        *((f"folds=null,lr={rate}", 3) for rate in (0.0001, 0.01)),
+        *((f"folds=2,lr={rate}", 2) for rate in (0.0001, 0.01)),
+    }
+    means = [it["mean"] for it in result["variants"]]
+    assert means == sorted(means)
+    of_seeds = {f"folds=null,lr={float(rate)}": it for rate, it in objectives(project).items()}
+    for it in result["variants"]:
+        if it["variant"] in of_seeds:
+            assert it["mean"] == pytest.approx(of_seeds[it["variant"]].mean())
+    assert len(result["runs"]) == 10
+    assert "same data" not in project.run(f"{report} input=runs/folds").stderr
+    show(browser, project.path / "runs/report.html")
+    rows = browser.find_elements(By.CSS_SELECTOR, "#variants tr")
+    assert [row.text.split()[1] for row in rows][1:] == [it["variant"] for it in result["variants"]]
+    shown = browser.find_element(By.CSS_SELECTOR, "#variants p").text
+    assert shown == "; ".join(it["text"] for it in result["comparisons"])
+
+
+NAMES = """
+import json, sys
+from my_project.engine.compose.validate import Checker
+from my_project.project import PROJECT
+
+def names(cfg, split):
+    if hasattr(cfg.data, "tokenizer"):
+        from my_project.texts import read_documents
+        return [name for name, _ in read_documents(cfg.data, split)]
+    items = PROJECT.open_items(cfg, split)
+    return [items.name(i) for i in range(len(items))]
+
+checker, given, found = Checker(PROJECT), sys.argv[1:], []
+for more in ([], *(["data.folds=4", f"data.fold={fold}"] for fold in range(4))):
+    cfg = checker.check([*given, *more])
+    found.append([names(cfg, split) for split in ("train", "valid", "test")])
+print(json.dumps(found))
+"""
+
+
+def own_data(task: Task, folder: Path) -> list[str]:
+    """Overrides for data of one's own, as mode=describe would find them."""
+    if task.name == "speech":  # nothing is read of the recordings
+        lines = [json.dumps({"audio": f"{i}.wav", "text": "one"}) + "\n" for i in range(150)]
+        (folder / "recordings.jsonl").write_text("".join(lines))
+        return [f"data.train={folder}/recordings.jsonl"]
+    task.own_data.write(folder)
+    return {
+        "text": [f"data.train={folder}/stories.jsonl"],
+        "vision": [
+            f"data.train={folder}/photos",
+            "data.classes=[flower,leaves,pagoda,portrait,trees]",
+        ],
+        "blank": [
+            f"data.train={folder}/flowers.csv",
+            "data.answer=species",
+            'data.features=["petal width (cm)"]',
+            "data.classes=[setosa,versicolor,virginica]",
+        ],
+    }[task.name]
+
+
+@pytest.mark.parametrize("data", ["embedded", "own"])
+def test_folds_divide_one_set(project: Project, tmp_path: Path, data: str) -> None:
+    task = project.task
+    given = own_data(task, tmp_path) if data == "own" else []
+    given.append(f"data={task.own if data == 'own' else task.embedded}")
+    command = shlex.join(["python", "-c", NAMES, *given])
+    (train, valid, test), *folds = json.loads(project.run(command).stdout)
+    assert not {*train, *valid} & {*test}
+    items = sorted([*train, *valid])
+    for of_fold in folds:
+        assert sorted([*of_fold[0], *of_fold[1]]) == items
+        assert of_fold[2] == test
+    assert sorted(name for of_fold in folds for name in of_fold[1]) == items
+    sizes = [len(of_fold[1]) for of_fold in folds]
+    assert max(sizes) - min(sizes) <= 5, "one for each class"
+
+
+@pytest.mark.task("blank", "text")
+def test_what_is_wrong_with_folds_is_reported(project: Project, tmp_path: Path) -> None:
+    table = [f"data={project.task.own}", *own_data(project.task, tmp_path)]
+    too_many, fewest, most = {
+        "blank": (
+            "data.folds=50",
+            "rows of setosa: 48; expected at least 56, one for each split and each of 50 folds",
+            "2200, as many as data.items.train and valid",
+        ),
+        "text": (
+            "data.folds=450",
+            "400 documents; expected at least 500, one for each split and each of 450 folds",
+            "",
+        ),
+    }[project.task.name]
+    cases = {
+        "data.folds = 1: expected greater than or equal to 2": ["data.folds=1"],
+        "data.fold = 3: expected 0 to 2, since data.folds is 3": ["data.folds=3", "data.fold=3"],
+        "data.fold = 1: expected 0 where data.folds is null; data.folds=5": ["data.fold=1"],
+        f"data.folds = 9999: expected at most {most}": ["data.folds=9999"],
+        "data.folds = 3: expected null where data.valid is a path": [
+            *table,
+            "data.folds=3",
+            "data.valid=other.csv",
+        ],
+        fewest: [*table, too_many],
+    }
+    for expected, outcome in zip(cases, prepared(project, [*cases.values()]), strict=True):
+        assert outcome.startswith("refused ")
+        assert expected in outcome
