@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import math
 import os
 import re
 import shlex
@@ -117,18 +116,10 @@ class OwnFiles(Folded):
         """The path that a split is read from."""
         return Path(getattr(self, self.key(split)))
 
-    def fewest(self, key: Split) -> int:
-        """The fewest items at the path of this key: one for each split that reads it, or fold."""
+    def count_splits(self, key: Split) -> int:
+        """The number of splits that read the path of this key."""
         held_out = sum(isinstance(part, float) for part in (self.valid, self.test))
-        if key == "train" and self.folds:
-            test = self.test if isinstance(self.test, float) else 0
-            return max(self.folds - 1 + held_out, math.ceil(self.folds / (1 - test)))
         return 1 + held_out if key == "train" else 1
-
-    @property
-    def parts(self) -> str:
-        """What each needs an item, for messages."""
-        return f"split and each of {self.folds} folds (data.folds)" if self.folds else "split"
 
     def select(self, split: Split, items: list[T], names: list[str]) -> list[T]:
         """The items of `split` among those at its path.
@@ -149,6 +140,16 @@ class OwnFiles(Folded):
             parts[held], order = order[start:end], order[:start] + order[end:]
         mine = set(parts.get(split, order))
         return [item for item, name in zip(items, names, strict=True) if name in mine]
+
+
+def fold_problems(data: Folded, test: str | float, counts: dict[str, int]) -> list[str]:
+    """A problem if one of these sets, each with its number of items, is too small for the folds."""
+    name = min(counts, key=counts.__getitem__)
+    most = counts[name] - (max(1, int(test * counts[name])) if isinstance(test, float) else 0)
+    if not data.folds or data.folds <= most:
+        return []
+    expected = f"expected at most {most}, since {name} has {counts[name]} items"
+    return [f"data.folds = {data.folds}: {expected}\n{command(f'data.folds={most}')}"]
 
 
 def command(*overrides: str) -> str:

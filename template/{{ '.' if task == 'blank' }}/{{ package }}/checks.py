@@ -13,7 +13,7 @@ from .config import Config
 from .config.data import Spirals, Table
 from .engine.config import Split
 from .engine.errors import UserError
-from .own_files import command
+from .own_files import command, fold_problems
 from .tables import find_tables, read_rows, to_number
 
 log = logging.getLogger(__name__)
@@ -57,12 +57,12 @@ def check_split(key: Split, data: Table) -> list[str]:
             shown[-1] += f"\nto set data.classes anew:\n{describe}"
         shown[-1] += f"\nto delete these lines: {delete_lines(path, [*problems])}"
         return shown
-    few, lines, fewest = list[str](), list[str](), data.fewest(key)
+    few, lines, fewest = list[str](), list[str](), data.count_splits(key)
     for number, name in enumerate(data.classes if by_class else [""]):
         rows = found.get(number, {})
         if len(rows) < fewest:
             what = f"rows{' of ' if name else ''}{name}: {len(rows)}"
-            few.append(f"{path}: {what}; expected at least {fewest}, one for each {data.parts}")
+            few.append(f"{path}: {what}; expected at least {fewest}, one for each split")
             lines += [line for equal in rows.values() for line in equal]
     shown = shorten(path, few)
     if few and by_class:
@@ -70,6 +70,9 @@ def check_split(key: Split, data: Table) -> list[str]:
         shown[-1] += f"\nto leave such classes out:\n{without}"
     elif few:
         shown[-1] += f"\n{other}"
+    elif key == "train":
+        names = data.classes if by_class else [str(path)]
+        return fold_problems(data, data.test, {it: len(found[i]) for i, it in enumerate(names)})
     return shown
 
 

@@ -16,7 +16,7 @@ from .config.model import FrontEnd
 from .engine.config import Split
 from .engine.errors import UserError
 from .engine.parallel import for_each
-from .own_files import command
+from .own_files import command, fold_problems
 
 MOST_SHOWN = 5  # problems of a manifest
 MOST_DELETED = 40  # lines that one command deletes; repeat it for more
@@ -50,7 +50,7 @@ def find_vocabulary(cfg: Config) -> str:
 
 def check_manifest(key: Split, cfg: Config, data: Manifest) -> list[str]:
     """Problems of one manifest: every line, every file's existence, a sample of the headers."""
-    path, fewest = data.path(key), data.fewest(key)
+    path, fewest = data.path(key), data.count_splits(key)
     expected = f"expected JSON Lines (see conf/data)\n{command(f'data.{key}=FILE')}"
     if not path.is_file():
         return [f"data.{key} = {path}: no such file; {expected}"]
@@ -60,8 +60,10 @@ def check_manifest(key: Split, cfg: Config, data: Manifest) -> list[str]:
         return [f"data.{key} = {path}: not UTF-8 text; {expected}"]
     count = len({recording.audio for recording in recordings})
     if count < fewest and not found:
-        few = f"{count} recordings; expected at least {fewest}, one for each {data.parts}"
+        few = f"{count} recordings; expected at least {fewest}, one for each split"
         return [f"data.{key} = {path}: {few}\n{command(f'data.{key}=FILE')}"]
+    if key == "train" and count and (too_many := fold_problems(data, data.test, {str(path): count})):
+        return too_many
     is_there = for_each(os.path.isfile, [recording.audio for recording in recordings])
     looked_at = [r for r, there in zip(recordings, is_there, strict=True) if not there]
     looked_at += sample(recordings, cfg, data)

@@ -13,7 +13,7 @@ from .config import Config
 from .config.data import Bytes, TextFiles, Tokenizer, Trained
 from .engine.config import Split
 from .engine.errors import UserError
-from .own_files import command
+from .own_files import command, fold_problems
 from .texts import find_files, find_inputs, is_jsonl, parse_line, read_lines
 from .tokenizer import count_tokens, open_encoder, train_tokenizer
 from .tokens import Count, not_utf8, read_pieces
@@ -30,10 +30,7 @@ def check_data(cfg: Config, splits: list[Split]) -> list[str]:
         problems += [it for key in keys for it in path_problems(key, data)]
     elif splits and data.folds:
         count = len(find_files(data, "train")[1])
-        most = count - max(1, int(data.test * count))
-        if data.folds > most:
-            fewer = f"expected at most {most}, a file each\n{command(f'data.folds={most}')}"
-            problems.append(f"data.folds = {data.folds}: {fewer}")
+        problems += fold_problems(data, data.test, {"the standard library": count})
     return problems
 
 
@@ -59,28 +56,28 @@ def tokenizer_problems(tokenizer: Tokenizer) -> list[str]:
 
 def path_problems(key: Split, data: TextFiles) -> list[str]:
     """Problems of one path: its files or lines, and the text in a sample of them."""
-    path, fewest = data.path(key), data.fewest(key)
+    path, fewest = data.path(key), data.count_splits(key)
     _, files = find_files(data, key)
     if not files:
         expected = f"expected files that end in {', '.join(data.suffixes)} (data.suffixes)"
         what = f"none in this folder; {expected}" if path.is_dir() else "no such file or folder"
         other = command(f"data.{key}={'FOLDER' if key == 'train' else 0.05}")
         return [f"data.{key} = {path}: {what}\n{other}"]
-    given = f"data.{key} = {path}"
-    expected = f"expected at least {fewest}, one for each {data.parts}"
     if is_jsonl(files):
         problems = line_problems(path, data)
-        if not problems and data.folds and key == "train":
-            count = sum(1 for _ in read_lines(files[0]))
-            problems = [f"{given}: {count} documents; {expected}"] if count < fewest else []
-        return problems
+        if problems or not data.folds or key != "train":
+            return problems
+        return fold_problems(data, data.test, {str(path): sum(1 for _ in read_lines(files[0]))})
     if len(files) < fewest:
         parts = f"{path.stem}-parts"
         program = 'NR % 1000 == 1 {close(f); f = sprintf("%s/%05d.txt", d, n++)} {print > f}'
         cut = shlex.join(["awk", "-v", f"d={parts}", program, files[0]])
         way_out = f"to cut a file into documents of 1000 lines:\n{shlex.join(['mkdir', parts])}"
         way_out += f" && {cut} && {command(f'data.{key}={parts}')}"
-        return [f"{given}: {len(files)} documents; {expected}; {way_out}"]
+        few = f"{len(files)} documents; expected at least {fewest}, one for each split"
+        return [f"data.{key} = {path}: {few}; {way_out}"]
+    if key == "train" and (too_many := fold_problems(data, data.test, {str(path): len(files)})):
+        return too_many
     step = -(-len(files) // (data.check_documents or len(files)))
     if not any(Path(file).stat().st_size for file in files):
         return [f"data.{key} = {path}: its {len(files)} files are empty; expected text"]
