@@ -62,7 +62,8 @@ def check_manifest(key: Split, cfg: Config, data: Manifest) -> list[str]:
     if count < fewest and not found:
         few = f"{count} recordings; expected at least {fewest}, one for each split"
         return [f"data.{key} = {path}: {few}\n{command(f'data.{key}=FILE')}"]
-    if key == "train" and count and (too_many := fold_problems(data, data.test, {str(path): count})):
+    too_many = fold_problems(data, data.test, {str(path): count}) if key == "train" else []
+    if too_many and count:
         return too_many
     is_there = for_each(os.path.isfile, [recording.audio for recording in recordings])
     looked_at = [r for r, there in zip(recordings, is_there, strict=True) if not there]
