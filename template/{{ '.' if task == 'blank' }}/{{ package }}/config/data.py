@@ -2,12 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import (
-    Field,
-    NonNegativeFloat,
-    PositiveFloat,
-    model_validator,
-)
+from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 
 from ..engine.types import FixedOrder, Text, conflict
 from ..own_files import Counted, OwnFiles

@@ -2,13 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    Field,
-    PositiveFloat,
-    PositiveInt,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
 
 from ..engine.types import FixedOrder, Range, ResumeSafe, Text, conflict
 from ..own_files import Counted, OwnFiles

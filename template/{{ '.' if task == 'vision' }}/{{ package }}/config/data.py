@@ -2,12 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    Field,
-    PositiveInt,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
 from ..engine.types import FixedOrder, Range, ResumeSafe, Section, Text, conflict
 from ..own_files import Counted, OwnFiles
