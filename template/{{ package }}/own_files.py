@@ -1,4 +1,4 @@
-"""Your own files: their splits, and mode=describe. No torch here: checks before a run use it."""
+"""Splits and folds, and mode=describe for your own files. No torch here: checks use it too."""
 
 import hashlib
 import logging
@@ -6,15 +6,15 @@ import os
 import re
 import shlex
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Self, TypeVar
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
-from pydantic import BeforeValidator, NonNegativeInt
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
 from .engine.config import Dataset, Split
 from .engine.errors import UserError
-from .engine.types import Text
+from .engine.types import Section, Text, conflict
 
 T = TypeVar("T")
 OPTIONS = Path(__file__).parents[1] / "conf" / "data"
@@ -31,15 +31,82 @@ def _check_split(value: object) -> object:
 PathOrFraction = Annotated[str | float, BeforeValidator(_check_split)]
 
 
-class OwnFiles(Dataset):
+class Folded(Dataset):
+    """A dataset that folds divide anew into training and validation."""
+
+    seed: NonNegativeInt
+    """Seeds the choice of held-out items."""
+    folds: Annotated[int, Field(ge=2)] | None
+    """Equal parts of the training and validation items; None: the splits as they are."""
+    fold: NonNegativeInt
+    """The part that is the validation split; the others are the training split."""
+
+    @model_validator(mode="after")
+    def _check_fold(self) -> Self:
+        if self.folds and self.fold >= self.folds:
+            raise conflict("fold", f"0 to {self.folds - 1}, since data.folds is {self.folds}")
+        if self.fold and not self.folds:
+            raise conflict("fold", "0 where data.folds is null; data.folds=5 divides the data")
+        return self
+
+    def valid_places(self, count: int, size: int) -> tuple[int, int]:
+        """Begin and end of the validation items among `count`; without folds the first `size`."""
+        if not self.folds:
+            return 0, size
+        return count * self.fold // self.folds, count * (self.fold + 1) // self.folds
+
+
+class Counts(Section):
+    """How many items each split has."""
+
+    train: PositiveInt
+    valid: PositiveInt
+    test: PositiveInt
+
+
+class Counted(Folded):
+    """A dataset whose splits have given numbers of items."""
+
+    items: Counts
+
+    @model_validator(mode="after")
+    def _check_folds(self) -> Self:
+        count = self.items.train + self.items.valid
+        if self.folds and self.folds > count:
+            raise conflict("folds", f"at most {count}, as many as data.items.train and valid")
+        return self
+
+    def count(self, split: Split) -> int:
+        """The number of items of a split."""
+        if split == "test" or not self.folds:
+            return int(getattr(self.items, split))
+        count = self.items.train + self.items.valid
+        start, end = self.valid_places(count, 0)
+        return end - start if split == "valid" else count - (end - start)
+
+    def place(self, split: Split, index: int) -> tuple[Split, int]:
+        """The split and the index that an item has without folds."""
+        if split == "test" or not self.folds:
+            return split, index
+        train = self.items.train
+        start, end = self.valid_places(train + self.items.valid, 0)
+        number = index + (start if split == "valid" else (end - start) * (index >= start))
+        return ("train", number) if number < train else ("valid", number - train)
+
+
+class OwnFiles(Folded):
     """A dataset in files of your own."""
 
     train: Text
     valid: PathOrFraction
     """Its path, or the fraction of `train` that is held out for it."""
     test: PathOrFraction
-    seed: NonNegativeInt
-    """Seeds the choice of held-out items."""
+
+    @model_validator(mode="after")
+    def _check_folds(self) -> Self:
+        if self.folds and isinstance(self.valid, str):
+            raise conflict("folds", "null where data.valid is a path; data.valid=0.1 is none")
+        return self
 
     def key(self, split: Split) -> Split:
         """The key of the path that a split is read from: its own, or `train`."""
@@ -58,7 +125,7 @@ class OwnFiles(Dataset):
         """The items of `split` among those at its path.
 
         The choice depends on the seed and the names alone, not on their order; a new name moves
-        few others. Items that share a name stay together. Each fraction holds out at least one.
+        few others. Items that share a name stay together. Each part has at least one.
         """
         seed, fractions = self.seed, {"test": self.test, "valid": self.valid}
         held_out = {name: part for name, part in fractions.items() if isinstance(part, float)}
@@ -67,10 +134,22 @@ class OwnFiles(Dataset):
         drawn = {name: hashlib.sha256(f"{seed} {name}".encode()).digest() for name in names}
         order, parts = sorted(drawn, key=drawn.__getitem__), {}
         for held, fraction in held_out.items():
-            size = max(1, int(fraction * len(drawn)))
-            parts[held], order = order[:size], order[size:]
+            start, end = 0, max(1, int(fraction * len(drawn)))
+            if held == "valid":
+                start, end = self.valid_places(len(order), end)
+            parts[held], order = order[start:end], order[:start] + order[end:]
         mine = set(parts.get(split, order))
         return [item for item, name in zip(items, names, strict=True) if name in mine]
+
+
+def fold_problems(data: Folded, test: str | float, counts: dict[str, int]) -> list[str]:
+    """A problem if one of these sets, each with its number of items, is too small for the folds."""
+    name = min(counts, key=counts.__getitem__)
+    most = counts[name] - (max(1, int(test * counts[name])) if isinstance(test, float) else 0)
+    if not data.folds or data.folds <= most:
+        return []
+    expected = f"expected at most {most}, since {name} has {counts[name]} items"
+    return [f"data.folds = {data.folds}: {expected}\n{command(f'data.folds={most}')}"]
 
 
 def command(*overrides: str) -> str:

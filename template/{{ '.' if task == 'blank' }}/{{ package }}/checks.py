@@ -13,7 +13,7 @@ from .config import Config
 from .config.data import Spirals, Table
 from .engine.config import Split
 from .engine.errors import UserError
-from .own_files import command
+from .own_files import command, fold_problems
 from .tables import find_tables, read_rows, to_number
 
 log = logging.getLogger(__name__)
@@ -70,6 +70,9 @@ def check_split(key: Split, data: Table) -> list[str]:
         shown[-1] += f"\nto leave such classes out:\n{without}"
     elif few:
         shown[-1] += f"\n{other}"
+    elif key == "train":
+        names = data.classes if by_class else [str(path)]
+        return fold_problems(data, data.test, {it: len(found[i]) for i, it in enumerate(names)})
     return shown
 
 

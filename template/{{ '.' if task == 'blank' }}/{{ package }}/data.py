@@ -59,15 +59,22 @@ def open_items(cfg: Config, split: Split) -> RowItems:
 
 def make_spirals(data: Spirals, split: Split) -> RowItems:
     """The points of a split, of the two spirals in turn."""
+    places = [data.place(split, i) for i in range(data.count(split))]
+    points = {drawn: draw_points(data, drawn) for drawn in {drawn for drawn, _ in places}}
+    features = np.array([points[drawn][i] for drawn, i in places])
+    names = [f"{drawn} {i}" for drawn, i in places]
+    return RowItems(features, [i % 2 for _, i in places], names, [])
+
+
+def draw_points(data: Spirals, split: Split) -> NDArray[np.float32]:
+    """The points that a split has without folds, [items, 2]."""
     count = getattr(data.items, split)
     rng = np.random.default_rng([data.seed, get_args(Split).index(split)])
-    answers = np.arange(count) % 2
     radius = np.sqrt(rng.uniform(0.01, 1, count))
-    angle = math.pi * (2 * data.turns * radius + answers)
+    angle = math.pi * (2 * data.turns * radius + np.arange(count) % 2)
     points = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
     points += rng.normal(0, data.noise, points.shape)
-    names = [f"{split} {i}" for i in range(count)]
-    return RowItems(points.astype(np.float32), answers.tolist(), names, [])
+    return points.astype(np.float32)
 
 
 @lru_cache(maxsize=3)  # a run opens each split several times

@@ -16,7 +16,7 @@ from .config.model import FrontEnd
 from .engine.config import Split
 from .engine.errors import UserError
 from .engine.parallel import for_each
-from .own_files import command
+from .own_files import command, fold_problems
 
 MOST_SHOWN = 5  # problems of a manifest
 MOST_DELETED = 40  # lines that one command deletes; repeat it for more
@@ -62,6 +62,9 @@ def check_manifest(key: Split, cfg: Config, data: Manifest) -> list[str]:
     if count < fewest and not found:
         few = f"{count} recordings; expected at least {fewest}, one for each split"
         return [f"data.{key} = {path}: {few}\n{command(f'data.{key}=FILE')}"]
+    too_many = fold_problems(data, data.test, {str(path): count}) if key == "train" else []
+    if too_many and count:
+        return too_many
     is_there = for_each(os.path.isfile, [recording.audio for recording in recordings])
     looked_at = [r for r, there in zip(recordings, is_there, strict=True) if not there]
     looked_at += sample(recordings, cfg, data)

@@ -13,7 +13,7 @@ SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 
 
 class DialtoneItems:
-    """The items of one split: (audio, text) pairs, item i a pure function of (seed, split, i)."""
+    """The items of one split: (audio, text) pairs, each a pure function of (seed, split, i)."""
 
     def __init__(self, data: Dialtones, split: Split, sample_rate: int) -> None:
         self.data = data
@@ -23,11 +23,11 @@ class DialtoneItems:
         self.high_hz = np.tile(data.column_hz, len(data.row_hz))
 
     def __len__(self) -> int:
-        return int(getattr(self.data.items, self.split))
+        return self.data.count(self.split)
 
     def name(self, index: int) -> str:
         """The item's name in messages."""
-        return f"{self.split} {index}"
+        return "{} {}".format(*self.data.place(self.split, index))
 
     def files(self) -> list[Path]:
         """None: the items are generated."""
@@ -38,7 +38,8 @@ class DialtoneItems:
         return self._count(self._rng(index))
 
     def _rng(self, index: int) -> np.random.Generator:
-        return np.random.default_rng([self.data.seed, SPLITS.index(self.split), index])
+        split, number = self.data.place(self.split, index)
+        return np.random.default_rng([self.data.seed, SPLITS.index(split), number])
 
     def _count(self, rng: np.random.Generator) -> int:
         return int(rng.integers(self.data.symbols[0], self.data.symbols[1], endpoint=True))

@@ -13,7 +13,7 @@ from .config import Config
 from .config.data import Bytes, TextFiles, Tokenizer, Trained
 from .engine.config import Split
 from .engine.errors import UserError
-from .own_files import command
+from .own_files import command, fold_problems
 from .texts import find_files, find_inputs, is_jsonl, parse_line, read_lines
 from .tokenizer import count_tokens, open_encoder, train_tokenizer
 from .tokens import Count, not_utf8, read_pieces
@@ -28,6 +28,9 @@ def check_data(cfg: Config, splits: list[Split]) -> list[str]:
     if isinstance(data, TextFiles):
         keys = dict.fromkeys(map(data.key, splits))
         problems += [it for key in keys for it in path_problems(key, data)]
+    elif splits and data.folds:
+        count = len(find_files(data, "train")[1])
+        problems += fold_problems(data, data.test, {"the standard library": count})
     return problems
 
 
@@ -61,7 +64,10 @@ def path_problems(key: Split, data: TextFiles) -> list[str]:
         other = command(f"data.{key}={'FOLDER' if key == 'train' else 0.05}")
         return [f"data.{key} = {path}: {what}\n{other}"]
     if is_jsonl(files):
-        return line_problems(path, data)
+        problems = line_problems(path, data)
+        if problems or not data.folds or key != "train":
+            return problems
+        return fold_problems(data, data.test, {str(path): sum(1 for _ in read_lines(files[0]))})
     if len(files) < fewest:
         parts = f"{path.stem}-parts"
         program = 'NR % 1000 == 1 {close(f); f = sprintf("%s/%05d.txt", d, n++)} {print > f}'
@@ -70,6 +76,8 @@ def path_problems(key: Split, data: TextFiles) -> list[str]:
         way_out += f" && {cut} && {command(f'data.{key}={parts}')}"
         few = f"{len(files)} documents; expected at least {fewest}, one for each split"
         return [f"data.{key} = {path}: {few}; {way_out}"]
+    if key == "train" and (too_many := fold_problems(data, data.test, {str(path): len(files)})):
+        return too_many
     step = -(-len(files) // (data.check_documents or len(files)))
     if not any(Path(file).stat().st_size for file in files):
         return [f"data.{key} = {path}: its {len(files)} files are empty; expected text"]

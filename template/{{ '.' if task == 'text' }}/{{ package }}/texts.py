@@ -63,20 +63,25 @@ def select_documents(
 ) -> NDArray[np.bool_]:
     """Which of these documents belong to the split, by the digests of the seed and their names.
 
-    Documents that share a name stay together; each fraction holds out at least one. A document
-    takes 24 bytes of memory.
+    Documents that share a name stay together; each part has at least one. A document takes 24
+    bytes of memory.
     """
     seed = b"%d " % data.seed
     hashes = (hashlib.blake2b(seed + name, digest_size=8).digest() for name in names)
     digests = np.fromiter((int.from_bytes(it) for it in hashes), np.uint64)
-    order, start = np.unique(digests), 0
+    order, first = np.unique(digests), 0
     places = np.searchsorted(order, digests)
-    for held_out, fraction in find_held_out(data, split).items():
-        end = start + max(1, int(fraction * len(order)))
+    is_left = np.ones(len(places), bool)
+    for held_out, fraction in find_held_out(data, split).items():  # test, then valid
+        start, end = 0, max(1, int(fraction * len(order)))
+        if held_out == "valid":
+            start, end = data.valid_places(len(order) - first, end)
+        mine = (first + start <= places) & (places < first + end)
         if held_out == split:
-            return (start <= places) & (places < end)
-        start = end
-    return start <= places
+            return mine
+        is_left &= ~mine
+        first = end
+    return is_left
 
 
 def read_documents(data: Stdlib | TextFiles, split: Split) -> Iterator[tuple[str, Iterator[bytes]]]:

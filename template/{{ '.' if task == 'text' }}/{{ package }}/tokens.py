@@ -80,6 +80,7 @@ def open_tokens(data: Stdlib | TextFiles, split: Split) -> Tokens:
     stats = for_each(os.stat, files)
     identity = [
         *(split, data.seed, find_held_out(data, split), data.tokenizer.model_dump()),
+        *((data.folds, data.fold) if split != "test" else ()),
         *(getattr(data, "field", None), files, [(it.st_size, it.st_mtime_ns) for it in stats]),
     ]
     name = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]

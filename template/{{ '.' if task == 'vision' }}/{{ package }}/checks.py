@@ -15,7 +15,7 @@ from .digits import read_digits
 from .engine.config import Split
 from .engine.errors import UserError
 from .engine.parallel import for_each
-from .own_files import command
+from .own_files import command, fold_problems
 from .pictures import Look, class_files, look_at, picture_files, picture_problem, split_files
 
 
@@ -82,6 +82,8 @@ def check_folder(key: Split, cfg: Config, data: ImageFolder) -> list[str]:
         count = f"{len(files_of[name])} pictures of {name}"
         few = f"{count}; expected at least {fewest}, one for each split"
         problems.append(f"{given}: {few}; to leave it out:\n{hide} && {describe}")
+    if not problems and key == "train":
+        problems = fold_problems(data, data.test, {it: len(fs) for it, fs in files_of.items()})
     files = [file for name in data.classes for file in files_of.get(name, [])]
     looks = sample(files, cfg, data).items()
     damaged = {file: look.problem for file, look in looks if look.problem}

@@ -38,9 +38,10 @@ class DigitItems:
     ) -> None:
         pictures, digits = read_digits()
         order = np.random.default_rng(data.seed).permutation(len(digits))
-        counts = [getattr(data.items, name) for name in SPLITS]
-        place = SPLITS.index(split)
-        self.numbers = order[sum(counts[:place]) :][: counts[place]]
+        ends = np.cumsum([getattr(data.items, name) for name in SPLITS])
+        parts = dict(zip(SPLITS, np.split(order, ends), strict=False))
+        places = [data.place(split, i) for i in range(data.count(split))]
+        self.numbers = [parts[name][i] for name, i in places]
         self.pictures, self.digits = pictures, digits
         self.prepare = prepare
 

@@ -3,10 +3,11 @@
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 LONGEST_NAME = 120
-NOT_IDENTIFYING = ("name", "runs_dir", "resume", "code", "wait")
+NOT_IDENTIFYING = ("name", "runs_dir", "resume", "code", "wait", "format")
 OF_A_SWEEP = ("hydra.", "hydra/", "sweep.", "slurm.", "engine.")
 
 
@@ -15,6 +16,12 @@ def split_override(override: str) -> tuple[str, str, str]:
     match = re.fullmatch(r"(\+\+|\+|~)?([^=]*)(=.*)?", override, re.DOTALL)
     assert match
     return match[1] or "", match[2], match[3] or ""
+
+
+def differing_keys(jobs: Collection[Mapping[str, Any]]) -> list[str]:
+    """The keys that do not have one value in all of them, in order."""
+    keys = dict.fromkeys(key for job in jobs for key in job)
+    return [key for key in keys if len({repr(job.get(key)) for job in jobs}) > 1]
 
 
 def is_identifying(key: str) -> bool:

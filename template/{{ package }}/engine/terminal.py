@@ -60,7 +60,7 @@ class Handler(logging.StreamHandler[TextIO]):
 
 def shows_bars() -> bool:
     """Whether standard output is a terminal that can redraw a line."""
-    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+    return os.isatty(1) and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
 
 
 @cache
@@ -120,6 +120,14 @@ def print_error(text: str, style: str = "") -> None:
     from rich.text import Text
 
     console(2).print(Text(text, style), soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """Print a value to standard output, where nothing else then goes."""
+    from pydantic_core import to_json
+
+    text = to_json(value, indent=2, inf_nan_mode="null", fallback=str).decode()
+    print(text, file=sys.__stdout__)
 
 
 def print_table(

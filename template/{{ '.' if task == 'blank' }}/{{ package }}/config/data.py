@@ -2,37 +2,19 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import (
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    model_validator,
-)
+from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 
-from ..engine.config import Dataset
-from ..engine.types import FixedOrder, Section, Text, conflict
-from ..own_files import OwnFiles
+from ..engine.types import FixedOrder, Text, conflict
+from ..own_files import Counted, OwnFiles
 from .model import Model
 
 Two = Annotated[list[Text], Field(min_length=2, max_length=2)]
 
 
-class Items(Section):
-    """How many points each split has."""
-
-    train: PositiveInt
-    valid: PositiveInt
-    test: PositiveInt
-
-
-class Spirals(Dataset):
+class Spirals(Counted):
     """conf/data/spirals.yaml."""
 
     kind: Literal["spirals"]
-    seed: NonNegativeInt
-    items: Items
     turns: PositiveFloat
     noise: NonNegativeFloat
     answer: Text

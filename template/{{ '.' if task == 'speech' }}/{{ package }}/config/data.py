@@ -2,18 +2,10 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    Field,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
 
-from ..engine.config import Dataset
-from ..engine.types import FixedOrder, Range, ResumeSafe, Section, Text, conflict
-from ..own_files import OwnFiles
+from ..engine.types import FixedOrder, Range, ResumeSafe, Text, conflict
+from ..own_files import Counted, OwnFiles
 from .model import Model
 
 
@@ -26,20 +18,10 @@ def _check_unique(vocabulary: str) -> str:
 Vocabulary = Annotated[Text, AfterValidator(_check_unique)]
 
 
-class Items(Section):
-    """How many items each split has."""
-
-    train: PositiveInt
-    valid: PositiveInt
-    test: PositiveInt
-
-
-class Dialtones(Dataset):
+class Dialtones(Counted):
     """conf/data/dialtones.yaml: telephone keys, generated during training."""
 
     kind: Literal["dialtones"]
-    seed: NonNegativeInt
-    items: Items
     vocabulary: FixedOrder[Vocabulary]
     row_hz: Annotated[list[PositiveFloat], Field(min_length=1)]
     column_hz: Annotated[list[PositiveFloat], Field(min_length=1)]

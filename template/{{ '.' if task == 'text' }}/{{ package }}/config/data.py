@@ -2,11 +2,11 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, PositiveInt
 
 from ..engine.config import Dataset
 from ..engine.types import ResumeSafe, Section, Text
-from ..own_files import OwnFiles
+from ..own_files import Folded, OwnFiles
 from .model import Model
 
 Fraction = Annotated[float, Field(gt=0, lt=0.5)]
@@ -52,11 +52,10 @@ class Texts(Dataset):
     cache: ResumeSafe[Text]
 
 
-class Stdlib(Texts):
+class Stdlib(Folded, Texts):
     """conf/data/stdlib.yaml: the sources of Python's standard library."""
 
     kind: Literal["stdlib"]
-    seed: NonNegativeInt
     valid: Fraction
     test: Fraction
 

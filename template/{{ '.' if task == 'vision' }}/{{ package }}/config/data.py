@@ -2,17 +2,10 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    Field,
-    NonNegativeInt,
-    PositiveInt,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
-from ..engine.config import Dataset
 from ..engine.types import FixedOrder, Range, ResumeSafe, Section, Text, conflict
-from ..own_files import OwnFiles
+from ..own_files import Counted, OwnFiles
 from .model import Model
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -56,20 +49,10 @@ class Augment(Section):
         return self
 
 
-class Items(Section):
-    """How many pictures each split has."""
-
-    train: PositiveInt
-    valid: PositiveInt
-    test: PositiveInt
-
-
-class Digits(Dataset):
+class Digits(Counted):
     """conf/data/digits.yaml: scikit-learn's handwritten digits."""
 
     kind: Literal["digits"]
-    seed: NonNegativeInt
-    items: Items
     classes: FixedOrder[Classes]
     augment: Augment | None
 

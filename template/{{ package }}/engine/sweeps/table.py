@@ -1,4 +1,4 @@
-"""The table of a sweep, the best job first: sweep.csv, and a short one on the terminal."""
+"""The table of a sweep, the best job or variant first: sweep.csv, and the terminal or JSON."""
 
 import math
 import shlex
@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from .. import terminal
-from ..overrides import identifying_overrides
+from ..overrides import differing_keys, identifying_overrides, job_name
 from ..run_dir.lock import state
-from ..run_dir.paths import read_record, relative, write_csv
+from ..run_dir.paths import read_config, read_record, relative, write_csv
+from ..statistics import REPEATS, Values, add_run, summarize
+from ..types import leaves
 from .grid import Job, started_jobs
 
 if TYPE_CHECKING:
@@ -22,53 +24,80 @@ SHOWN_ROWS = 20
 
 
 def print_table(project: "Project", composed: DictConfig, unfinished: dict[Path, Job]) -> None:
-    """Write sweep.csv; print it, the unfinished jobs, and the command line of the best job."""
+    """Write sweep.csv; print it, the unfinished jobs, and the command line of the best job.
+
+    Where jobs differ in the seed or the fold alone, variants are printed and the best two compared.
+    """
     sweep_dir, metric = Path(composed.hydra.sweep.dir), composed.training.objective.metric
     started = started_jobs(project, sweep_dir)
-    rows = list(_rows(started, metric, unfinished))
+    variants: dict[str, Values] = {}
+    rows, goal = list(_rows(started, metric, unfinished, variants)), project.goal(metric)
     if not rows:
         return
-    sign = -1 if project.goal(metric) == "maximize" else 1
+    sign = -1 if goal == "maximize" else 1
     rows.sort(key=lambda row: math.inf if row[metric] is None else sign * row[metric])
-    write_csv(sweep_dir / TABLE, [list(rows[0]), *(row.values() for row in rows)])
-    header = [name for name in rows[0] if name != "job"]
-    shown = [
-        row | {metric: "" if row[metric] is None else f"{row[metric]:.4g}"}
-        for row in rows[:SHOWN_ROWS]
-    ]
-    print()
-    terminal.print_table(([row[name] for name in header] for row in shown), header)
-    if len(rows) > SHOWN_ROWS:
-        print(f"… and {len(rows) - SHOWN_ROWS} more")
+    summaries, comparisons = summarize(variants, goal)
+    has_repeats, (*header, _) = len(variants) < len(rows), rows[0]
+    shown, columns = (summaries, [*summaries[0]]) if has_repeats else (rows, header[1:])
+    header += columns if has_repeats else []
+    of_variant = {row["variant"]: row for row in summaries}
+    table = [row | of_variant[row["variant"]] for row in rows]
+    write_csv(sweep_dir / TABLE, [header, *([row[name] for name in header] for row in table)])
+    best = next(row for row in rows if row["variant"] == summaries[0]["variant"])
+    run = sweep_dir / best["job"]
+    given = identifying_overrides(started[run])
+    kept = ["".join(it) for it in given if not has_repeats or it[1] not in REPEATS]
+    command = shlex.join(["python", "train.py", *kept])
+    if composed.format == "json":
+        found = {"variants": summaries, "comparisons": comparisons if has_repeats else []}
+        first = None if best[metric] is None else {"run": str(run), "command": command}
+        about = {"metric": metric, "goal": goal, "best": first, "jobs": rows}
+        terminal.print_json(about | found)
+        return
+    _print_rows(shown, {"mean": f"mean {metric}", "ci95": "± 95 %"}, columns)
     print(f"table: {relative(sweep_dir / TABLE)}")
+    if has_repeats and comparisons:
+        print(comparisons[0]["text"])
     for directory, job in unfinished.items():
         reason = (job.message.splitlines() or ["no message"])[0]
         print(f"{job.state}: {directory.name}: {reason}")
-    if rows[0][metric] is not None:
-        best = sweep_dir / str(rows[0]["job"])
-        given = ["".join(parts) for parts in identifying_overrides(started[best])]
-        print(f"best: {relative(best)}")
-        print(f"  {shlex.join(['python', 'train.py', *given])}")
+    if best[metric] is not None:
+        print(f"best: {relative(run)}\n  {command}")
+
+
+def _print_rows(rows: list[dict[str, Any]], titles: dict[str, str], columns: list[str]) -> None:
+    def shown(it: object) -> str:
+        return "" if it is None else f"{it:.4g}" if isinstance(it, float) else str(it)
+
+    cells = ([shown(row[name]) for name in columns] for row in rows[:SHOWN_ROWS])
+    print()
+    terminal.print_table(cells, [titles.get(name, name) for name in columns])
+    if len(rows) > SHOWN_ROWS:
+        print(f"… and {len(rows) - SHOWN_ROWS} more")
 
 
 def _rows(
-    started: dict[Path, list[str]], metric: str, unfinished: dict[Path, Job]
+    started: dict[Path, list[str]],
+    metric: str,
+    unfinished: dict[Path, Job],
+    variants: dict[str, Values],
 ) -> Iterator[dict[str, Any]]:
-    """A row for each job in the directory, from earlier commands and not started ones too."""
+    """A row for each job in the directory, from earlier commands and not started ones too.
+
+    Adds each job to its variant.
+    """
     known = {path: job.overrides for path, job in unfinished.items()} | started
     found = {
         path: {key: value[1:] for _, key, value in identifying_overrides(overrides)}
         for path, overrides in known.items()
     }
-    keys = dict.fromkeys(key for values in found.values() for key in values)
-    several = [key for key in keys if len({v.get(key, "") for v in found.values()}) > 1]
+    several = differing_keys(found.values())
     for path, values in found.items():
         now, job = state(path), unfinished.get(path)
         if job and (job.state != "in use" or now not in ("running", "finished")):
             now = job.state
-        yield {
-            "job": path.name,
-            metric: read_record(path).get("objective"),
-            "state": now,
-            **{key: values.get(key, "") for key in several or list(keys)},
-        }
+        shown = {key: values.get(key, "") for key in several or values}
+        name = job_name([f"{key}={value}" for key, value in shown.items() if key not in REPEATS])
+        objective = read_record(path).get("objective")
+        add_run(variants.setdefault(name, {}), dict(leaves(read_config(path))), objective)
+        yield {"job": path.name, metric: objective, "state": now, **shown, "variant": name}

@@ -15,7 +15,7 @@ from ..checkpoints.resume import TRAINED_ON
 from ..compose.renames import renames
 from ..errors import UserError
 from ..overrides import identifying_overrides
-from ..project import Project
+from ..project import Goal, Project
 from ..run_dir.paths import CONFIG, METRICS, RECORD, read_config, read_overrides, read_record
 
 METRIC = "training.objective.metric"
@@ -44,9 +44,9 @@ class Run:
         return f"valid/{self.values.get(METRIC, 'loss')}"
 
     @property
-    def low_is_best(self) -> bool:
-        """Whether a lower objective is better."""
-        return self.project.goal(self.metric.removeprefix("valid/")) == "minimize"
+    def goal(self) -> Goal:
+        """Which way its objective is better."""
+        return self.project.goal(self.metric.removeprefix("valid/"))
 
     @property
     def best(self) -> tuple[float | None, int | None]:
@@ -55,14 +55,14 @@ class Run:
         kept = np.isfinite(values)
         if not kept.any() or not self.values:  # without a config the objective is unknown
             return None, None
-        i = int((values[kept] if self.low_is_best else -values[kept]).argmin())
+        i = int((values[kept] if self.goal == "minimize" else -values[kept]).argmin())
         return float(values[kept][i]), int(steps[kept][i])
 
     @property
     def rank(self) -> float:
         """Its best value as a number that is lower for a better run."""
         value = self.best[0]
-        return math.inf if value is None else value if self.low_is_best else -value
+        return math.inf if value is None else value if self.goal == "minimize" else -value
 
     @property
     def iteration(self) -> int:

@@ -16,10 +16,13 @@ from pydantic_core import to_json
 from ..compose.renames import renames
 from ..config import Config
 from ..errors import refuse
-from ..project import Project
+from ..overrides import differing_keys, job_name
+from ..project import Goal, Project
 from ..run_dir.lock import state
 from ..run_dir.paths import SEARCH_SUMMARY, write_csv
-from ..types import RESUME_SAFE, leaves, marked_keys
+from ..statistics import REPEATS, Values, add_run, summarize
+from ..terminal import print_json
+from ..types import RESUME_SAFE, as_yaml, leaves, marked_keys
 from .read import METRIC, Curve, Run, find_runs, read_run
 
 PAGE, TABLE = "report.html", "report.csv"
@@ -46,7 +49,8 @@ def compare_runs(project: Project, cfg: Config) -> None:
     known = [read_run(project, run, Path(cfg.runs_dir)) for run in found.values()]
     known.sort(key=lambda run: (run.metric, run.rank))
     folder = places[0] if len(places) == 1 else Path(cfg.runs_dir)
-    if len({run.data for run in known if run.data}) > 1:
+    read = {(run.values.get("data.fold"), run.data) for run in known if run.data}
+    if len(read) > len(dict(read)):  # of one fold
         known[0].remarks.append("not all runs were trained on the same data: see the column data")
     names = renames(project.conf)
     gone = {key: run for run in known for key in run.values | run.overrides if names.is_gone(key)}
@@ -54,16 +58,23 @@ def compare_runs(project: Project, cfg: Config) -> None:
         run.remarks.append(f"{run.name} recorded {key}; {names.hint(key)}")
     if len({run.code for run in known if run.code}) > 1:
         known[0].remarks.append("not all runs used the same code: see the column code")
-    table = list(table_columns(known, marked_keys(cfg, RESUME_SAFE)))
+    safe = marked_keys(cfg, RESUME_SAFE)
+    table, variants = list(table_columns(known, safe)), summarize_variants(known, safe)
     write_csv(folder / TABLE, zip(*([name, *cells] for name, cells in table), strict=True))
     title = f"{len(known)} {'run' if len(known) == 1 else 'runs'} in {', '.join(map(str, places))}"
     now = {key: value for key, value in leaves(cfg.model_dump()) if _is_compared(key)}
-    (folder / PAGE).write_text(render_page(title, folder, known, table, now), "utf-8")
+    (folder / PAGE).write_text(render_page(title, folder, known, table, variants, now), "utf-8")
     for remark in (remark for run in known for remark in run.remarks):
         print(f"warning: {remark}", file=sys.stderr)
+    if cfg.format == "json":
+        rows = zip(*([(name, cell) for cell in cells] for name, cells in table), strict=True)
+        print_json({"runs": [*map(dict, rows)], **variants})
+        return
     print(f"{len(known)} {'run' if len(known) == 1 else 'runs'}")
     for note in search_notes(known):
         print(note)
+    for comparison in variants["comparisons"]:
+        print(comparison["text"])
     print(f"page   {folder / PAGE}\ntable  {folder / TABLE}")
 
 
@@ -97,9 +108,25 @@ def table_columns(known: Sequence[Run], safe: set[str]) -> Iterator[tuple[str, l
 
 def find_differing_keys(known: Iterable[Run]) -> list[str]:
     """The keys whose values differ between configs, or that a config lacks."""
-    read = [run.values for run in known if run.values]
-    keys = dict.fromkeys(key for values in read for key in values if _is_compared(key))
-    return [key for key in keys if len({repr(values.get(key)) for values in read}) > 1]
+    keys = differing_keys([run.values for run in known if run.values])
+    return [key for key in keys if _is_compared(key)]
+
+
+def summarize_variants(known: Sequence[Run], safe: set[str]) -> dict[str, list[dict[str, Any]]]:
+    """Finished runs that differ in the seed or the fold alone, by objective, the best first."""
+    keys = [key for key in find_differing_keys(known) if not _is_under(key, {*safe, *REPEATS})]
+    found: dict[tuple[str, Goal], dict[str, Values]] = {}
+    for run in sorted(known, key=lambda run: str(run.entries[0].get("began"))):
+        if run.values and run.record.get("objective") is not None:
+            name = job_name([f"{key}={as_yaml(run.values.get(key))}" for key in keys])
+            variants = found.setdefault((run.metric, run.goal), {})
+            add_run(variants.setdefault(name, {}), run.values, run.record["objective"])
+    summaries, comparisons = [], []
+    for (metric, goal), variants in found.items():
+        rows, compared = summarize(variants, goal)
+        summaries += [{"metric": metric, **row} for row in rows]
+        comparisons += [{"metric": metric, **it} for it in compared[:1] if it["n"] > 1]
+    return {"variants": summaries, "comparisons": comparisons}
 
 
 def _is_compared(key: str) -> bool:
@@ -115,6 +142,7 @@ def render_page(
     folder: Path,
     known: Sequence[Run],
     table: list[tuple[str, list[Any]]],
+    variants: dict[str, list[dict[str, Any]]],
     now: dict[str, Any],
 ) -> str:
     """The page as HTML. Only plots and files of the runs are linked; `now` is today's config."""
@@ -129,8 +157,9 @@ def render_page(
         "curves": [{k: thin_curve(c, share) for k, c in run.curves.items()} for run in known],
         "now": now,
         "metric": judged.metric,
-        "lowFirst": judged.low_is_best,
+        "lowFirst": judged.goal == "minimize",
         "sweeps": list(collect_sweeps(known)),
+        **variants,
         "remarks": [*(remark for run in known for remark in run.remarks), *search_notes(known)],
     }
     # a run may be called </script>
@@ -189,12 +218,11 @@ def collect_sweeps(known: Iterable[Run]) -> Iterator[dict[str, Any]]:
         if run.best[0] is not None and any((sweep / f).is_file() for f in SWEEP_FILES):
             jobs.setdefault((sweep, run.metric), []).append(run)
     for (sweep, metric), of_sweep in jobs.items():
-        keys = dict.fromkeys(key for run in of_sweep for key in run.overrides)
-        swept = {key: [run.overrides.get(key) for run in of_sweep] for key in keys}
+        keys = differing_keys([run.overrides for run in of_sweep])
         yield {
             "sweep": sweep.name,
             "metric": metric,
-            "keys": {k: v for k, v in swept.items() if len(set(map(repr, v))) > 1},
+            "keys": {key: [run.overrides.get(key) for run in of_sweep] for key in keys},
             "y": [run.best[0] for run in of_sweep],
             "names": [run.name for run in of_sweep],
         }
