@@ -87,22 +87,21 @@ def describe(
     """mode=describe: write `found` to a key of the chosen file in conf/data, `others` to theirs.
 
     If that is the template's file, which is named after its kind, write a new file that extends it,
-    named after the path of `train`. Raises UserError if the new file exists.
+    named after the path of `train`, or the dataset. Raises UserError if the new file exists.
     """
     name = str(HydraConfig.get().runtime.choices["data"])
     file, described = OPTIONS / f"{name}.yaml", {key: found, **others}
     if name == data.kind:
         shipped, values = dict(OmegaConf.load(file)), data.model_dump()
         changed = {k: v for k, v in values.items() if v != shipped.get(k)}
-        new = re.sub(r"\W+", "_", Path(values["train"]).resolve().stem)
+        source = values.get("dataset", values["train"])  # a name on the hub, or a path
+        new = re.sub(r"\W+", "_", Path(source).resolve().stem)
         file = OPTIONS / f"{new}.yaml"
         if file.exists():
             renew = (
                 f"if it is of this data, renew its {key}:\npython train.py mode=describe data={new}"
             )
-            raise UserError(
-                f"{os.path.relpath(file)} exists; {renew}\nelse rename {values['train']}"
-            )
+            raise UserError(f"{os.path.relpath(file)} exists; {renew}\nelse rename that file")
         text = OmegaConf.to_yaml({"defaults": [name], **changed, **described})
         text = f"# Written by mode=describe; yours to edit.\n{text}"
     else:

@@ -10,9 +10,10 @@ from itertools import islice
 from pathlib import Path
 
 from .config import Config
-from .config.data import Bytes, TextFiles, Tokenizer, Trained
+from .config.data import Bytes, File, Hub, Stdlib, TextFiles, Tokenizer, Trained
 from .engine.config import Split
 from .engine.errors import UserError
+from .hub import find_problems
 from .own_files import command
 from .texts import find_files, find_inputs, is_jsonl, parse_line, read_lines
 from .tokenizer import count_tokens, open_encoder, train_tokenizer
@@ -28,6 +29,8 @@ def check_data(cfg: Config, splits: list[Split]) -> list[str]:
     if isinstance(data, TextFiles):
         keys = dict.fromkeys(map(data.key, splits))
         problems += [it for key in keys for it in path_problems(key, data)]
+    if isinstance(data, Hub):
+        problems += find_problems(data, splits)
     return problems
 
 
@@ -37,7 +40,7 @@ def tokenizer_problems(tokenizer: Tokenizer) -> list[str]:
         return []
     problems = []
     if not find_spec("tokenizers"):
-        problems = [f"data/tokenizer={tokenizer.kind}: expected tokenizers\npip install tokenizers"]
+        problems = [no_library(tokenizer)]
     try:
         there = count_tokens(tokenizer.path)
     except UserError as error:
@@ -49,6 +52,12 @@ def tokenizer_problems(tokenizer: Tokenizer) -> list[str]:
         given = f"data.tokenizer.vocabulary = {tokenizer.vocabulary}"
         problems.append(f"{given}: expected {there}, as {tokenizer.path} has")
     return problems
+
+
+def no_library(tokenizer: Trained | File) -> str:
+    """The message where the library is missing."""
+    missing = "the package tokenizers is missing"
+    return f"data/tokenizer={tokenizer.kind}: {missing}\npip install -e '.[tokenizers]'"
 
 
 def path_problems(key: Split, data: TextFiles) -> list[str]:
@@ -107,15 +116,16 @@ def line_problems(path: Path, data: TextFiles) -> list[str]:
 def prepare_tokenizer(cfg: Config) -> dict[str, object]:
     """The tokenizer's keys for mode=describe, which trains one of the kind trained."""
     data = cfg.data
-    if not isinstance(data, TextFiles):
+    if isinstance(data, Stdlib):
         own = command("mode=describe", "data=text_files", "data.train=FOLDER")
         raise UserError(f"data = {data.kind}: expected your own texts\n{own}")
-    if problems := path_problems("train", data):
+    is_hub = isinstance(data, Hub)
+    if problems := find_problems(data, ["train"]) if is_hub else path_problems("train", data):
         raise UserError(*problems)
     found = data.tokenizer.model_dump()
     if isinstance(data.tokenizer, Trained):
         if not find_spec("tokenizers"):
-            raise UserError("data/tokenizer=trained: expected tokenizers\npip install tokenizers")
+            raise UserError(no_library(data.tokenizer))
         if Path(data.tokenizer.path).exists():
             other = command("data.tokenizer.path=FILE")
             raise UserError(

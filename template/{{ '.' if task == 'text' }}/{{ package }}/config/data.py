@@ -70,7 +70,17 @@ class TextFiles(OwnFiles, Texts):
     check_documents: ResumeSafe[PositiveInt | None]
 
 
-Data = Annotated[Stdlib | TextFiles, Field(discriminator="kind")]
+class Hub(OwnFiles, Texts):
+    """conf/data/hub.yaml: a Hugging Face dataset; `train`, `valid` and `test` name its splits."""
+
+    kind: Literal["hub"]
+    dataset: Text
+    subset: Text | None
+    revision: Text | None
+    field: Text
+
+
+Data = Annotated[Stdlib | TextFiles | Hub, Field(discriminator="kind")]
 
 
 def check_against_model(data: Data, model: Model) -> None:
