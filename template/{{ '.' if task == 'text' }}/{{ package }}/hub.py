@@ -51,14 +51,16 @@ def is_text(type_: Any) -> bool:
 
 @functools.cache
 def load(dataset: str, subset: str | None, revision: str | None) -> dict[str, Any]:
-    """The splits of a dataset by name; what comes from the hub is downloaded once. Raises UserError."""
+    """The splits of a dataset by name; downloaded once. Raises UserError."""
     if not find_spec("datasets"):
         raise UserError("data = hub: the package datasets is missing\npip install -e '.[hub]'")
     from datasets import Dataset, load_dataset, load_from_disk
 
     saved = any(Path(dataset, it).exists() for it in ("state.json", "dataset_dict.json"))
     try:
-        found = load_from_disk(dataset) if saved else load_dataset(dataset, subset, revision=revision)
+        found = (
+            load_from_disk(dataset) if saved else load_dataset(dataset, subset, revision=revision)
+        )
     except ConnectionError:
         what = "no such folder here, and the hub cannot be reached"
     except (OSError, ValueError, RuntimeError) as error:

@@ -61,9 +61,7 @@ def find_held_out(data: Data, split: Split) -> dict[Split, float]:
     return {name: part for name, part in parts.items() if isinstance(part, float)}
 
 
-def select_documents(
-    data: Data, split: Split, names: Iterable[bytes]
-) -> NDArray[np.bool_]:
+def select_documents(data: Data, split: Split, names: Iterable[bytes]) -> NDArray[np.bool_]:
     """Which of these documents belong to the split, by the digests of the seed and their names.
 
     Documents that share a name stay together; each fraction holds out at least one. A document
