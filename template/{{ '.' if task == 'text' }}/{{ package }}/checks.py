@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from .config import Config
-from .config.data import Bytes, File, Hub, Stdlib, TextFiles, Tokenizer, Trained
+from .config.data import Bytes, Data, File, Hub, Stdlib, TextFiles, Tokenizer, Trained
 from .engine.config import Split
 from .engine.errors import UserError
 from .hub import find_problems
@@ -24,14 +24,18 @@ MOST_DELETED = 1000  # lines in one command: longer ones do not fit
 
 def check_data(cfg: Config, splits: list[Split]) -> list[str]:
     """Problems of the tokenizer and of these splits."""
-    data, keys = cfg.data, dict.fromkeys(splits)
-    problems = tokenizer_problems(data.tokenizer) if splits else []
+    tokenizer = tokenizer_problems(cfg.data.tokenizer) if splits else []
+    return [*tokenizer, *text_problems(cfg.data, splits)]
+
+
+def text_problems(data: Data, splits: list[Split]) -> list[str]:
+    """Problems of what these splits are read from."""
+    if isinstance(data, Hub):
+        return find_problems(data, splits)
     if isinstance(data, TextFiles):
         keys = dict.fromkeys(map(data.key, splits))
-        problems += [it for key in keys for it in path_problems(key, data)]
-    if isinstance(data, Hub):
-        problems += find_problems(data, splits)
-    return problems
+        return [it for key in keys for it in path_problems(key, data)]
+    return []
 
 
 def tokenizer_problems(tokenizer: Tokenizer) -> list[str]:
@@ -119,8 +123,7 @@ def prepare_tokenizer(cfg: Config) -> dict[str, object]:
     if isinstance(data, Stdlib):
         own = command("mode=describe", "data=text_files", "data.train=FOLDER")
         raise UserError(f"data = {data.kind}: expected your own texts\n{own}")
-    is_hub = isinstance(data, Hub)
-    if problems := find_problems(data, ["train"]) if is_hub else path_problems("train", data):
+    if problems := text_problems(data, ["train"]):
         raise UserError(*problems)
     found = data.tokenizer.model_dump()
     if isinstance(data.tokenizer, Trained):

@@ -51,22 +51,27 @@ def is_text(type_: Any) -> bool:
 
 @functools.cache
 def load(dataset: str, subset: str | None, revision: str | None) -> dict[str, Any]:
-    """The splits of a dataset by name; downloaded once. Raises UserError."""
+    """The splits of a dataset by name, downloaded once. Raises UserError."""
     if not find_spec("datasets"):
         raise UserError("data = hub: the package datasets is missing\npip install -e '.[hub]'")
-    from datasets import Dataset, load_dataset, load_from_disk
+    from datasets import Dataset, get_dataset_config_names, load_dataset, load_from_disk
 
     saved = any(Path(dataset, it).exists() for it in ("state.json", "dataset_dict.json"))
     try:
-        found = (
-            load_from_disk(dataset) if saved else load_dataset(dataset, subset, revision=revision)
-        )
+        if not saved:
+            return dict(load_dataset(dataset, subset, revision=revision))
+        found = load_from_disk(dataset)
+        return {"train": found} if isinstance(found, Dataset) else dict(found)
     except ConnectionError:
-        what = "no such folder here, and the hub cannot be reached"
+        what = "no such folder, and the hub cannot be reached"
+    except LookupError:
+        what = "damaged, or without rows"
     except (OSError, ValueError, RuntimeError) as error:
         what = str(error).splitlines()[0]
-    else:
-        return {"train": found} if isinstance(found, Dataset) else dict(found)
+        if "config" in what.lower():
+            there = ", ".join(get_dataset_config_names(dataset, revision=revision))
+            given = f"data.subset = {subset or 'null'}: expected a subset of {dataset}: {there}"
+            raise UserError(f"{given}\n{command('data.subset=NAME')}") from None
     raise UserError(f"data.dataset = {dataset}: {what}\n{command('data.dataset=NAME_OR_FOLDER')}")
 
 

@@ -85,12 +85,8 @@ def open_tokens(data: Data, split: Split) -> Tokens:
     stats = for_each(os.stat, files)
     identity = [
         *(split, data.seed, find_held_out(data, split), data.tokenizer.model_dump()),
-        *(
-            rows,
-            getattr(data, "field", None),
-            files,
-            [(it.st_size, it.st_mtime_ns) for it in stats],
-        ),
+        *(rows, getattr(data, "field", None)),
+        *(files, [(it.st_size, it.st_mtime_ns) for it in stats]),
     ]
     name = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
     folder = Path(data.cache, f"{data.kind}-{split}-{name}")

@@ -75,6 +75,8 @@ class Hub(OwnFiles, Texts):
 
     kind: Literal["hub"]
     dataset: Text
+    valid: Text | Fraction
+    test: Text | Fraction
     subset: Text | None
     revision: Text | None
     field: Text
