@@ -21,14 +21,19 @@ OPTIONS = Path(__file__).parents[1] / "conf" / "data"
 log = logging.getLogger(__name__)
 
 
-def _check_split(value: object) -> object:
-    is_path = isinstance(value, str) and value
-    if not is_path and not (isinstance(value, float) and 0 < value < 0.5):
-        raise ValueError("a path, or a fraction of train above 0 and below 0.5")
-    return value
+def or_fraction(text: str) -> BeforeValidator:
+    """Accepts a text, which the message calls so, or the fraction of train that is held out."""
+
+    def check(value: object) -> object:
+        is_text = isinstance(value, str) and value
+        if not is_text and not (isinstance(value, float) and 0 < value < 0.5):
+            raise ValueError(f"{text}, or a fraction of train above 0 and below 0.5")
+        return value
+
+    return BeforeValidator(check)
 
 
-PathOrFraction = Annotated[str | float, BeforeValidator(_check_split)]
+PathOrFraction = Annotated[str | float, or_fraction("a path")]
 
 
 class OwnFiles(Dataset):

@@ -6,10 +6,11 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from ..engine.config import Dataset
 from ..engine.types import ResumeSafe, Section, Text
-from ..own_files import OwnFiles
+from ..own_files import OwnFiles, or_fraction
 from .model import Model
 
 Fraction = Annotated[float, Field(gt=0, lt=0.5)]
+NameOrFraction = Annotated[str | float, or_fraction("a split of the dataset")]
 
 
 class Bytes(Section):
@@ -75,8 +76,8 @@ class Hub(OwnFiles, Texts):
 
     kind: Literal["hub"]
     dataset: Text
-    valid: Text | Fraction
-    test: Text | Fraction
+    valid: NameOrFraction
+    test: NameOrFraction
     subset: Text | None
     revision: Text | None
     field: Text
