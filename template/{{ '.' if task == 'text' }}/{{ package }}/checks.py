@@ -47,6 +47,8 @@ def tokenizer_problems(tokenizer: Tokenizer) -> list[str]:
         problems = [no_library(tokenizer)]
     try:
         there = count_tokens(tokenizer.path)
+        if not problems:
+            open_encoder(tokenizer)
     except UserError as error:
         if not isinstance(tokenizer, Trained):
             return [*problems, *error.problems]

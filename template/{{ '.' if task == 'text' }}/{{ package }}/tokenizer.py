@@ -46,8 +46,8 @@ class FileEncoder:
 
         try:
             self.tokenizer = Tokenizer.from_file(path)
-        except Exception as error:  # the library raises no other type
-            raise UserError(f"data.tokenizer.path = {path}: {EXPECTED}; {error}") from None
+        except Exception:  # the library raises no other type
+            raise UserError(f"data.tokenizer.path = {path}: {EXPECTED}") from None
         self.path = path
         # a file may ask for them, for models that read one text at a time
         self.tokenizer.no_truncation()
