@@ -15,7 +15,7 @@ from .engine.config import Split
 from .engine.errors import UserError
 from .hub import find_problems
 from .own_files import command
-from .texts import find_files, find_inputs, is_jsonl, parse_line, read_lines
+from .texts import find_files, find_inputs, is_jsonl, parse_line, read_file, read_lines
 from .tokenizer import count_tokens, open_encoder, train_tokenizer
 from .tokens import Count, not_utf8, read_pieces
 
@@ -76,18 +76,19 @@ def path_problems(key: Split, data: TextFiles) -> list[str]:
         other = command(f"data.{key}={'FOLDER' if key == 'train' else 0.05}")
         return [f"data.{key} = {path}: {what}\n{other}"]
     if is_jsonl(files):
-        return line_problems(path, data)
+        return line_problems(key, data)
+    if not any(next(read_file(file), b"").strip() for file in files):
+        return [f"data.{key} = {path}: no text in its {len(files)} files; expected text"]
     if len(files) < fewest:
         parts = f"{path.stem}-parts"
-        program = 'NR % 1000 == 1 {close(f); f = sprintf("%s/%05d.txt", d, n++)} {print > f}'
+        lines = min(1000, 1 + Path(files[0]).stat().st_size // 2000)
+        begins = f"NR % {lines} == {1 % lines}"
+        program = begins + ' {close(f); f = sprintf("%s/%05d.txt", d, n++)} {print > f}'
         cut = shlex.join(["awk", "-v", f"d={parts}", program, files[0]])
-        way_out = f"to cut a file into documents of 1000 lines:\n{shlex.join(['mkdir', parts])}"
+        way_out = f"to cut a file into documents of {lines} lines:\n{shlex.join(['mkdir', parts])}"
         way_out += f" && {cut} && {command(f'data.{key}={parts}')}"
-        few = f"{len(files)} documents; expected at least {fewest}, one for each split"
-        return [f"data.{key} = {path}: {few}; {way_out}"]
+        return [f"data.{key} = {path}: {few_documents(len(files), fewest)}; {way_out}"]
     step = -(-len(files) // (data.check_documents or len(files)))
-    if not any(Path(file).stat().st_size for file in files):
-        return [f"data.{key} = {path}: its {len(files)} files are empty; expected text"]
     bad = [] if isinstance(data.tokenizer, Bytes) else [*filter(is_not_utf8, files[::step])]
     problems = [not_utf8(file) for file in bad[:5]]
     if bad:
@@ -104,13 +105,22 @@ def is_not_utf8(file: str) -> bool:
     return False
 
 
-def line_problems(path: Path, data: TextFiles) -> list[str]:
+def few_documents(count: int, fewest: int) -> str:
+    """The message where splits would be empty."""
+    return f"documents: {count}; expected at least {fewest}, one for each split"
+
+
+def line_problems(key: Split, data: TextFiles) -> list[str]:
     """Problems of the first lines of JSON Lines."""
-    lines = islice(read_lines(str(path)), data.check_documents)
-    found = {number: parse_line(line, data.field)[1] for number, line in enumerate(lines, 1)}
-    if not found:
-        return [f'data.train = {path}: empty; expected lines such as {{"{data.field}": "…"}}']
-    problems = {number: problem for number, problem in found.items() if problem}
+    path, fewest, most = data.path(key), data.count_splits(key), data.check_documents
+    lines = islice(read_lines(str(path)), max(fewest, most) if most else None)
+    found = [parse_line(line, data.field) for line in lines]
+    problems = {number: problem for number, (_, problem) in enumerate(found, 1) if problem}
+    are_all = most is None or len(found) < most
+    if are_all and not problems and not any(text.strip() for text, _ in found):
+        return [f'data.{key} = {path}: no text; expected lines such as {{"{data.field}": "…"}}']
+    if len(found) < fewest:
+        return [f"data.{key} = {path}: {few_documents(len(found), fewest)}"]
     shown = [f"{path}:{number}: {problem}" for number, problem in problems.items()][:10]
     if shown:
         script = "".join(f"{number}d;" for number in [*problems][:MOST_DELETED])

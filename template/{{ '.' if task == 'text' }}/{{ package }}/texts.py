@@ -119,7 +119,9 @@ def read_lines(file: str) -> Iterator[bytes]:
 def parse_line(line: bytes, field: str) -> tuple[bytes, str | None]:
     """The text of a line of JSON, or why it has none."""
     try:
-        row = from_json(line)
+        row = from_json(line.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        return b"", "not UTF-8; iconv -f latin1 -t utf-8 may convert the file"
     except ValueError:
         return b"", "not JSON"
     if not isinstance(row, dict) or not isinstance(row.get(field), str):
