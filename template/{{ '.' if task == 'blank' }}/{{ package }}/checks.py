@@ -7,6 +7,7 @@ import logging
 import math
 import shlex
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from .config import Config
@@ -73,18 +74,15 @@ def check_split(key: Split, data: Table) -> list[str]:
     return shown
 
 
-def check_input(cfg: Config) -> list[str]:
-    """Problems of the tables and folders that mode=recognize reads."""
-    return [problem for path in cfg.input or [] for problem in input_problems(Path(path), cfg)]
-
-
-def input_problems(path: Path, cfg: Config) -> list[str]:
-    """Problems of a table, or of a folder none of whose tables can be read."""
-    tables = find_tables(path) if path.is_dir() else [path]
-    if not tables:
-        return [f"input = {path}: no .csv file in this folder"]
-    problems = [table_problems(table, cfg) for table in tables]
-    return [f"input = {problem}" for them in problems for problem in them] if all(problems) else []
+def check_input(cfg: Config) -> Iterator[str]:
+    """Problems of the tables that mode=recognize reads; of a folder, if none can be read."""
+    for path in map(Path, cfg.input or []):
+        tables = find_tables(path) if path.is_dir() else [path]
+        problems = [table_problems(table, cfg) for table in tables]
+        if not problems:
+            yield f"input = {path}: no .csv file in this folder"
+        elif all(problems):
+            yield from (f"input = {problem}" for them in problems for problem in them)
 
 
 def table_problems(path: Path, cfg: Config) -> list[str]:
