@@ -43,7 +43,7 @@ def recognize(cfg: Config, output_dir: Path) -> None:
 def predict_rows(model: nn.Module, cfg: Config, features: Points) -> list[Row]:
     """The predictions for features [rows, columns]."""
     rows = torch.from_numpy(features).to(next(model.parameters()).device)
-    return predict(torch.cat([model(part)[0] for part in rows.split(AT_ONCE)]), cfg.data)
+    return predict(torch.cat([model(part)[0] for part in torch.split(rows, AT_ONCE)]), cfg.data)
 
 
 def recognize_table(

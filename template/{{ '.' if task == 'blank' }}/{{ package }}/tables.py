@@ -41,23 +41,22 @@ def read_rows(path: Path, data: Spirals | Table, needs_answer: bool) -> Iterator
     wanted = [*data.features, *([data.answer] if needs_answer else [])]
     try:
         header = next(reader, [])
-        if problem := header_problem(header, wanted):
-            raise UserError(f"{path}:1: {problem}")
+        if wrong := header_problem(header, wanted):
+            raise UserError(f"{path}:1: {wrong}")
         for row in filter(None, reader):
             first = reader.line_num - sum(cell.count("\n") for cell in row)
             line = f"{first},{reader.line_num}" if first < reader.line_num else f"{first}"
             cells = dict(zip(header, row, strict=False))
             features = [to_number(cells.get(name, "")) for name in data.features]
             answer = to_answer(cells.get(data.answer, ""), data)
-            unread = (name for name, it in zip(wanted, [*features, answer], strict=False) if it != it)
+            pairs, problem = zip(wanted, [*features, answer], strict=False), ""
             if len(row) != len(header):
-                cells, problem = {}, f"{len(row)} cells; expected {len(header)}"
-            elif name := next(unread, ""):
-                is_class = name == data.answer and data.classes
+                cells, problem = {}, f"{path}:{first}: {len(row)} cells; expected {len(header)}"
+            elif unread := [name for name, number in pairs if math.isnan(number)]:
+                is_class = unread[0] == data.answer and data.classes
                 expected = "not in data.classes" if is_class else "expected a number"
-                problem = f"{name} = {cells[name]}: {expected}"
-            yield Row(line, cells, features, answer, problem and f"{path}:{first}: {problem}")
-            problem = ""
+                problem = f"{path}:{first}: {unread[0]} = {cells[unread[0]]}: {expected}"
+            yield Row(line, cells, features, answer, problem)
     except csv.Error as error:
         raise UserError(f"{path}:{reader.line_num}: {error}") from None
 
