@@ -116,13 +116,15 @@ def find_columns(cfg: Config) -> tuple[list[str], list[str]]:
         raise UserError(f"data = {data.kind}: expected your own table\n{own}")
     path, count, numbers, answers = data.path("train"), 0, Counter[str](), set[str]()
     bare = data.model_copy(update={"features": []})
-    if not path.is_file():
-        raise UserError(*check_split("train", data))
-    for row in read_rows(path, bare, needs_answer=True):
-        if row.cells:
-            count += 1
-            numbers.update({name: not math.isnan(to_number(it)) for name, it in row.cells.items()})
-            answers.add(row.cells[data.answer])
+    try:
+        for row in read_rows(path, bare, needs_answer=True):
+            if row.cells:
+                count += 1
+                are_numbers = {name: not math.isnan(to_number(it)) for name, it in row.cells.items()}
+                numbers.update(are_numbers)
+                answers.add(row.cells[data.answer])
+    except (OSError, UserError):
+        raise UserError(*check_split("train", data)) from None
     columns = [name for name in numbers if name != data.answer]
     # a single text among numbers is a mistake, and the check names its line
     found = [name for name in columns if numbers[name] > count / 2]

@@ -75,6 +75,8 @@ def header_problem(header: list[str], wanted: list[str]) -> str:
     """What is wrong with the names of the columns, if anything is."""
     if not header:
         return "empty; expected the names of the columns"
+    if len(header) == 1 and (marks := [mark for mark in (";", "\t") if mark in header[0]]):
+        return f"cells with {marks[0]!r} between them; expected commas"
     if twice := [name for name in header if header.count(name) > 1]:
         return f"two columns of the name {twice[0]}"
     missing = [name for name in wanted if name not in header]
