@@ -107,12 +107,54 @@ def test_what_cannot_be_used_is_reported(project: Project, dryrun: str, tmp_path
         (f"{generate} sampling.prompt={'a' * 64}", "64 tokens; expected fewer than model.context"),
         (f"python train.py {SMALL} data=text_files data.train={tmp_path}/no", "no such file"),
         (f"python train.py {SMALL} data/tokenizer=file", "tokenizer.json: no such file"),
+        (f"python train.py {SMALL} data=hub data.dataset=a:b", "data.dataset = a:b: "),
     ):
         assert words in project.run(command, status=2).stderr
     for i in range(37):
         (tmp_path / f"{i}.txt").write_text("some words " * 20)
     done = project.run(f"python train.py {SMALL} data=text_files data.train={tmp_path} name=few")
     assert "data.train: 1 of 40 files are empty and are left out" in done.stdout
+
+
+def without(folder: Path, package: str) -> dict[str, str]:
+    """The environment of a Python that lacks a package."""
+    (folder / "sitecustomize.py").write_text(f"import sys\nsys.modules[{package!r}] = None")
+    return {"PYTHONPATH": str(folder)}
+
+
+def test_a_missing_package_is_reported_with_its_extra(project: Project, tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text('{"model": {"vocab": ["a"]}, "added_tokens": []}')
+    given = f"data/tokenizer=file data.tokenizer.path={tmp_path / 'tokenizer.json'}"
+    for package, extra, overrides in (
+        ("datasets", "hub", "data=hub"),
+        ("tokenizers", "tokenizers", given),
+    ):
+        command = f"python train.py {SMALL} {overrides}"
+        printed = project.run(command, status=2, **without(tmp_path, package)).stderr
+        assert f"the package {package} is missing" in printed
+        assert f"pip install -e '.[{extra}]'" in printed
+
+
+def test_a_dataset_of_hugging_face_is_trained_on(project: Project, tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    folder = tmp_path / "Short stories"
+    rows = [{"story": f"The {i}th king of Käsestadt counts {i * i} stars. " * 5} for i in range(80)]
+    stories = datasets.Dataset.from_list(rows)
+    datasets.DatasetDict(train=stories, last=stories.select(range(9))).save_to_disk(folder)
+    chosen = f"data=hub 'data.dataset=\"{folder}\"' data.field=story data.test=last"
+    described = project.run(
+        f"python train.py mode=describe {chosen} data/tokenizer=trained "
+        "data.tokenizer.vocabulary=300 data.tokenizer.path=runs/bpe.json"
+    )
+    assert described.stdout.splitlines()[-1] == "python train.py data=Short_stories"
+    command = f"python train.py {SMALL} data=Short_stories name=stories"
+    assert "hub-train-" in project.run(command).stdout
+    done = project.run("python train.py mode=evaluate checkpoint=runs/stories name=last")
+    assert "hub-" not in done.stdout, "the run tokenized it"
+    items = project.path / "runs/stories/evaluate/last/items.jsonl"
+    size = sum(json.loads(line)["bytes"] for line in items.read_text().splitlines())
+    assert size == pytest.approx(sum(len(row["story"].encode()) for row in rows[:9]))
+    (project.path / "conf/data/Short_stories.yaml").unlink()  # others share the project
 
 
 def repeated(folder: Path, text: bytes, megabytes: int) -> list[str]:

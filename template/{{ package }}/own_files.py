@@ -21,14 +21,19 @@ OPTIONS = Path(__file__).parents[1] / "conf" / "data"
 log = logging.getLogger(__name__)
 
 
-def _check_split(value: object) -> object:
-    is_path = isinstance(value, str) and value
-    if not is_path and not (isinstance(value, float) and 0 < value < 0.5):
-        raise ValueError("a path, or a fraction of train above 0 and below 0.5")
-    return value
+def or_fraction(text: str) -> BeforeValidator:
+    """Accepts a text, which the message calls so, or the fraction of train that is held out."""
+
+    def check(value: object) -> object:
+        is_text = isinstance(value, str) and value
+        if not is_text and not (isinstance(value, float) and 0 < value < 0.5):
+            raise ValueError(f"{text}, or a fraction of train above 0 and below 0.5")
+        return value
+
+    return BeforeValidator(check)
 
 
-PathOrFraction = Annotated[str | float, BeforeValidator(_check_split)]
+PathOrFraction = Annotated[str | float, or_fraction("a path")]
 
 
 class Folded(Dataset):
@@ -166,22 +171,21 @@ def describe(
     """mode=describe: write `found` to a key of the chosen file in conf/data, `others` to theirs.
 
     If that is the template's file, which is named after its kind, write a new file that extends it,
-    named after the path of `train`. Raises UserError if the new file exists.
+    named after the path of `train`, or the dataset. Raises UserError if the new file exists.
     """
     name = str(HydraConfig.get().runtime.choices["data"])
     file, described = OPTIONS / f"{name}.yaml", {key: found, **others}
     if name == data.kind:
         shipped, values = dict(OmegaConf.load(file)), data.model_dump()
         changed = {k: v for k, v in values.items() if v != shipped.get(k)}
-        new = re.sub(r"\W+", "_", Path(values["train"]).resolve().stem)
+        source = values.get("dataset", values["train"])  # a name on the hub, or a path
+        new = re.sub(r"\W+", "_", Path(source).resolve().stem)
         file = OPTIONS / f"{new}.yaml"
         if file.exists():
             renew = (
                 f"if it is of this data, renew its {key}:\npython train.py mode=describe data={new}"
             )
-            raise UserError(
-                f"{os.path.relpath(file)} exists; {renew}\nelse rename {values['train']}"
-            )
+            raise UserError(f"{os.path.relpath(file)} exists; {renew}\nelse rename that file")
         text = OmegaConf.to_yaml({"defaults": [name], **changed, **described})
         text = f"# Written by mode=describe; yours to edit.\n{text}"
     else:

@@ -7,6 +7,7 @@ import logging
 import math
 import shlex
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from .config import Config
@@ -76,18 +77,15 @@ def check_split(key: Split, data: Table) -> list[str]:
     return shown
 
 
-def check_input(cfg: Config) -> list[str]:
-    """Problems of the tables and folders that mode=recognize reads."""
-    return [problem for path in cfg.input or [] for problem in input_problems(Path(path), cfg)]
-
-
-def input_problems(path: Path, cfg: Config) -> list[str]:
-    """Problems of a table, or of a folder none of whose tables can be read."""
-    tables = find_tables(path) if path.is_dir() else [path]
-    if not tables:
-        return [f"input = {path}: no .csv file in this folder"]
-    problems = [table_problems(table, cfg) for table in tables]
-    return [f"input = {problem}" for them in problems for problem in them] if all(problems) else []
+def check_input(cfg: Config) -> Iterator[str]:
+    """Problems of the tables that mode=recognize reads; of a folder, if none can be read."""
+    for path in map(Path, cfg.input or []):
+        tables = find_tables(path) if path.is_dir() else [path]
+        problems = [table_problems(table, cfg) for table in tables]
+        if not problems:
+            yield f"input = {path}: no .csv file in this folder"
+        elif all(problems):
+            yield from (f"input = {problem}" for them in problems for problem in them)
 
 
 def table_problems(path: Path, cfg: Config) -> list[str]:
@@ -121,13 +119,15 @@ def find_columns(cfg: Config) -> tuple[list[str], list[str]]:
         raise UserError(f"data = {data.kind}: expected your own table\n{own}")
     path, count, numbers, answers = data.path("train"), 0, Counter[str](), set[str]()
     bare = data.model_copy(update={"features": []})
-    if not path.is_file():
-        raise UserError(*check_split("train", data))
-    for row in read_rows(path, bare, needs_answer=True):
-        if row.cells:
-            count += 1
-            numbers.update({name: not math.isnan(to_number(it)) for name, it in row.cells.items()})
-            answers.add(row.cells[data.answer])
+    try:
+        for row in read_rows(path, bare, needs_answer=True):
+            if row.cells:
+                count += 1
+                are_numbers = {name: not math.isnan(to_number(it)) for name, it in row.cells.items()}
+                numbers.update(are_numbers)
+                answers.add(row.cells[data.answer])
+    except (OSError, UserError):
+        raise UserError(*check_split("train", data)) from None
     columns = [name for name in numbers if name != data.answer]
     # a single text among numbers is a mistake, and the check names its line
     found = [name for name in columns if numbers[name] > count / 2]

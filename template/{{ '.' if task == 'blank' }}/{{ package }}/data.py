@@ -1,6 +1,7 @@
 """Datasets and batches."""
 
 import math
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import get_args
@@ -18,17 +19,14 @@ from .tables import read_rows
 Item = tuple[NDArray[np.float32], float]
 
 
+@dataclass
 class RowItems:
     """Rows: (features, answer), where the answer is a number, or that of a class."""
 
-    def __init__(
-        self,
-        features: NDArray[np.float32],
-        answers: list[float],
-        names: list[str],
-        paths: list[Path],
-    ) -> None:
-        self.features, self.answers, self.names, self.paths = features, answers, names, paths
+    features: NDArray[np.float32]
+    answers: list[float]
+    names: list[str]
+    paths: list[Path]
 
     def __len__(self) -> int:
         return len(self.answers)
@@ -80,30 +78,18 @@ def draw_points(data: Spirals, split: Split) -> NDArray[np.float32]:
 @lru_cache(maxsize=3)  # a run opens each split several times
 def read_split(data: Table, split: Split, changed: int) -> RowItems:
     """The rows of a split of the user's table; of each class the same fraction is held out."""
-    path, groups = data.path(split), dict[float, list[int]]()
-    features, answers, lines, texts = read_table(path, data, changed)
-    for i, answer in enumerate(answers):
-        groups.setdefault(answer if data.classes else 0, []).append(i)
-    parts = (data.select(split, group, [texts[i] for i in group]) for group in groups.values())
-    mine = sorted(i for part in parts for i in part)
-    names = [f"{path}:{lines[i]}" for i in mine]
-    return RowItems(features[mine], [answers[i] for i in mine], names, [path])
-
-
-@lru_cache(maxsize=3)
-def read_table(
-    path: Path, data: Table, changed: int
-) -> tuple[NDArray[np.float32], list[float], list[str], list[str]]:
-    """The features [rows, columns], answers, lines and texts of the rows of a table."""
-    features, answers, lines, texts = list[float](), list[float](), list[str](), list[str]()
+    path, classes = data.path(split), dict[float, list[tuple[int, str]]]()
+    features, answers, names = list[list[float]](), list[float](), list[str]()
     for row in read_rows(path, data, needs_answer=True):
         if not row.problem:
-            features += row.features
+            classes.setdefault(row.answer if data.classes else 0, []).append((len(names), row.text))
+            features.append(row.features)
             answers.append(row.answer)
-            lines.append(row.line)
-            texts.append(row.text)
-    shape = len(answers), len(data.features)
-    return np.array(features, np.float32).reshape(shape), answers, lines, texts
+            names.append(f"{path}:{row.line}")
+    parts = (data.select(split, rows, [text for _, text in rows]) for rows in classes.values())
+    mine = sorted(i for part in parts for i, _ in part)
+    numbers = np.array([features[i] for i in mine], np.float32).reshape(len(mine), -1)
+    return RowItems(numbers, [answers[i] for i in mine], [names[i] for i in mine], [path])
 
 
 def collate(items: list[Item], cfg: Config) -> Batch:

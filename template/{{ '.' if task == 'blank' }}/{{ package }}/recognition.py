@@ -42,10 +42,8 @@ def recognize(cfg: Config, output_dir: Path) -> None:
 @torch.inference_mode()
 def predict_rows(model: nn.Module, cfg: Config, features: Points) -> list[Row]:
     """The predictions for features [rows, columns]."""
-    device = next(model.parameters()).device
-    rows = torch.from_numpy(features).to(device)
-    parts = [rows[first : first + AT_ONCE] for first in range(0, len(rows), AT_ONCE)]
-    return predict(torch.cat([model(part)[0] for part in parts]), cfg.data)
+    rows = torch.from_numpy(features).to(next(model.parameters()).device)
+    return predict(torch.cat([model(part)[0] for part in torch.split(rows, AT_ONCE)]), cfg.data)
 
 
 def recognize_table(

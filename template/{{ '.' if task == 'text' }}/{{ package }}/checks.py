@@ -10,11 +10,12 @@ from itertools import islice
 from pathlib import Path
 
 from .config import Config
-from .config.data import Bytes, TextFiles, Tokenizer, Trained
+from .config.data import Bytes, Data, File, Hub, Stdlib, TextFiles, Tokenizer, Trained
 from .engine.config import Split
 from .engine.errors import UserError
+from .hub import find_problems
 from .own_files import command, fold_problems
-from .texts import find_files, find_inputs, is_jsonl, parse_line, read_lines
+from .texts import find_files, find_inputs, is_jsonl, parse_line, read_file, read_lines
 from .tokenizer import count_tokens, open_encoder, train_tokenizer
 from .tokens import Count, not_utf8, read_pieces
 
@@ -23,15 +24,21 @@ MOST_DELETED = 1000  # lines in one command: longer ones do not fit
 
 def check_data(cfg: Config, splits: list[Split]) -> list[str]:
     """Problems of the tokenizer and of these splits."""
-    data, keys = cfg.data, dict.fromkeys(splits)
-    problems = tokenizer_problems(data.tokenizer) if splits else []
+    tokenizer = tokenizer_problems(cfg.data.tokenizer) if splits else []
+    return [*tokenizer, *text_problems(cfg.data, splits)]
+
+
+def text_problems(data: Data, splits: list[Split]) -> list[str]:
+    """Problems of what these splits are read from."""
+    if isinstance(data, Hub):
+        return find_problems(data, splits)
     if isinstance(data, TextFiles):
         keys = dict.fromkeys(map(data.key, splits))
-        problems += [it for key in keys for it in path_problems(key, data)]
-    elif splits and data.folds:
+        return [it for key in keys for it in path_problems(key, data)]
+    if splits and data.folds:
         count = len(find_files(data, "train")[1])
-        problems += fold_problems(data, data.test, {"the standard library": count})
-    return problems
+        return fold_problems(data, data.test, {"the standard library": count})
+    return []
 
 
 def tokenizer_problems(tokenizer: Tokenizer) -> list[str]:
@@ -40,9 +47,11 @@ def tokenizer_problems(tokenizer: Tokenizer) -> list[str]:
         return []
     problems = []
     if not find_spec("tokenizers"):
-        problems = [f"data/tokenizer={tokenizer.kind}: expected tokenizers\npip install tokenizers"]
+        problems = [no_library(tokenizer)]
     try:
         there = count_tokens(tokenizer.path)
+        if not problems:
+            open_encoder(tokenizer)
     except UserError as error:
         if not isinstance(tokenizer, Trained):
             return [*problems, *error.problems]
@@ -52,6 +61,12 @@ def tokenizer_problems(tokenizer: Tokenizer) -> list[str]:
         given = f"data.tokenizer.vocabulary = {tokenizer.vocabulary}"
         problems.append(f"{given}: expected {there}, as {tokenizer.path} has")
     return problems
+
+
+def no_library(tokenizer: Trained | File) -> str:
+    """The message where the library is missing."""
+    missing = "the package tokenizers is missing"
+    return f"data/tokenizer={tokenizer.kind}: {missing}\npip install -e '.[tokenizers]'"
 
 
 def path_problems(key: Split, data: TextFiles) -> list[str]:
@@ -64,23 +79,24 @@ def path_problems(key: Split, data: TextFiles) -> list[str]:
         other = command(f"data.{key}={'FOLDER' if key == 'train' else 0.05}")
         return [f"data.{key} = {path}: {what}\n{other}"]
     if is_jsonl(files):
-        problems = line_problems(path, data)
+        problems = line_problems(key, data)
         if problems or not data.folds or key != "train":
             return problems
         return fold_problems(data, data.test, {str(path): sum(1 for _ in read_lines(files[0]))})
+    if not any(next(read_file(file), b"").strip() for file in files):
+        return [f"data.{key} = {path}: no text in its {len(files)} files; expected text"]
     if len(files) < fewest:
         parts = f"{path.stem}-parts"
-        program = 'NR % 1000 == 1 {close(f); f = sprintf("%s/%05d.txt", d, n++)} {print > f}'
+        lines = min(1000, 1 + Path(files[0]).stat().st_size // 2000)
+        begins = f"NR % {lines} == {1 % lines}"
+        program = begins + ' {close(f); f = sprintf("%s/%05d.txt", d, n++)} {print > f}'
         cut = shlex.join(["awk", "-v", f"d={parts}", program, files[0]])
-        way_out = f"to cut a file into documents of 1000 lines:\n{shlex.join(['mkdir', parts])}"
+        way_out = f"to cut a file into documents of {lines} lines:\n{shlex.join(['mkdir', parts])}"
         way_out += f" && {cut} && {command(f'data.{key}={parts}')}"
-        few = f"{len(files)} documents; expected at least {fewest}, one for each split"
-        return [f"data.{key} = {path}: {few}; {way_out}"]
+        return [f"data.{key} = {path}: {few_documents(len(files), fewest)}; {way_out}"]
     if key == "train" and (too_many := fold_problems(data, data.test, {str(path): len(files)})):
         return too_many
     step = -(-len(files) // (data.check_documents or len(files)))
-    if not any(Path(file).stat().st_size for file in files):
-        return [f"data.{key} = {path}: its {len(files)} files are empty; expected text"]
     bad = [] if isinstance(data.tokenizer, Bytes) else [*filter(is_not_utf8, files[::step])]
     problems = [not_utf8(file) for file in bad[:5]]
     if bad:
@@ -97,13 +113,22 @@ def is_not_utf8(file: str) -> bool:
     return False
 
 
-def line_problems(path: Path, data: TextFiles) -> list[str]:
+def few_documents(count: int, fewest: int) -> str:
+    """The message where splits would be empty."""
+    return f"documents: {count}; expected at least {fewest}, one for each split"
+
+
+def line_problems(key: Split, data: TextFiles) -> list[str]:
     """Problems of the first lines of JSON Lines."""
-    lines = islice(read_lines(str(path)), data.check_documents)
-    found = {number: parse_line(line, data.field)[1] for number, line in enumerate(lines, 1)}
-    if not found:
-        return [f'data.train = {path}: empty; expected lines such as {{"{data.field}": "…"}}']
-    problems = {number: problem for number, problem in found.items() if problem}
+    path, fewest, most = data.path(key), data.count_splits(key), data.check_documents
+    lines = islice(read_lines(str(path)), max(fewest, most) if most else None)
+    found = [parse_line(line, data.field) for line in lines]
+    problems = {number: problem for number, (_, problem) in enumerate(found, 1) if problem}
+    are_all = most is None or len(found) < most
+    if are_all and not problems and not any(text.strip() for text, _ in found):
+        return [f'data.{key} = {path}: no text; expected lines such as {{"{data.field}": "…"}}']
+    if len(found) < fewest:
+        return [f"data.{key} = {path}: {few_documents(len(found), fewest)}"]
     shown = [f"{path}:{number}: {problem}" for number, problem in problems.items()][:10]
     if shown:
         script = "".join(f"{number}d;" for number in [*problems][:MOST_DELETED])
@@ -115,15 +140,15 @@ def line_problems(path: Path, data: TextFiles) -> list[str]:
 def prepare_tokenizer(cfg: Config) -> dict[str, object]:
     """The tokenizer's keys for mode=describe, which trains one of the kind trained."""
     data = cfg.data
-    if not isinstance(data, TextFiles):
+    if isinstance(data, Stdlib):
         own = command("mode=describe", "data=text_files", "data.train=FOLDER")
         raise UserError(f"data = {data.kind}: expected your own texts\n{own}")
-    if problems := path_problems("train", data):
+    if problems := text_problems(data, ["train"]):
         raise UserError(*problems)
     found = data.tokenizer.model_dump()
     if isinstance(data.tokenizer, Trained):
         if not find_spec("tokenizers"):
-            raise UserError("data/tokenizer=trained: expected tokenizers\npip install tokenizers")
+            raise UserError(no_library(data.tokenizer))
         if Path(data.tokenizer.path).exists():
             other = command("data.tokenizer.path=FILE")
             raise UserError(

@@ -1,4 +1,4 @@
-"""Documents of the standard library and of the user's own files. No torch here."""
+"""Documents of the standard library, of the user's files and datasets. No torch here."""
 
 import hashlib
 import os
@@ -10,16 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic_core import from_json
 
-from .config.data import Stdlib, TextFiles
+from .config.data import Data, Hub, Stdlib, TextFiles
 from .engine.config import Split
 from .engine.errors import UserError
+from .hub import open_rows, read_texts
 
 LEFT_OUT = {"site-packages", "dist-packages", "test", "tests", "idle_test", "pydoc_data"}
 PIECE = 2**18  # bytes that are read at once, and the rest of their last line
 
 
-def list_files(data: Stdlib | TextFiles, split: Split) -> list[str]:
-    """The files that a split is read from, sorted; lines of a .jsonl are chosen when it is read."""
+def list_files(data: Data, split: Split) -> list[str]:
+    """The files that a split is read from, sorted; lines and rows are chosen when they are read."""
+    if isinstance(data, Hub):
+        return [it["filename"] for it in open_rows(data, split).cache_files]
     folder, files = find_files(data, split)
     if is_jsonl(files):
         return files
@@ -50,17 +53,15 @@ def is_jsonl(files: list[str]) -> bool:
     return len(files) == 1 and files[0].endswith(".jsonl")
 
 
-def find_held_out(data: Stdlib | TextFiles, split: Split) -> dict[Split, float]:
+def find_held_out(data: Data, split: Split) -> dict[Split, float]:
     """The fractions that are held out of the path that this split is read from."""
-    if isinstance(data, TextFiles) and data.key(split) != "train":
+    if not isinstance(data, Stdlib) and data.key(split) != "train":
         return {}
     parts: dict[Split, str | float] = {"test": data.test, "valid": data.valid}
     return {name: part for name, part in parts.items() if isinstance(part, float)}
 
 
-def select_documents(
-    data: Stdlib | TextFiles, split: Split, names: Iterable[bytes]
-) -> NDArray[np.bool_]:
+def select_documents(data: Data, split: Split, names: Iterable[bytes]) -> NDArray[np.bool_]:
     """Which of these documents belong to the split, by the digests of the seed and their names.
 
     Documents that share a name stay together; each part has at least one. A document takes 24
@@ -84,8 +85,14 @@ def select_documents(
     return is_left
 
 
-def read_documents(data: Stdlib | TextFiles, split: Split) -> Iterator[tuple[str, Iterator[bytes]]]:
+def read_documents(data: Data, split: Split) -> Iterator[tuple[str, Iterator[bytes]]]:
     """The name of each document, and its pieces in order. Raises UserError at an invalid line."""
+    if isinstance(data, Hub):
+        mine = select_documents(data, split, read_texts(data, split))
+        for row, text in enumerate(read_texts(data, split)):
+            if mine[row]:
+                yield f"{data.dataset}, row {row}", iter([text])
+        return
     files = list_files(data, split)
     if isinstance(data, TextFiles) and is_jsonl(files):
         mine = select_documents(data, split, read_lines(files[0]))
@@ -117,7 +124,9 @@ def read_lines(file: str) -> Iterator[bytes]:
 def parse_line(line: bytes, field: str) -> tuple[bytes, str | None]:
     """The text of a line of JSON, or why it has none."""
     try:
-        row = from_json(line)
+        row = from_json(line.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        return b"", "not UTF-8; iconv -f latin1 -t utf-8 may convert the file"
     except ValueError:
         return b"", "not JSON"
     if not isinstance(row, dict) or not isinstance(row.get(field), str):

@@ -13,6 +13,7 @@ from .config.data import Bytes, Tokenizer, Trained
 from .engine.errors import UserError
 
 Ids = NDArray[Any]
+EXPECTED = "expected a tokenizer.json of the library tokenizers"
 
 
 class Encoder(Protocol):
@@ -43,12 +44,22 @@ class FileEncoder:
     def __init__(self, path: str) -> None:
         from tokenizers import Tokenizer
 
-        self.tokenizer = Tokenizer.from_file(path)
+        try:
+            self.tokenizer = Tokenizer.from_file(path)
+        except Exception:  # the library raises no other type
+            raise UserError(f"data.tokenizer.path = {path}: {EXPECTED}") from None
+        self.path = path
+        # a file may ask for them, for models that read one text at a time
+        self.tokenizer.no_truncation()
+        self.tokenizer.no_padding()
 
     def encode(self, texts: list[bytes]) -> list[Ids]:
         """The tokens, without those that mark the ends of a text; in threads."""
         decoded = [text.decode() for text in texts]
-        found = self.tokenizer.encode_batch_fast(decoded, add_special_tokens=False)
+        try:
+            found = self.tokenizer.encode_batch_fast(decoded, add_special_tokens=False)
+        except Exception as error:  # of a vocabulary without a token for unknown text
+            raise UserError(f"data.tokenizer.path = {self.path}: {error}") from None
         return [np.array(it.ids, np.uint32) for it in found]
 
     def decode(self, ids: list[int]) -> str:
@@ -79,8 +90,7 @@ def count_tokens(path: str) -> int:
     except FileNotFoundError:
         raise UserError(f"data.tokenizer.path = {path}: no such file") from None
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        expected = "expected a tokenizer.json of the library tokenizers"
-        raise UserError(f"data.tokenizer.path = {path}: {expected}") from None
+        raise UserError(f"data.tokenizer.path = {path}: {EXPECTED}") from None
 
 
 def train_tokenizer(texts: Iterable[str], tokenizer: Trained) -> int:

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from .config.data import Bytes, Stdlib, TextFiles, Tokenizer
+from .config.data import Bytes, Data, Hub, Tokenizer
 from .engine.config import Split
 from .engine.errors import UserError
 from .engine.parallel import for_each
+from .hub import open_rows
 from .texts import PIECE, find_held_out, list_files, read_documents
 from .tokenizer import Encoder, Ids, document_token, open_encoder
 
@@ -74,14 +75,19 @@ def tokenizer_files(tokenizer: Tokenizer) -> list[str]:
     return [] if isinstance(tokenizer, Bytes) else [tokenizer.path]
 
 
-def open_tokens(data: Stdlib | TextFiles, split: Split) -> Tokens:
+def open_tokens(data: Data, split: Split) -> Tokens:
     """The tokens of a split, tokenized if data.cache has none of these files. Raises UserError."""
-    files = [*list_files(data, split), *tokenizer_files(data.tokenizer)]
+    files, rows = tokenizer_files(data.tokenizer), ""
+    if isinstance(data, Hub):
+        rows = open_rows(data, split)._fingerprint  # its files may be downloaded again
+    else:
+        files = [*list_files(data, split), *files]
     stats = for_each(os.stat, files)
     identity = [
         *(split, data.seed, find_held_out(data, split), data.tokenizer.model_dump()),
         *((data.folds, data.fold) if split != "test" else ()),
-        *(getattr(data, "field", None), files, [(it.st_size, it.st_mtime_ns) for it in stats]),
+        *(rows, getattr(data, "field", None)),
+        *(files, [(it.st_size, it.st_mtime_ns) for it in stats]),
     ]
     name = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
     folder = Path(data.cache, f"{data.kind}-{split}-{name}")
@@ -101,7 +107,7 @@ def token_type(tokenizer: Tokenizer) -> type[np.unsignedinteger]:
     return np.uint16 if document_token(tokenizer) < 2**16 else np.uint32
 
 
-def tokenize(data: Stdlib | TextFiles, split: Split, folder: Path) -> None:
+def tokenize(data: Data, split: Split, folder: Path) -> None:
     """Write the shards of a split that are not there yet, each renamed into place, and the index.
 
     A command that was killed continues after the last whole shard.
@@ -129,7 +135,7 @@ def tokenize(data: Stdlib | TextFiles, split: Split, folder: Path) -> None:
     log.info("%s: %d documents in %.1f s%s", folder, count.documents, seconds, empty)
 
 
-def read_pieces(data: Stdlib | TextFiles, split: Split, count: Count) -> Iterator[Piece]:
+def read_pieces(data: Data, split: Split, count: Count) -> Iterator[Piece]:
     """The pieces of all documents that have text, and at the end one without; it counts them."""
     for name, pieces in read_documents(data, split):
         for number, text in enumerate(pieces):

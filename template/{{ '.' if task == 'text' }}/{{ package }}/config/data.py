@@ -6,10 +6,11 @@ from pydantic import Field, PositiveInt
 
 from ..engine.config import Dataset
 from ..engine.types import ResumeSafe, Section, Text
-from ..own_files import Folded, OwnFiles
+from ..own_files import Folded, OwnFiles, or_fraction
 from .model import Model
 
 Fraction = Annotated[float, Field(gt=0, lt=0.5)]
+NameOrFraction = Annotated[str | float, or_fraction("a split of the dataset")]
 
 
 class Bytes(Section):
@@ -69,7 +70,19 @@ class TextFiles(OwnFiles, Texts):
     check_documents: ResumeSafe[PositiveInt | None]
 
 
-Data = Annotated[Stdlib | TextFiles, Field(discriminator="kind")]
+class Hub(OwnFiles, Texts):
+    """conf/data/hub.yaml: a Hugging Face dataset; `train`, `valid` and `test` name its splits."""
+
+    kind: Literal["hub"]
+    dataset: Text
+    valid: NameOrFraction
+    test: NameOrFraction
+    subset: Text | None
+    revision: Text | None
+    field: Text
+
+
+Data = Annotated[Stdlib | TextFiles | Hub, Field(discriminator="kind")]
 
 
 def check_against_model(data: Data, model: Model) -> None:
