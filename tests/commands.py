@@ -19,6 +19,7 @@ from typing import Any
 
 from markdown_it import MarkdownIt
 
+from .preloaded import Preloaded
 from .tasks import TASKS, Task
 
 ROOT = Path(__file__).parent.parent
@@ -33,6 +34,7 @@ FULL: dict[str, Any] = {
     "slurm": True,
     "parts": ["report", "search", "rules", "schemas", "streams", "finetune", "container"],
 }
+PRELOADED = Preloaded()
 SMALL = "model=dryrun training=dryrun"
 LONG = f"{SMALL} training.iter_num=100000 training.run.eval_every=100000"
 
@@ -52,17 +54,24 @@ class Project:
         program, *arguments = shlex.split(command)
         assert program == "python"
         inherited = {k: v for k, v in os.environ.items() if k not in ("RUN_NAME", "SLURM_JOB_ID")}
-        result = subprocess.run(
-            [self.python, *arguments],
-            cwd=self.path,
-            env=inherited | environment,
-            capture_output=True,
-            text=True,
-        )
+        result = self._run(arguments, inherited | environment)
         said = f"{command}\n{result.stdout}{result.stderr}"
         assert result.returncode == status, said
         assert "Traceback" not in result.stdout + result.stderr, said
         return result
+
+    def _run(self, arguments: list[str], environment: dict[str, str]) -> Finished:
+        if self.python == sys.executable and (
+            done := PRELOADED.run(arguments, self.path, environment)
+        ):
+            return done
+        return subprocess.run(
+            [self.python, *arguments],
+            cwd=self.path,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
 
     def name(self, finished: Finished) -> str:
         """The name= that the run's first line printed."""
