@@ -123,7 +123,9 @@ def find_columns(cfg: Config) -> tuple[list[str], list[str]]:
         for row in read_rows(path, bare, needs_answer=True):
             if row.cells:
                 count += 1
-                are_numbers = {name: not math.isnan(to_number(it)) for name, it in row.cells.items()}
+                are_numbers = {
+                    name: not math.isnan(to_number(it)) for name, it in row.cells.items()
+                }
                 numbers.update(are_numbers)
                 answers.add(row.cells[data.answer])
     except (OSError, UserError):
