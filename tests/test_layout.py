@@ -11,7 +11,8 @@ from .commands import FULL, Render
 from .tasks import TASKS
 
 ROOMS = [
-    "find_part see errors terminal types signals config project overrides parallel statistics slurm",
+    "find_part see errors terminal types signals config project overrides parallel slurm"
+    " statistics",
     *("run_dir", "compose", "distributed", "checkpoints", "data", "trackers report", "inference"),
     *("train", "sweeps"),
     "check load cli",

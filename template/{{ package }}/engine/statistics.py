@@ -60,7 +60,7 @@ def compare(variants: dict[str, Values], one: str, other: str) -> dict[str, Any]
     agree = sum(value * mean > 0 for value in pairs.values())
     significant = ci95 is not None and abs(mean) > ci95
     if n < 2:
-        text += f"{n} seeds in common, too few to compare them"
+        text += f"too few seeds in common ({n})"
     elif ci95 is None:
         text += f"a difference of {mean:.4g} with each of {n} seeds, so without an interval"
     else:

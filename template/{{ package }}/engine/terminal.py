@@ -123,11 +123,11 @@ def print_error(text: str, style: str = "") -> None:
 
 
 def print_json(value: Any) -> None:
-    """Print a value to standard output, where nothing else then goes."""
+    """Print a value to standard output, also where all else goes to standard error."""
     from pydantic_core import to_json
 
     text = to_json(value, indent=2, inf_nan_mode="null", fallback=str).decode()
-    print(text, file=sys.__stdout__)
+    print(text, file=sys.__stdout__ if sys.stdout is sys.stderr else sys.stdout)
 
 
 def print_table(
