@@ -86,28 +86,34 @@ def command(*overrides: str) -> str:
     return shlex.join([*(part for part in given if not part.startswith(keys)), *overrides])
 
 
+def find_option(data: Dataset, key: str) -> Path:
+    """The file of conf/data that mode=describe writes `key` to.
+
+    If the chosen one is the template's file, which is named after its kind, this is a new file,
+    named after the path of `train`, or the dataset. Raises UserError if that exists.
+    """
+    name = str(HydraConfig.get().runtime.choices["data"])
+    if name != data.kind:
+        return OPTIONS / f"{name}.yaml"
+    values = data.model_dump()
+    source = values.get("dataset", values.get("train", name))  # a name on the hub, or a path
+    new = re.sub(r"\W+", "_", Path(source).resolve().stem)
+    file = OPTIONS / f"{new}.yaml"
+    if file.exists():
+        renew = f"if it is of this data, renew its {key}:\npython train.py mode=describe data={new}"
+        raise UserError(f"{os.path.relpath(file)} exists; {renew}\nelse rename that file")
+    return file
+
+
 def describe(
     data: Dataset, key: str, found: list[str] | str | dict[str, object], **others: list[str]
 ) -> None:
-    """mode=describe: write `found` to a key of the chosen file in conf/data, `others` to theirs.
-
-    If that is the template's file, which is named after its kind, write a new file that extends it,
-    named after the path of `train`, or the dataset. Raises UserError if the new file exists.
-    """
-    name = str(HydraConfig.get().runtime.choices["data"])
-    file, described = OPTIONS / f"{name}.yaml", {key: found, **others}
-    if name == data.kind:
-        shipped, values = dict(OmegaConf.load(file)), data.model_dump()
-        changed = {k: v for k, v in values.items() if v != shipped.get(k)}
-        source = values.get("dataset", values["train"])  # a name on the hub, or a path
-        new = re.sub(r"\W+", "_", Path(source).resolve().stem)
-        file = OPTIONS / f"{new}.yaml"
-        if file.exists():
-            renew = (
-                f"if it is of this data, renew its {key}:\npython train.py mode=describe data={new}"
-            )
-            raise UserError(f"{os.path.relpath(file)} exists; {renew}\nelse rename that file")
-        text = OmegaConf.to_yaml({"defaults": [name], **changed, **described})
+    """mode=describe: write `found` to a key of the file of `find_option`, `others` to theirs."""
+    file, described = find_option(data, key), {key: found, **others}
+    if not file.exists():
+        shipped = dict(OmegaConf.load(OPTIONS / f"{data.kind}.yaml"))
+        changed = {k: v for k, v in data.model_dump().items() if v != shipped.get(k)}
+        text = OmegaConf.to_yaml({"defaults": [data.kind], **changed, **described})
         text = f"# Written by mode=describe; yours to edit.\n{text}"
     else:
         # the lines of each key, or else the end; the rest of the file stays as it is
