@@ -96,7 +96,7 @@ def find_option(data: Dataset, key: str) -> Path:
     if name != data.kind:
         return OPTIONS / f"{name}.yaml"
     values = data.model_dump()
-    source = values.get("dataset", values.get("train", name))  # a name on the hub, or a path
+    source = values.get("dataset", values["train"])  # a name on the hub, or a path
     new = re.sub(r"\W+", "_", Path(source).resolve().stem)
     file = OPTIONS / f"{new}.yaml"
     if file.exists():
@@ -108,22 +108,26 @@ def find_option(data: Dataset, key: str) -> Path:
 def describe(
     data: Dataset, key: str, found: list[str] | str | dict[str, object], **others: list[str]
 ) -> None:
-    """mode=describe: write `found` to a key of the file of `find_option`, `others` to theirs."""
+    """mode=describe: write `found` to a key of the file of `find_option`, `others` to theirs.
+
+    {} stands for the choice of the template's file, and is not written.
+    """
     file, described = find_option(data, key), {key: found, **others}
     if not file.exists():
         shipped = dict(OmegaConf.load(OPTIONS / f"{data.kind}.yaml"))
-        changed = {k: v for k, v in data.model_dump().items() if v != shipped.get(k)}
-        text = OmegaConf.to_yaml({"defaults": [data.kind], **changed, **described})
+        values = data.model_dump() | described
+        changed = {k: v for k, v in values.items() if v != {} and v != shipped.get(k)}
+        text = OmegaConf.to_yaml({"defaults": [data.kind], **changed})
         text = f"# Written by mode=describe; yours to edit.\n{text}"
     else:
         # the lines of each key, or else the end; the rest of the file stays as it is
         text = file.read_text("utf-8").rstrip() + "\n"
         for one, value in described.items():
-            lines = OmegaConf.to_yaml({one: value})
+            lines = OmegaConf.to_yaml({one: value}) if value != {} else ""
             place = re.compile(rf"^{one}:.*?(?=^[^\s-]|\Z)|\Z", re.MULTILINE | re.DOTALL)
             before, after = place.split(text, maxsplit=1)
             text = f"{before}{lines}{after}"
     file.write_text(text, "utf-8")
-    what = found["kind"] if isinstance(found, dict) else f"{len(found)} entries"
+    what = found.get("kind", "default") if isinstance(found, dict) else f"{len(found)} entries"
     log.info("wrote %s: data.%s: %s", os.path.relpath(file), key, what)
     log.info("python train.py data=%s", file.stem)
