@@ -130,7 +130,7 @@ def line_problems(key: Split, data: TextFiles) -> list[str]:
 
 
 def prepare_tokenizer(cfg: Config) -> dict[str, object]:
-    """The tokenizer's keys for mode=describe, which trains one of the kind trained; {} for bytes."""
+    """The tokenizer's keys for mode=describe, which trains it; none where it is bytes."""
     data = cfg.data
     if isinstance(data, Stdlib):
         own = command("mode=describe", "data=text_files", "data.train=FOLDER")
