@@ -100,8 +100,9 @@ def find_option(data: Dataset, key: str) -> Path:
     new = re.sub(r"\W+", "_", Path(source).resolve().stem)
     file = OPTIONS / f"{new}.yaml"
     if file.exists():
-        renew = f"if it is of this data, renew its {key}:\n{command('mode=describe', f'data={new}')}"
-        raise UserError(f"{os.path.relpath(file)} exists; {renew}\nelse rename that file")
+        again = command("mode=describe", f"data={new}")
+        renew = f"if it is of this data, renew its {key}:\n{again}\nelse rename that file"
+        raise UserError(f"{os.path.relpath(file)} exists; {renew}")
     return file
 
 
