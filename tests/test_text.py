@@ -142,11 +142,13 @@ def test_a_dataset_of_hugging_face_is_trained_on(project: Project, tmp_path: Pat
     stories = datasets.Dataset.from_list(rows)
     datasets.DatasetDict(train=stories, last=stories.select(range(9))).save_to_disk(folder)
     chosen = f"data=hub 'data.dataset=\"{folder}\"' data.field=story data.test=last"
-    described = project.run(
-        f"python train.py mode=describe {chosen} data/tokenizer=trained "
-        "data.tokenizer.vocabulary=300 data.tokenizer.path=runs/bpe.json"
-    )
-    assert described.stdout.splitlines()[-1] == "python train.py data=Short_stories"
+    last = project.run(f"python train.py mode=describe {chosen}").stdout.splitlines()[-1]
+    assert last == "python train.py data=Short_stories"
+    trained = "data/tokenizer=trained data.tokenizer.vocabulary=300 data.tokenizer.path=runs/b.json"
+    refused = project.run(f"python train.py mode=describe {chosen} {trained}", status=2).stderr
+    assert "conf/data/Short_stories.yaml exists" in refused
+    assert not (project.path / "runs/b.json").exists(), "no tokenizer that the next command refuses"
+    project.run(refused.splitlines()[-2].strip())
     command = f"python train.py {SMALL} data=Short_stories name=stories"
     assert "hub-train-" in project.run(command).stdout
     done = project.run("python train.py mode=evaluate checkpoint=runs/stories name=last")

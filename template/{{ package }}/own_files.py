@@ -165,38 +165,49 @@ def command(*overrides: str) -> str:
     return shlex.join([*(part for part in given if not part.startswith(keys)), *overrides])
 
 
+def find_option(data: Dataset, key: str) -> Path:
+    """The file of conf/data that mode=describe writes `key` to.
+
+    If the chosen one is the template's file, which is named after its kind, this is a new file,
+    named after the path of `train`, or the dataset. Raises UserError if that exists.
+    """
+    name = str(HydraConfig.get().runtime.choices["data"])
+    if name != data.kind:
+        return OPTIONS / f"{name}.yaml"
+    values = data.model_dump()
+    source = values.get("dataset", values["train"])  # a name on the hub, or a path
+    new = re.sub(r"\W+", "_", Path(source).resolve().stem)
+    file = OPTIONS / f"{new}.yaml"
+    if file.exists():
+        again = command("mode=describe", f"data={new}")
+        renew = f"if it is of this data, renew its {key}:\n{again}\nelse rename that file"
+        raise UserError(f"{os.path.relpath(file)} exists; {renew}")
+    return file
+
+
 def describe(
     data: Dataset, key: str, found: list[str] | str | dict[str, object], **others: list[str]
 ) -> None:
-    """mode=describe: write `found` to a key of the chosen file in conf/data, `others` to theirs.
+    """mode=describe: write `found` to a key of the file of `find_option`, `others` to theirs.
 
-    If that is the template's file, which is named after its kind, write a new file that extends it,
-    named after the path of `train`, or the dataset. Raises UserError if the new file exists.
+    {} stands for the choice of the template's file, and is not written.
     """
-    name = str(HydraConfig.get().runtime.choices["data"])
-    file, described = OPTIONS / f"{name}.yaml", {key: found, **others}
-    if name == data.kind:
-        shipped, values = dict(OmegaConf.load(file)), data.model_dump()
-        changed = {k: v for k, v in values.items() if v != shipped.get(k)}
-        source = values.get("dataset", values["train"])  # a name on the hub, or a path
-        new = re.sub(r"\W+", "_", Path(source).resolve().stem)
-        file = OPTIONS / f"{new}.yaml"
-        if file.exists():
-            renew = (
-                f"if it is of this data, renew its {key}:\npython train.py mode=describe data={new}"
-            )
-            raise UserError(f"{os.path.relpath(file)} exists; {renew}\nelse rename that file")
-        text = OmegaConf.to_yaml({"defaults": [name], **changed, **described})
+    file, described = find_option(data, key), {key: found, **others}
+    if not file.exists():
+        shipped = dict(OmegaConf.load(OPTIONS / f"{data.kind}.yaml"))
+        values = data.model_dump() | described
+        changed = {k: v for k, v in values.items() if v != {} and v != shipped.get(k)}
+        text = OmegaConf.to_yaml({"defaults": [data.kind], **changed})
         text = f"# Written by mode=describe; yours to edit.\n{text}"
     else:
         # the lines of each key, or else the end; the rest of the file stays as it is
         text = file.read_text("utf-8").rstrip() + "\n"
         for one, value in described.items():
-            lines = OmegaConf.to_yaml({one: value})
+            lines = OmegaConf.to_yaml({one: value}) if value != {} else ""
             place = re.compile(rf"^{one}:.*?(?=^[^\s-]|\Z)|\Z", re.MULTILINE | re.DOTALL)
             before, after = place.split(text, maxsplit=1)
             text = f"{before}{lines}{after}"
     file.write_text(text, "utf-8")
-    what = found["kind"] if isinstance(found, dict) else f"{len(found)} entries"
+    what = found.get("kind", "default") if isinstance(found, dict) else f"{len(found)} entries"
     log.info("wrote %s: data.%s: %s", os.path.relpath(file), key, what)
     log.info("python train.py data=%s", file.stem)

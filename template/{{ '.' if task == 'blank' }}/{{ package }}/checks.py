@@ -123,10 +123,7 @@ def find_columns(cfg: Config) -> tuple[list[str], list[str]]:
         for row in read_rows(path, bare, needs_answer=True):
             if row.cells:
                 count += 1
-                are_numbers = {
-                    name: not math.isnan(to_number(it)) for name, it in row.cells.items()
-                }
-                numbers.update(are_numbers)
+                numbers.update({k: not math.isnan(to_number(v)) for k, v in row.cells.items()})
                 answers.add(row.cells[data.answer])
     except (OSError, UserError):
         raise UserError(*check_split("train", data)) from None

@@ -88,7 +88,8 @@ def read_split(data: Table, split: Split, changed: int) -> RowItems:
             names.append(f"{path}:{row.line}")
     parts = (data.select(split, rows, [text for _, text in rows]) for rows in classes.values())
     mine = sorted(i for part in parts for i, _ in part)
-    numbers = np.array([features[i] for i in mine], np.float32).reshape(len(mine), -1)
+    shape = len(mine), len(data.features)
+    numbers = np.array([features[i] for i in mine], np.float32).reshape(shape)
     return RowItems(numbers, [answers[i] for i in mine], [names[i] for i in mine], [path])
 
 

@@ -138,14 +138,14 @@ def line_problems(key: Split, data: TextFiles) -> list[str]:
 
 
 def prepare_tokenizer(cfg: Config) -> dict[str, object]:
-    """The tokenizer's keys for mode=describe, which trains one of the kind trained."""
+    """The tokenizer's keys for mode=describe, which trains it; none where it is bytes."""
     data = cfg.data
     if isinstance(data, Stdlib):
         own = command("mode=describe", "data=text_files", "data.train=FOLDER")
         raise UserError(f"data = {data.kind}: expected your own texts\n{own}")
     if problems := text_problems(data, ["train"]):
         raise UserError(*problems)
-    found = data.tokenizer.model_dump()
+    found = {} if isinstance(data.tokenizer, Bytes) else data.tokenizer.model_dump()
     if isinstance(data.tokenizer, Trained):
         if not find_spec("tokenizers"):
             raise UserError(no_library(data.tokenizer))

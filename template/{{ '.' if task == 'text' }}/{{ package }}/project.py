@@ -49,8 +49,10 @@ def generate(cfg: Config, output_dir: Path) -> None:
 def describe(cfg: Config, output_dir: Path) -> None:
     """mode=describe."""
     from .checks import prepare_tokenizer
-    from .own_files import describe
+    from .own_files import OwnFiles, describe, find_option
 
+    if isinstance(cfg.data, OwnFiles):
+        find_option(cfg.data, "tokenizer")  # raises an error before a tokenizer is trained
     describe(cfg.data, "tokenizer", prepare_tokenizer(cfg))
 
 
