@@ -17,7 +17,7 @@ from .commands import Project, Render, jobs, prepared, record, signal_group, sta
 pytestmark = pytest.mark.task("blank")
 
 LOSS = "training.objective.metric=loss"
-SMALL = f"model=tiny training=fastrun training.num_workers=0 {LOSS}"
+SMALL = f"model=tiny training=fastrun training.num_workers=0 training.warmup_steps=1 {LOSS}"
 DRYRUN = f"model=tiny training=dryrun {LOSS}"
 SEARCH = f"--multirun sweep=optuna {SMALL}"
 BESIDE = "hydra/launcher=local hydra.launcher.at_once=2 sweep.parallel=2"
