@@ -55,8 +55,7 @@ def compare_runs(project: Project, cfg: Config) -> None:
     for remark in (remark for run in known for remark in run.remarks):
         print(f"warning: {remark}", file=sys.stderr)
     print(f"{len(known)} {'run' if len(known) == 1 else 'runs'}")
-    for note in search_notes(known):
-        print(note)
+    print("".join(f"{note}\n" for note in search_notes(known)), end="")
     print(f"page   {folder / PAGE}\ntable  {folder / TABLE}")
 
 
