@@ -117,7 +117,8 @@ class Sweeper(HydraSweeper):
         if is_grid(self.composed):
             unfinished = self.run_jobs(grid_jobs(overrides, sweep_dir))
         else:
-            search = find_part("sweeps.search").Search(self.load_project(), overrides, self.composed)
+            part = find_part("sweeps.search")
+            search = part.Search(self.load_project(), overrides, self.composed)
             unfinished = search.run(self.jobs_launcher)
         if self.composed.mode == "train":
             print_table(self.load_project(), self.composed, unfinished)
