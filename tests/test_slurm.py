@@ -259,6 +259,28 @@ def test_time_limits_lose_nothing(sbatch: Sbatch, there: Project) -> None:
     assert weights(limited) == uninterrupted
 
 
+@pytest.mark.long
+def test_pruned_trials_are_not_requeued(sbatch: Sbatch, render: Render) -> None:
+    path = render(project_name="Pruned", slurm=True, task="blank", parts=["search"])
+    environment = path / ".venv"
+    if not environment.exists():
+        environment.symlink_to(sys.prefix)
+    (path / "conf" / "local").mkdir(exist_ok=True)
+    (path / "conf" / "local" / "default.yaml").write_text(LOCAL)
+    space = "'training.lr=tag(log,interval(1e-9,1e-2))' training.weight_decay=0.01 sweep.seed=59"
+    pruner = "sweep.pruner=median sweep.pruning.n_startup_trials=1 sweep.sampler=random"
+    longer = "training.iter_num=4000 training.eval_every=50 training.objective.metric=loss"
+    search = f"--multirun sweep=optuna hydra/launcher=slurm sweep.n_trials=3 name=pruned {pruner}"
+    more = f"model=tiny training=fastrun training.num_workers=0 {longer}"
+    Project(path).run(f"python train.py {search} {more} {space}", status=0, **sbatch.environment)
+    rows = table(path / "runs/pruned")
+    assert [row["state"] for row in rows].count("pruned") >= 1
+    assert not sbatch.slurm("squeue --me --noheader").strip(), "none is requeued"
+    for row in rows:
+        about = record(path / "runs/pruned" / row["job"])
+        assert (about["state"], about["earlier"]) == (row["state"], [])
+
+
 def test_a_running_job_that_is_cancelled_is_reported_so(sbatch: Sbatch, there: Project) -> None:
     grid = f"--multirun hydra/launcher=slurm {LONGER} name=cancelled training.lr=1e-4"
     environment = sbatch.environment

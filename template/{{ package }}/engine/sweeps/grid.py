@@ -37,8 +37,7 @@ class Queue:
     """Jobs, of which a launcher takes the next one whenever a place is free."""
 
     def __init__(self, jobs: Sequence[Job]) -> None:
-        self.examples, self.jobs = jobs, iter(jobs)
-        self.total = self.places = len(jobs)  # a search has fewer places than jobs
+        self.examples, self.jobs, self.total, self.places = jobs, iter(jobs), len(jobs), len(jobs)
 
 
 def search_space(conf: Path, params: Mapping[Any, Any], overrides: list[str]) -> list[str]:
