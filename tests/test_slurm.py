@@ -172,7 +172,7 @@ def test_a_requeued_script_runs_the_code_of_its_first_start(sbatch: Sbatch, ther
     more = f"{SMALL} training.iter_num=400 training.run.eval_every=400"
     job = sbatch(f"{LITTLE} scripts/train.sbatch {more}")
     sbatch.wait_for(job, "iteration 50/400", 120)
-    edited = there.path / "my_project/model.py"
+    edited = there.path / "on_slurm/model.py"
     original = edited.read_text()
     edited.write_text("def (:\n")
     try:
