@@ -146,7 +146,7 @@ def test_jobs_of_a_command_that_leaves_run_what_was_submitted(
     grid += " training.lr=1e-4,1e30"
     sweep = there.path / "runs/left"
     sbatch.slurm("scontrol update partition=main state=down")
-    left = there.run(grid, **one_thread).stdout
+    left = there.run(grid, status=0, **one_thread).stdout
     assert "2 jobs submitted" in left
     assert re.search(r"\nwaiting: lr=0.0001: Slurm job \d+_0, pending \(PartitionDown\)\n", left)
     numbers = {job: (sweep / job / "slurm.id").read_text() for job in ("lr=0.0001", "lr=1e+30")}
@@ -172,7 +172,7 @@ def test_a_requeued_script_runs_the_code_of_its_first_start(sbatch: Sbatch, ther
     more = f"{SMALL} training.iter_num=400 training.run.eval_every=400"
     job = sbatch(f"{LITTLE} scripts/train.sbatch {more}")
     sbatch.wait_for(job, "iteration 50/400", 120)
-    edited = there.path / "my_project/model.py"
+    edited = there.path / "on_slurm/model.py"
     original = edited.read_text()
     edited.write_text("def (:\n")
     try:

@@ -52,7 +52,7 @@ def test_jobs_run_the_code_of_their_submission(own: Project, project: Project) -
     assert len(copies(sweep)) == 2
     edit_model(own, "# edited again")
     told = own.run(f"python train.py {GRID} name=edited mode=check").stdout
-    assert "3 jobs of edited ran other code: lr=0.0001, lr=0.001, lr=1e-05" in told
+    assert "3 jobs ran other code than today's: lr=0.0001, lr=0.001, lr=1e-05" in told
     reported = own.run("python train.py mode=report input=runs/edited")
     assert "not all runs used the same code: see the column code" in reported.stderr
 

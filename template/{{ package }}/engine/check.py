@@ -81,7 +81,7 @@ def report(checks: Iterable[Check], form: str) -> None:
 
 def run_checks(project: Project, cfg: Config, found: list[str]) -> Iterator[Check]:
     """The checks of mode=check; `found` has the problems of files."""
-    from .checkpoints.identity import check_identity, digest_code, identify
+    from .checkpoints.identity import check_identity, identify
     from .distributed.devices import device_count, pick_device
     from .train.preflight import batch_problems, checkpoint_bytes, compare_splits, machine_problems
 
@@ -92,10 +92,6 @@ def run_checks(project: Project, cfg: Config, found: list[str]) -> Iterator[Chec
         warnings = ["no git commit: record.json cannot record the code (git init, git commit)"]
     elif changed := len(git["uncommitted"]):
         warnings = [f"uncommitted changes (git status): {changed} files, saved in uncommitted.diff"]
-    jobs = [path.parent for path in Path(cfg.runs_dir, cfg.name).glob(f"*/{RECORD}")]
-    codes = {job.name: read_record(job).get("identity", {}).get("code") for job in sorted(jobs)}
-    if others := [job for job, code in codes.items() if code not in (None, digest_code())]:
-        warnings.append(f"{len(others)} jobs of {cfg.name} ran other code: {', '.join(others)}")
     yield Check("code", details, warnings=warnings)
     yield Check("files", [f"data={cfg.data.kind}, tracker={cfg.tracker.kind}"], found)
 
@@ -122,6 +118,11 @@ def run_checks(project: Project, cfg: Config, found: list[str]) -> Iterator[Chec
         check_resume(project, cfg, run)
         if newest:
             warnings += check_identity(cfg, newest, identify(project, cfg))
+        jobs = {it.parent.name: read_record(it.parent) for it in sorted(run.glob(f"*/{RECORD}"))}
+        now = identify(project, cfg)["identity"] if jobs else {}
+        codes = {job: then.get("identity", now).get("code") for job, then in jobs.items()}
+        if others := [job for job, code in codes.items() if code != now["code"]]:
+            warnings.append(f"{len(others)} jobs ran other code than today's: {', '.join(others)}")
     except UserError as error:
         problems = list(error.problems)
     beginning = f"resumes from {newest.name}" if newest else "starts at iteration 1"

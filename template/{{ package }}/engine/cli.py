@@ -23,7 +23,7 @@ from .compose.compose import ComposeError, compose, name_this_run, options
 from .compose.credentials import credential_problems
 from .errors import UserError, refuse
 from .overrides import split_override
-from .run_dir.code import restart, run_copy, runs_copy
+from .run_dir.code import is_copy, restart, run_copy
 from .run_dir.lock import lock
 from .run_dir.paths import COMMAND, JOB_DIR, OF_A_RUN, OVERRIDES, find_run, output_dir, relative
 
@@ -109,7 +109,7 @@ def prepare(argv: list[str], conf: Path, load_project: Callable[[], "Project"]) 
     if not cfg.engine.is_first_node:
         # the first node writes the run's files and prints
         return [*flags, *overrides, "hydra.output_subdir=null", "hydra/job_logging=stdout"]
-    if not (args.multirun and runs_copy(project.root, cfg)):  # which announces it
+    if not (args.multirun and is_copy(conf.parent)):  # the command that made the copy did
         _announce(project, cfg, recorded)
     return flags + overrides
 
@@ -267,8 +267,6 @@ def _prepare_sweep(overrides: list[str], checker: "Checker") -> "Config":
         raise UserError(f"hydra/launcher={launcher}: it cannot start these jobs\n{expected}")
     kind = find_part(f"sweeps.{'slurm' if launcher == 'slurm' else 'local'}")
     refuse(kind.find_problems(base))
-    if launcher != "slurm" and (wait := [o for o in plain if o.startswith("wait=")]):
-        raise UserError(f"{wait[0]}: it is for hydra/launcher=slurm, and this is {launcher}")
     search = find_part("sweeps.search") if is_ours(base) and not all_known else None
     if search:
         refuse(search.find_problems(str(base.sweep.get("sampler")), swept(overrides)))

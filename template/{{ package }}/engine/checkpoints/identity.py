@@ -29,10 +29,11 @@ def identify(project: Project, cfg: Config) -> dict[str, Any]:
     """The identity of a run of this config on this machine, as checkpoint.json stores it."""
     count, kind = device_count(cfg.training.run), pick_device(cfg.training.run.device).type
     on_cpu = torch.backends.cpu.get_cpu_capability
+    code = sorted(PACKAGE.rglob("*.py"))
     alone = count == 1 or "OMP_NUM_THREADS" in os.environ
     return {
         "identity": {
-            "code": digest_code(),
+            "code": _short_digest(digest(code, len(code))),
             "threads": str(torch.get_num_threads() if alone else cores_here() // count),
             "processes": str(count * cfg.engine.nodes),
             "device": torch.cuda.get_device_name() if kind == "cuda" else on_cpu(),
@@ -41,12 +42,6 @@ def identify(project: Project, cfg: Config) -> dict[str, Any]:
         },
         "data": {split: digest_split(project, cfg, split) for split in get_args(Split)},
     }
-
-
-def digest_code() -> str:
-    """The digest of the package's Python files."""
-    code = sorted(PACKAGE.rglob("*.py"))
-    return _short_digest(digest(code, len(code)))
 
 
 def digest_split(project: Project, cfg: Config, split: Split) -> list[str] | None:

@@ -27,17 +27,12 @@ def is_copy(root: Path) -> bool:
     return root.parent.name == CODE
 
 
-def runs_copy(root: Path, config: Any) -> bool:
-    """Whether a command that queues jobs continues in a copy; mode=describe writes to conf/."""
-    return config.code == "submitted" and config.mode != "describe" and not is_copy(root)
-
-
 def run_copy(root: Path, config: Any, place: Path) -> None:
     """Continue this command line in a copy of its code in `place`. Raises UserError without one.
 
-    Later starts of a Slurm job that a script submitted find this copy.
+    Later starts of a script's Slurm job find the copy. mode=describe writes to conf/, so not there.
     """
-    if not runs_copy(root, config):
+    if config.code == "now" or config.mode == "describe" or is_copy(root):
         return
     try:
         copy = copy_code(root, place / CODE)
@@ -45,8 +40,7 @@ def run_copy(root: Path, config: Any, place: Path) -> None:
             slurm.keep_code(root, copy)
     except OSError as error:
         raise UserError(
-            f"code = submitted: cannot copy the code to {place / CODE} "
-            f"({error.strerror}: {error.filename})\n"
+            f"code = submitted: cannot copy the code to {place / CODE} ({error.strerror})\n"
             "make room there, choose another runs_dir, or code=now, to run today's code"
         ) from None
     restart(copy)
@@ -68,22 +62,17 @@ def copy_code(root: Path, folder: Path) -> Path:
         for file in sorted(list_code(root)):
             to = new / file.relative_to(root)
             to.parent.mkdir(parents=True, exist_ok=True)
-            if file.stat().st_size > LARGEST:
+            if is_large := file.stat().st_size > LARGEST:
                 to.symlink_to(file.absolute())
             else:
                 shutil.copy(file, to)
-            content = to.readlink() if to.is_symlink() else to.read_bytes()
-            digest.update(repr((str(to.relative_to(new)), content)).encode())
+            digest.update(repr((str(to.relative_to(new)), is_large or to.read_bytes())).encode())
         copy = folder.absolute() / digest.hexdigest()[:16]
-        if not copy.is_dir():
-            state, diff = git_state(root)
-            (new / GIT).write_text(json.dumps(state), "utf-8")
-            (new / DIFF).write_bytes(diff)
-            try:
-                new.rename(copy)
-            except OSError:
-                if not copy.is_dir():  # else another job of the same script was faster
-                    raise
+        state, diff = git_state(root)
+        (new / GIT).write_text(json.dumps(state), "utf-8")
+        (new / DIFF).write_bytes(diff)
+        with suppress(OSError):  # the same code is there
+            new.rename(copy)
     return copy
 
 
@@ -95,7 +84,7 @@ def list_code(root: Path) -> Iterator[Path]:
         for folder, folders, names in os.walk(root / top, followlinks=True):
             folders[:] = [name for name in folders if name[0] != "." and name != "__pycache__"]
             files = (Path(folder, name) for name in names if name[0] != ".")
-            yield from (file for file in files if file.is_file())
+            yield from filter(Path.is_file, files)
 
 
 def git_state(root: Path) -> tuple[dict[str, Any], bytes]:

@@ -26,15 +26,7 @@ from ..errors import Stopped, UserError
 from ..overrides import NOT_IDENTIFYING
 from ..project import Project
 from ..run_dir.code import DIFF, git_state, is_copy
-from ..run_dir.paths import (
-    COMMAND,
-    CONFIG,
-    OVERRIDES,
-    RECORD,
-    read_overrides,
-    read_record,
-    relative,
-)
+from ..run_dir.paths import COMMAND, CONFIG, OVERRIDES, RECORD, read_overrides, read_record
 from ..types import leaves
 
 log = logging.getLogger(__name__)
@@ -77,7 +69,7 @@ def begin_record(
         "overrides": overrides,
         "seeds": {k: v for k, v in leaves(values) if "seed" in k and k[:6] != "sweep."},
         "git": git,
-        "code": str(relative(project.root)) if is_copy(project.root) else None,
+        "code": os.path.relpath(project.root) if is_copy(project.root) else None,
         "init": init,
         **made_of,
         "hardware": {

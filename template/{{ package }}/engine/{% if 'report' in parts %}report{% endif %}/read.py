@@ -96,9 +96,9 @@ class Run:
 
     @property
     def code(self) -> str | None:
-        """The short digest of its code; several where the code had changed when it resumed."""
-        found = [entry.get("identity", {}).get("code", "")[:8] for entry in self.entries]
-        return " then ".join(dict.fromkeys(filter(None, found))) or None
+        """A short digest of its code, and of each other code that it resumed with."""
+        found = dict.fromkeys(it["identity"]["code"][:8] for it in self.entries if "identity" in it)
+        return " then ".join(found) or None
 
     @property
     def data(self) -> str | None:
