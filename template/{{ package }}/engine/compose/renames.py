@@ -26,6 +26,7 @@ RENAMED = "renamed.yaml"
 ENGINE = Path(__file__).parents[1]
 OLD_NAMES = ("experiment", "local", RENAMED)  # where old names may stand
 SHAPE = "expected lines OLD: NEW below a VERSION:"
+_print_once = functools.cache(functools.partial(print, file=sys.stderr))
 
 
 class Renames:
@@ -187,8 +188,3 @@ def _remove(node: dict[str, Any], key: list[str]) -> None:
         _remove(node[key[0]], key[1:])
     if not key[1:] or not node[key[0]]:
         del node[key[0]]
-
-
-@functools.cache
-def _print_once(line: str) -> None:
-    print(line, file=sys.stderr)
