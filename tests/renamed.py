@@ -1,6 +1,6 @@
 """Histories of runs by old names, read in one process: run in a project, prints what is wrong.
 
-`python renamed.py PACKAGE KIND COUNT RUN`. KIND is key, value or option. RUN is a job of a sweep; each
+`python renamed.py PACKAGE KIND COUNT RUN`. KIND is key, value or option, RUN a job of a sweep; each
 history is a copy of it whose records have the old names that conf/renamed.yaml maps.
 """
 

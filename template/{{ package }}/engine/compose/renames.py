@@ -59,8 +59,8 @@ class Renames:
         name, new = self.names(key, text)
         return name, value if new == text else yaml.load(new, Loader)
 
-    def flat(self, config: dict[str, Any]) -> dict[str, Any]:
-        """The values of a config by the whole new names of their keys."""
+    def to_compare(self, config: dict[str, Any]) -> dict[str, Any]:
+        """The values of a recorded config, each by the whole new name of its key."""
         return dict(self.entry(*leaf) for leaf in leaves(config))
 
     def override(self, override: str) -> str:
