@@ -62,7 +62,7 @@ def draw(number: int, chance: random.Random, config: dict[str, Any]) -> dict[str
         and key.rpartition(".")[2] != "kind"
     }
     key = chance.choice(sorted(plain))
-    value = types.as_yaml(plain[key])
+    value: Any = types.as_yaml(plain[key])
     if KIND == "option":
         group = GROUPS[number % len(GROUPS)]
         options = sorted(file.stem for file in (PROJECT.conf / group).glob("*.yaml"))
@@ -83,7 +83,8 @@ def draw(number: int, chance: random.Random, config: dict[str, Any]) -> dict[str
         lines = [{f"{key}=former": plain[key]}]
         if number % 3 == 0:  # in two steps
             lines = [{f"{key}=former": "later"}, {f"{key}=later": plain[key]}]
-        old, experiment = f"{key}=former", "former"
+        old = f"{key}=former"
+        experiment: Any = "former"
     else:
         section = key.rpartition(".")[0]
         before = f"{section}.former{number}"
@@ -163,8 +164,8 @@ def problems(number: int, folder: Path) -> Iterator[str]:
     if job.directory != run:
         yield f"the sweep's job is {job.directory}"
     known = read.read_run(project, run, folder)
-    if lines := [*resume.differences(known.values, cfg.model_dump()), *known.remarks]:
-        yield f"the report has {lines}"
+    if wrong := [*resume.differences(known.values, cfg.model_dump()), *known.remarks]:
+        yield f"the report has {wrong}"
     if rename["now"].split("=")[0] not in known.overrides:
         yield f"the report has the overrides {known.overrides}"
 
