@@ -84,7 +84,7 @@ def check_resume(project: Project, cfg: Config, run: Path) -> None:
     if not newest:
         return
     refuse(incompatibilities(project, cfg, newest, f"name = {cfg.name}"))
-    then = renames(project.conf).flat(read_about(newest)["config"])
+    then = renames(project.conf).to_compare(read_about(newest)["config"])
     changed = changed_training_keys(cfg, then, project.resume_safe(cfg))
     if cfg.resume == "auto" and changed:
         way_out = "give another name, or resume=force to continue with the new values" + RESUMING
@@ -117,7 +117,7 @@ def is_finished(project: Project, cfg: Config, run: Path) -> bool:
     record, now = read_record(run), cfg.training.run.model_dump()
     if record.get("state") != "finished":
         return False
-    then, why = renames(project.conf).flat(read_config(run)), record.get("ended_by", "")
+    then, why = renames(project.conf).to_compare(read_config(run)), record.get("ended_by", "")
     is_longer = then.get(f"training.run.{why}") != now.get(why)  # with another max_minutes, say
     return not is_longer and not changed_training_keys(cfg, then)
 
@@ -128,7 +128,7 @@ def incompatibilities(project: Project, cfg: Config, checkpoint: Path, given: st
     Imports torch only where the model or the data differ from those of the checkpoint.
     """
     about = read_about(checkpoint)
-    then = renames(project.conf).flat(about["config"])
+    then = renames(project.conf).to_compare(about["config"])
     changed = _describing_changes(cfg, then)
     reordered = _reordered(then, cfg) if changed else []
     if not reordered and (not changed or _same_shapes(project, cfg, checkpoint)):
@@ -183,7 +183,7 @@ def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 def unlike_the_run(project: Project, cfg: Config, run: Path | None) -> list[str]:
     """Lines `key: then …, now …` for keys of the model and the data that differ from the run's."""
-    then = renames(project.conf).flat(read_config(run)) if run else {}
+    then = renames(project.conf).to_compare(read_config(run)) if run else {}
     return _describing_changes(cfg, then) if then else []
 
 

@@ -54,7 +54,7 @@ class Aliases:
                     yield f"{it.place}: {key}: {problem}; write ${{.{first}{rest}}}"
 
     def expand(self, overrides: list[str]) -> list[str]:
-        """The same overrides by their new names and real keys; conflicting ones are added to `problems`."""
+        """The same overrides by new names and real keys; conflicts are added to `problems`."""
         expanded = []
         spellings: dict[str, dict[str, str]] = {}
         for override in overrides:

@@ -26,6 +26,7 @@ RENAMED = "renamed.yaml"
 ENGINE = Path(__file__).parents[1]
 OLD_NAMES = ("experiment", "local", RENAMED)  # where old names may stand
 SHAPE = "expected lines OLD: NEW below a VERSION:"
+_print_once = functools.cache(functools.partial(print, file=sys.stderr))
 
 
 class Renames:
@@ -58,8 +59,8 @@ class Renames:
         name, new = self.names(key, text)
         return name, value if new == text else yaml.load(new, Loader)
 
-    def flat(self, config: dict[str, Any]) -> dict[str, Any]:
-        """The values of a config by the whole new names of their keys."""
+    def to_compare(self, config: dict[str, Any]) -> dict[str, Any]:
+        """The values of a recorded config, each by the whole new name of its key."""
         return dict(self.entry(*leaf) for leaf in leaves(config))
 
     def override(self, override: str) -> str:
@@ -187,8 +188,3 @@ def _remove(node: dict[str, Any], key: list[str]) -> None:
         _remove(node[key[0]], key[1:])
     if not key[1:] or not node[key[0]]:
         del node[key[0]]
-
-
-@functools.cache
-def _print_once(line: str) -> None:
-    print(line, file=sys.stderr)

@@ -46,7 +46,7 @@ def begin_record(
     values = cfg.model_dump()
     newest = newest_checkpoint(run_dir)
     about = read_about(newest) if newest else None
-    then = renames(project.conf).flat(about["config"]) if about else {}
+    then = renames(project.conf).to_compare(about["config"]) if about else {}
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
     (run_dir / CONFIG).write_text(text, "utf-8")
     shutil.copy(run_dir / ".hydra" / OVERRIDES, run_dir / OVERRIDES)

@@ -122,7 +122,7 @@ def read_run(project: Project, directory: Path, runs_dir: Path) -> Run:
     try:
         config = read_config(directory)
         names = renames(project.conf)
-        run.values = names.flat(config) if config else {}
+        run.values = names.to_compare(config) if config else {}
         given = identifying_overrides(map(names.override, read_overrides(directory)))
         run.overrides = {key: run.values.get(key, value[1:]) for _, key, value in given}
     except UserError as error:
