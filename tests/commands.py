@@ -32,7 +32,7 @@ FULL: dict[str, Any] = {
     "license": "MIT",
     "trackers": ["tensorboard", "wandb", "mlflow"],
     "slurm": True,
-    "parts": ["report", "search", "rules", "schemas", "streams", "finetune", "container"],
+    "parts": ["report", "search", "rules", "schemas", "streams", "finetune", "renames", "container"],
 }
 PRELOADED = Preloaded()
 SMALL = "model=dryrun training=dryrun"

@@ -43,6 +43,7 @@ RENDERS = {
     "schemas": ("tools/schemas.py", "schema"),
     "finetune": ("my_project/engine/checkpoints/pretrained.py", r"finetune|lr_scale"),
     "streams": ("my_project/engine/data/stream.py", r"batch_tokens|window: |of a stream"),
+    "renames": ("my_project/engine/compose/renames.py", r"renamed"),
     "container": ("Dockerfile", "docker|container"),
 }
 SHOWN = ("README.md", "AGENTS.md", "Makefile", ".gitignore", ".pre-commit-config.yaml")

@@ -107,7 +107,7 @@ def test_editors_find_a_schema_for_each_file(project: Project) -> None:
     files = [f for f in (project.path / "conf").rglob("*.yaml") if "hydra" not in f.parts]
     for file in files:
         path = file.parent.relative_to(project.path / "conf").parts
-        group = ".".join(path) or file.stem
+        group = ".".join(path) or "config"
         assert found[file] == str(FOLDER / f"{SCHEMA.get(group, group)}.json")
     written = {str(FOLDER / file.name) for file in (project.path / FOLDER).iterdir()}
     assert written == set(settings["yaml.schemas"])

@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import see
 from ..compose.compose import is_group
-from ..compose.renames import renames
+from ..compose.names import renames
 from ..config import Config, Split
 from ..errors import UserError, refuse
 from ..overrides import split_override

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..overrides import split_override
 from .files import Key, Setting, read_files
-from .renames import renames
+from .names import renames
 
 ALIAS = re.compile(r"\$\{\.(\w+(?:\.\w+)+)\}")
 FROM_ROOT = re.compile(r"\$\{(\w+)((?:\.\w+)+)\}")

@@ -21,7 +21,7 @@ from ..types import as_yaml, leaves
 from .aliases import ALIAS
 from .compose import initialized_hydra, sets_value
 from .files import read_files
-from .renames import renames
+from .names import renames
 
 DIM, PLAIN = "\x1b[2m", "\x1b[0m"
 SHOWN_WIDTH = 48  # of the widest first column

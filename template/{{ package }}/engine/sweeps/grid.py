@@ -10,7 +10,7 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
-from ..compose.renames import renames
+from ..compose.names import renames
 from ..overrides import is_identifying, job_key, job_name, split_override
 from ..project import Project
 from ..run_dir.paths import OVERRIDES, read_overrides

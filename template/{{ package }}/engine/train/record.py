@@ -19,7 +19,7 @@ import yaml
 
 from ..checkpoints.files import newest_checkpoint, read_about
 from ..checkpoints.resume import differences
-from ..compose.renames import renames
+from ..compose.names import renames
 from ..config import Config
 from ..distributed.collectives import is_main
 from ..errors import Stopped, UserError

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic_core import from_json
 
 from ..checkpoints.resume import TRAINED_ON
-from ..compose.renames import renames
+from ..compose.names import renames
 from ..errors import UserError
 from ..overrides import identifying_overrides
 from ..project import Goal, Project

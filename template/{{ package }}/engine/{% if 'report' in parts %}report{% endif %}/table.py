@@ -13,7 +13,7 @@ from urllib.parse import quote
 import numpy as np
 from pydantic_core import to_json
 
-from ..compose.renames import renames
+from ..compose.names import renames
 from ..config import Config
 from ..errors import refuse
 from ..overrides import differing_keys, job_name

@@ -1,0 +1,48 @@
+"""Names of keys, values and options that command lines and old runs have: as they are, or new."""
+
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from .. import find_part
+from ..types import leaves
+
+
+class Names:
+    """Nothing is renamed: the part `renames` extends this."""
+
+    def names(self, key: str, value: str = "", is_printed: bool = True) -> tuple[str, str]:
+        """The new names of a key and of its value, both as text."""
+        return key, value
+
+    def override(self, override: str) -> str:
+        """An override by the new names."""
+        return override
+
+    def path(self, config: str) -> str:
+        """The path of a file in conf/, such as model/tiny, by the new name of the option."""
+        return config
+
+    def to_compare(self, config: dict[str, Any]) -> dict[str, Any]:
+        """The values of a recorded config, each by the whole new name of its key."""
+        return dict(leaves(config))
+
+    def problems(self) -> Iterator[str]:
+        """Problems of the new names."""
+        yield from ()
+
+    def is_gone(self, key: str) -> bool:
+        """Whether a recorded key is no longer in conf/, as far as that is known."""
+        return False
+
+    def hint(self, old: str) -> str:
+        """How an old name can be mapped."""
+        return "if it has another name now: copier update --data 'parts=[renames, …]' adds renames"
+
+
+@functools.cache
+def renames(conf: Path) -> Names:
+    """The renames of a project, read once."""
+    part = find_part("compose.renames")
+    return part.Renames(conf) if part else Names()
