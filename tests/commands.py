@@ -32,7 +32,16 @@ FULL: dict[str, Any] = {
     "license": "MIT",
     "trackers": ["tensorboard", "wandb", "mlflow"],
     "slurm": True,
-    "parts": ["report", "search", "rules", "schemas", "streams", "finetune", "renames", "container"],
+    "parts": [
+        "report",
+        "search",
+        "rules",
+        "schemas",
+        "streams",
+        "finetune",
+        "renames",
+        "container",
+    ],
 }
 PRELOADED = Preloaded()
 SMALL = "model=dryrun training=dryrun"
