@@ -22,9 +22,9 @@ RENDERINGS: dict[str, dict[str, Any]] = {
 }
 # files, lines in all, lines of the engine
 BUDGETS = {
-    "default": (120, 10105, 6409),
-    "smallest": (108, 8655, 5634),
-    "largest": (142, 11980, 7933),
+    "default": (124, 10657, 6865),
+    "smallest": (112, 9145, 6028),
+    "largest": (148, 13106, 8951),
 }
 PARTS = ("engine", "user's Python", "conf", "tests", "tools", "the rest")
 
