@@ -68,7 +68,9 @@ class Preloaded:
             files = [file.fileno() for file in opened]
             socket.send_fds(self.socket, [len(request).to_bytes(8, "big")], files)
             self.socket.sendall(request)
-            status = int(self.socket.recv(16))
+            if not (answer := self.socket.recv(16)):
+                raise RuntimeError("the process with the libraries has ended")
+            status = int(answer)
             texts = []
             for file in opened:
                 file.seek(0)

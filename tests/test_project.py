@@ -306,7 +306,7 @@ BAD = {
         "training.iter_num=100",
         ["warmup_steps", "conf/training/optim/scheduler/cosine"],
     ),
-    "alias and key": ("training.lr=1 training.optim.lr=2", ["alias of training.optim.lr"]),
+    "alias and key": ("training.lr=1 training.optim.lr=2", ["both set training.optim.lr"]),
     "a missing checkpoint": ("mode=evaluate checkpoint=runs/no", ["runs/no: no such file"]),
     "no checkpoint": ("mode=evaluate", ["checkpoint = null", "runs/NAME"]),
     "a folder that is no run": ("mode=evaluate checkpoint=conf", ["no checkpoint in it"]),

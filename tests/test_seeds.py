@@ -159,8 +159,8 @@ TEXTS = {
         [1.0, 2, 3, 4, 5],
         [-0.1, 0.0, -0.2, -0.25, 0.05],
     ),
-    "a difference of -0.1 with each of 2 seeds, so without an interval": ([1.0, 2], [0.1, 0.1]),
-    "too few seeds in common (1)": ([1.0], [0.1]),
+    "a difference of -0.1 in each of 2 pairs, so without an interval": ([1.0, 2], [0.1, 0.1]),
+    "too few seeds or folds in common (1)": ([1.0], [0.1]),
 }
 
 

@@ -160,7 +160,7 @@ def test_jobs_of_a_command_that_leaves_run_what_was_submitted(
     assert "continues after iteration" in read(log)
     again = there.run(grid, status=1, **one_thread).stdout
     assert "finished before: lr=0.0001" in again
-    assert "0 jobs submitted, 1 there before" in again
+    assert "0 jobs submitted, 1 already in the queue" in again
     assert "failed: lr=1e+30: a loss or gradient is not finite at iteration" in again
     assert "wait=true submits them again" in again
     there.run(f"python train.py {more} training.lr=1e-4 name=stayed", OMP_NUM_THREADS="1")

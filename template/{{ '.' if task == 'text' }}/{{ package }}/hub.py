@@ -68,7 +68,7 @@ def load(dataset: str, subset: str | None, revision: str | None) -> dict[str, An
     except LookupError:
         what = "damaged, or without rows"
     except (OSError, ValueError, RuntimeError) as error:
-        what = str(error).splitlines()[0]
+        what = (str(error).splitlines() or [type(error).__name__])[0]
         if "config" in what.lower():
             there = ", ".join(get_dataset_config_names(dataset, revision=revision))
             given = f"data.subset = {subset or 'null'}: expected a subset of {dataset}: {there}"

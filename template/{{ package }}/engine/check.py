@@ -1,6 +1,5 @@
 """Checks before a run (files, tracker, checkpoint), and mode=check, which runs them all."""
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from .project import Project
 from .run_dir.code import git_state
 from .run_dir.lock import holder, refuse_holder
 from .run_dir.paths import RECORD, read_record
-from .terminal import print_table
+from .terminal import print_json, print_table
 from .trackers.base import tracker_problem
 
 
@@ -73,7 +72,7 @@ def report(checks: Iterable[Check], form: str) -> None:
         lines = [*it.warnings, *([count] if it.problems else it.details)]
         rows += [(state, it.check, lines[0]), *(("", "", line) for line in lines[1:])]
     if form == "json":
-        print(json.dumps(results, indent=2, ensure_ascii=False))
+        print_json(results)
     else:
         print_table(rows, styles={"ok": "green", "warning": "yellow", "failed": "bold red"})
     refuse(problem for it in results for problem in it["problems"])
@@ -116,10 +115,11 @@ def run_checks(project: Project, cfg: Config, found: list[str]) -> Iterator[Chec
     try:
         refuse_holder(run, holder(run))
         check_resume(project, cfg, run)
+        made_of = identify(project, cfg)
         if newest:
-            warnings += check_identity(cfg, newest, identify(project, cfg))
+            warnings += check_identity(cfg, newest, made_of)
         jobs = {it.parent.name: read_record(it.parent) for it in sorted(run.glob(f"*/{RECORD}"))}
-        now = identify(project, cfg)["identity"] if jobs else {}
+        now = made_of["identity"]
         codes = {job: then.get("identity", now).get("code") for job, then in jobs.items()}
         if others := [job for job, code in codes.items() if code != now["code"]]:
             warnings.append(f"{len(others)} jobs ran other code than today's: {', '.join(others)}")

@@ -55,7 +55,7 @@ def exit_on_user_error() -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:  # … | head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         raise SystemExit(141) from None
     except Exception as error:
         problems = error.problems if isinstance(error, UserError) else ()

@@ -46,7 +46,7 @@ def estimate(values: Values) -> dict[str, Any]:
 
 
 def _overlap(values: Values) -> float:
-    folds = {(fold, count) for _, fold, count in values}
+    folds = {(fold, count) for _, fold, count in values if count}
     return 1 / (max(count for _, count in folds) - 1) if len(folds) > 1 else 0
 
 
@@ -60,9 +60,9 @@ def compare(variants: dict[str, Values], one: str, other: str) -> dict[str, Any]
     agree = sum(value * mean > 0 for value in pairs.values())
     significant = ci95 is not None and abs(mean) > ci95
     if n < 2:
-        text += f"too few seeds in common ({n})"
+        text += f"too few seeds or folds in common ({n})"
     elif ci95 is None:
-        text += f"a difference of {mean:.4g} with each of {n} seeds, so without an interval"
+        text += f"a difference of {mean:.4g} in each of {n} pairs, so without an interval"
     else:
         by = f"{'lower' if mean < 0 else 'higher'} by {abs(mean):.4g} ± {ci95:.2g}, {agree} of {n}"
         if significant:

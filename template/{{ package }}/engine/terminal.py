@@ -127,7 +127,8 @@ def print_json(value: Any) -> None:
     from pydantic_core import to_json
 
     text = to_json(value, indent=2, inf_nan_mode="null", fallback=str).decode()
-    print(text, file=sys.__stdout__ if sys.stdout is sys.stderr else sys.stdout)
+    file = sys.__stdout__ if sys.stdout is sys.stderr else sys.stdout
+    print(text, file=file, flush=True)
 
 
 def print_table(

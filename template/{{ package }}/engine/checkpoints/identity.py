@@ -29,7 +29,8 @@ def identify(project: Project, cfg: Config) -> dict[str, Any]:
     """The identity of a run of this config on this machine, as checkpoint.json stores it."""
     count, kind = device_count(cfg.training.run), pick_device(cfg.training.run.device).type
     on_cpu = torch.backends.cpu.get_cpu_capability
-    code = sorted(PACKAGE.rglob("*.py"))
+    modules = (it for it in PACKAGE.rglob("*.py") if "/." not in str(it.relative_to(PACKAGE)))
+    code = sorted(modules)  # as copies of it have them, without hidden folders
     alone = count == 1 or "OMP_NUM_THREADS" in os.environ
     return {
         "identity": {

@@ -70,7 +70,7 @@ class Aliases:
                     if re.search(rf"(?<![\w.]){re.escape(alias)}(?![\w.])", key + value)
                 ]
         self.problems += [
-            f"{' and '.join(by_key.values())}: one is an alias of {real}; give one of the two"
+            f"{' and '.join(by_key.values())}: both set {real}; give one of the two"
             for real, by_key in spellings.items()
             if len(by_key) > 1
         ]

@@ -1,6 +1,5 @@
 """The origin of every value, for mode=explain and for error messages. No torch here."""
 
-import json
 import os
 import re
 import sys
@@ -17,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ..errors import UserError, nearest
 from ..overrides import split_override
+from ..terminal import print_json
 from ..types import as_yaml, leaves
 from .aliases import ALIAS
 from .compose import initialized_hydra, sets_value
@@ -108,7 +108,7 @@ def explain(cfg: DictConfig, origins: dict[str, list[Origin]], key: str | None) 
         for e in chosen:
             history = [{"value": value, "from": place} for value, place in e.history]
             rows[e.key] = {"value": e.value, "written": e.raw, "history": history}
-        print(json.dumps(rows, indent=2, ensure_ascii=False, default=str))
+        print_json(rows)
     elif len(chosen) == 1 and chosen[0].key == key:
         print(f"{key} = {chosen[0].shown}")
         width = max((len(value) for value, _ in chosen[0].history), default=0)

@@ -28,6 +28,11 @@ class Job:
     message: str = ""
     """Why it did not finish."""
 
+    @property
+    def reason(self) -> str:
+        """The first line of the message."""
+        return (self.message.splitlines() or ["no message"])[0]
+
     def is_pruned(self) -> bool:
         """Whether it is to stop; launchers ask while it runs, and a search decides."""
         return False

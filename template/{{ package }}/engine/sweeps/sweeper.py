@@ -78,7 +78,7 @@ class Launcher(HydraLauncher):
         self.ended.append(job)
         text = job.state
         if job.state not in ("finished", "pruned"):
-            text += f", {job.message.splitlines()[0]}"
+            text += f", {job.reason}"
             text += f"; see {relative(output.absolute())}" if output.exists() else ""
         elif (value := read_record(job.directory).get("objective")) is not None:
             self.values.append((value, job.directory.name))

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from .. import terminal
+from ..compose.names import renames
 from ..overrides import differing_keys, identifying_overrides, job_name
 from ..run_dir.lock import state
 from ..run_dir.paths import read_config, read_record, relative, write_csv
 from ..statistics import REPEATS, Values, add_run, summarize
-from ..types import leaves
 from .grid import Job, started_jobs
 
 if TYPE_CHECKING:
@@ -29,9 +29,11 @@ def print_table(project: "Project", composed: DictConfig, unfinished: dict[Path,
     Where jobs differ in the seed or the fold alone, variants are printed and the best two compared.
     """
     sweep_dir, metric = Path(composed.hydra.sweep.dir), composed.training.objective.metric
-    started = started_jobs(project, sweep_dir)
+    known = {path: job.overrides for path, job in unfinished.items()}
+    known |= started_jobs(project, sweep_dir)  # those of earlier commands too
     variants: dict[str, Values] = {}
-    rows, goal = list(_rows(started, metric, unfinished, variants)), project.goal(metric)
+    rows = list(_rows(project, known, metric, unfinished, variants))
+    goal = project.goal(metric)
     if not rows:
         return
     sign = -1 if goal == "maximize" else 1
@@ -45,13 +47,14 @@ def print_table(project: "Project", composed: DictConfig, unfinished: dict[Path,
     write_csv(sweep_dir / TABLE, [header, *([row[name] for name in header] for row in table)])
     best = next(row for row in rows if row["variant"] == summaries[0]["variant"])
     run = sweep_dir / best["job"]
-    given = identifying_overrides(started[run])
+    given = identifying_overrides(known[run])
     kept = ["".join(it) for it in given if not has_repeats or it[1] not in REPEATS]
     command = shlex.join(["python", "train.py", *kept])
     if composed.format == "json":
         found = {"variants": summaries, "comparisons": comparisons if has_repeats else []}
         first = None if best[metric] is None else {"run": str(run), "command": command}
-        about = {"metric": metric, "goal": goal, "best": first, "jobs": rows}
+        reasons = {path.name: job.reason for path, job in unfinished.items()}
+        about = {"metric": metric, "goal": goal, "best": first, "jobs": rows, "reasons": reasons}
         terminal.print_json(about | found)
         return
     _print_rows(shown, {"mean": f"mean {metric}", "ci95": "± 95 %"}, columns)
@@ -59,8 +62,7 @@ def print_table(project: "Project", composed: DictConfig, unfinished: dict[Path,
     if has_repeats and comparisons:
         print(comparisons[0]["text"])
     for directory, job in unfinished.items():
-        reason = (job.message.splitlines() or ["no message"])[0]
-        print(f"{job.state}: {directory.name}: {reason}")
+        print(f"{job.state}: {directory.name}: {job.reason}")
     if best[metric] is not None:
         print(f"best: {relative(run)}\n  {command}")
 
@@ -77,16 +79,14 @@ def _print_rows(rows: list[dict[str, Any]], titles: dict[str, str], columns: lis
 
 
 def _rows(
-    started: dict[Path, list[str]],
+    project: "Project",
+    known: dict[Path, list[str]],
     metric: str,
     unfinished: dict[Path, Job],
     variants: dict[str, Values],
 ) -> Iterator[dict[str, Any]]:
-    """A row for each job in the directory, from earlier commands and not started ones too.
-
-    Adds each job to its variant.
-    """
-    known = {path: job.overrides for path, job in unfinished.items()} | started
+    """A row for each known job; adds each to its variant."""
+    to_compare = renames(project.conf).to_compare
     found = {
         path: {key: value[1:] for _, key, value in identifying_overrides(overrides)}
         for path, overrides in known.items()
@@ -99,5 +99,5 @@ def _rows(
         shown = {key: values.get(key, "") for key in several or values}
         name = job_name([f"{key}={value}" for key, value in shown.items() if key not in REPEATS])
         objective = read_record(path).get("objective")
-        add_run(variants.setdefault(name, {}), dict(leaves(read_config(path))), objective)
+        add_run(variants.setdefault(name, {}), to_compare(read_config(path)), objective)
         yield {"job": path.name, metric: objective, "state": now, **shown, "variant": name}
