@@ -325,7 +325,7 @@ uses = [
     lambda: incompatibilities(PROJECT, cfg, find_checkpoint(newest), "checkpoint"),
     lambda: incompatibilities(PROJECT, cfg, find_checkpoint(root), "checkpoint"),
     lambda: check_resume(PROJECT, cfg, root),
-    lambda: unlike_the_run(cfg, root),
+    lambda: unlike_the_run(PROJECT, cfg, root),
     lambda: recorded_overrides(PROJECT, root, []),
     lambda: list(table_columns([others, read_run(PROJECT, root, root)], set())),
 ]

@@ -255,16 +255,20 @@ def test_gpus_are_shared_out(project: Project) -> None:
 WITHOUT_A_RESULT = """
 from pathlib import Path
 from omegaconf import OmegaConf
+from my_project.engine.sweeps.grid import Job
 from my_project.engine.sweeps.slurm import Slurm
 
-slurm = Slurm()
+slurm = Slurm(wait=True)
 slurm.composed = OmegaConf.create({"hydra": {"sweep": {"dir": "runs/no-result"}}})
 began = Path("runs/no-result/.submitit/1/1_0_log.out")
 began.parent.mkdir(parents=True, exist_ok=True)
 began.touch()
 cases = ("1", "NODE_FAIL"), ("1", ""), ("2", ""), ("1", "TIMEOUT"), ("1", "OUT_OF_MEMORY")
-for job, state in cases:
-    print(*slurm.outcome(job, state)[:2], sep=", ")
+for number, state in cases:
+    job = Job([], Path("runs/no-result", f"job{number}"))
+    job.directory.mkdir(exist_ok=True)
+    (job.directory / "slurm.id").write_text(number)
+    print(*slurm.outcome(job, {number: (state, "")} if state else {})[:2], sep=", ")
 """
 
 

@@ -66,7 +66,7 @@ def test_a_sweep_shows_its_jobs(project: Project) -> None:
     assert any(re.search(best, line) for line in bars(shown, "jobs")), bars(shown, "jobs")
     end = "\n".join(shown.lines)
     assert re.search(r"^3/3 seed=\d: finished, cer [\d.]+; best cer [\d.]+ \(seed=\d\)$", end, re.M)
-    assert re.search(r"^cer +state +training.run.seed$", end, re.MULTILINE)
+    assert re.search(r"^variant +mean cer +± 95 % +sd +n$", end, re.MULTILINE)
 
 
 def test_check_shows_a_table(project: Project) -> None:
