@@ -22,9 +22,9 @@ RENDERINGS: dict[str, dict[str, Any]] = {
 }
 # files, lines in all, lines of the engine
 BUDGETS = {
-    "default": (124, 10657, 6865),
-    "smallest": (112, 9145, 6028),
-    "largest": (148, 13106, 8951),
+    "default": (123, 10659, 6872),
+    "smallest": (111, 9147, 6035),
+    "largest": (148, 13120, 8965),
 }
 PARTS = ("engine", "user's Python", "conf", "tests", "tools", "the rest")
 
