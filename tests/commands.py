@@ -59,7 +59,10 @@ class Project:
         self.task = task
 
     def run(self, command: str, status: int = 0, **environment: str) -> Finished:
-        """Run `python train.py …` as it stands in the README."""
+        """Run `python train.py …` as it stands in the README.
+
+        It is a fork of PRELOADED, unless PYTHONUNBUFFERED or the like is given: where time counts.
+        """
         program, *arguments = shlex.split(command)
         assert program == "python"
         inherited = {k: v for k, v in os.environ.items() if k not in ("RUN_NAME", "SLURM_JOB_ID")}

@@ -56,7 +56,7 @@ def recognized(project: Project, run: str, done: Finished) -> dict[str, Any]:
 
 def test_the_spirals_are_learned_in_seconds_on_one_core(project: Project) -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    project.run(f"python train.py {QUICK} name=quick")
+    project.run(f"python train.py {QUICK} name=quick", PYTHONUNBUFFERED="1")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < CPU_SECONDS
     assert evaluated(project, "runs/quick")["error"] <= 0.01

@@ -38,7 +38,7 @@ def test_the_readmes_commands_learn_ones_own_data(own: Project) -> None:
     (printed,) = own.run(describe).stdout.splitlines()[-1:]
     assert train.startswith(printed), "it prints the next command"
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    own.run(train)
+    own.run(train, PYTHONUNBUFFERED="1")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     assert used < CPU_SECONDS

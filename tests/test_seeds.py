@@ -361,7 +361,7 @@ def test_what_is_wrong_with_folds_is_reported(project: Project, tmp_path: Path) 
         "data.fold = 3: expected 0 to 2, since data.folds is 3": ["data.folds=3", "data.fold=3"],
         "data.fold = 1: expected 0 where data.folds is null; data.folds=5": ["data.fold=1"],
         f"data.folds = 9999: expected at most {most}": ["data.folds=9999"],
-        "data.folds = 3: expected null where data.valid is a path": [
+        "data.folds = 3: expected null where data.valid is a path, not a fraction": [
             *table,
             "data.folds=3",
             "data.valid=other.csv",

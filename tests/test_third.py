@@ -116,7 +116,7 @@ def test_its_section_is_part_of_the_config(third: Project) -> None:
     assert jobs == {"scale=1", "scale=3"}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_its_project_passes_its_own_linters_and_tests(third: Project) -> None:
     for command in ("ruff format --check .", "ruff check .", "mypy", "pytest -q"):
         third.run(f"python -m {command}")

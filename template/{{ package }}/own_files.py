@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 def or_fraction(text: str) -> BeforeValidator:
-    """Accepts a text, which the message calls so, or the fraction of train that is held out."""
+    """Accepts a non-empty text, called `text` in the message, or a fraction to hold out of train."""
 
     def check(value: object) -> object:
         is_text = isinstance(value, str) and value
@@ -110,7 +110,7 @@ class OwnFiles(Folded):
     @model_validator(mode="after")
     def _check_folds(self) -> Self:
         if self.folds and isinstance(self.valid, str):
-            raise conflict("folds", "null where data.valid is a path; data.valid=0.1 is none")
+            raise conflict("folds", "null where data.valid is a path, not a fraction such as 0.1")
         return self
 
     def key(self, split: Split) -> Split:

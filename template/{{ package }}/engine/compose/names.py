@@ -1,4 +1,4 @@
-"""Names of keys, values and options that command lines and old runs have: as they are, or new."""
+"""Maps old names of keys, values and options to new ones, if the part `renames` is there."""
 
 import functools
 from collections.abc import Iterator

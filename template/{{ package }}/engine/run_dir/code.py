@@ -90,8 +90,8 @@ def list_code(root: Path) -> Iterator[Path]:
 def git_state(root: Path) -> tuple[dict[str, Any], bytes]:
     """Commit, branch and changed files of the project's folder, and the diff to the commit.
 
-    The diff includes new Python files, and new files in conf/, that git does not ignore. Those of
-    a copy are those of its submission.
+    The diff includes new Python files, and new files in conf/, that git does not ignore. A
+    copy returns the state recorded at its submission.
     """
     if is_copy(root):
         return json.loads((root / GIT).read_text("utf-8")), (root / DIFF).read_bytes()

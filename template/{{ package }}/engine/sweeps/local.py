@@ -30,7 +30,7 @@ from .sweeper import Launcher
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.1
-# jobs are forked with these imported: each starts in 1.5 s instead of 7 s; none of the project's
+# jobs are forked with these imported: each starts in 1.5 s instead of 7 s
 PRELOAD = ("hydra.main", "torch._dynamo", "matplotlib.figure")
 
 

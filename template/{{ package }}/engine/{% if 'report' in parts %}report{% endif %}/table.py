@@ -50,7 +50,7 @@ def compare_runs(project: Project, cfg: Config) -> None:
     known.sort(key=lambda run: (run.metric, run.rank))
     folder = places[0] if len(places) == 1 else Path(cfg.runs_dir)
     read = {(run.values.get("data.fold"), run.data) for run in known if run.data}
-    if len(read) > len(dict(read)):  # of one fold
+    if len(read) > len(dict(read)):  # two digests for one fold
         known[0].remarks.append("not all runs were trained on the same data: see the column data")
     names = renames(project.conf)
     gone = {key: run for run in known for key in run.values | run.overrides if names.is_gone(key)}
