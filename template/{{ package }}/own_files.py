@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 def or_fraction(text: str) -> BeforeValidator:
-    """Accepts a non-empty text, called `text` in the message, or a fraction to hold out of train."""
+    """Accepts a non-empty text, which messages call `text`, or a fraction to hold out of train."""
 
     def check(value: object) -> object:
         is_text = isinstance(value, str) and value

@@ -197,7 +197,7 @@ def _prepare_run(overrides: list[str], checker: "Checker") -> "Config":
         raise
     if of_jobs := [o for o in overrides if re.match("hydra/launcher=(?!serial$)|wait=", o)]:
         raise UserError(
-            f"{of_jobs[0]}: it is for --multirun, which also runs a single job; add --multirun"
+            f"{of_jobs[0]}: it is for --multirun; add it, for a single job too"
         )
     if cfg.mode == "report":
         if not (report := find_part("report.table")):
