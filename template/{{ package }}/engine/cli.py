@@ -196,9 +196,7 @@ def _prepare_run(overrides: list[str], checker: "Checker") -> "Config":
             report([Check("config", problems=error.problems)], "json")
         raise
     if of_jobs := [o for o in overrides if re.match("hydra/launcher=(?!serial$)|wait=", o)]:
-        raise UserError(
-            f"{of_jobs[0]}: it is for --multirun; add it, for a single job too"
-        )
+        raise UserError(f"{of_jobs[0]}: it is for --multirun; add it, for a single job too")
     if cfg.mode == "report":
         if not (report := find_part("report.table")):
             raise UserError(
