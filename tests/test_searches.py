@@ -115,8 +115,8 @@ def test_a_pruned_trial_resumes_by_its_values(project: Project, pruned: Path) ->
 
 def test_each_trial_runs_all_seeds(project: Project) -> None:
     more = f"{MEDIAN} sweep.n_trials=2 training.iter_num=40 training.eval_every=10"
-    project.run(f"python train.py {SEARCH} {BESIDE} {more} 'training.seed=range(2)' name=seeds")
-    sweep = project.path / "runs/seeds"
+    project.run(f"python train.py {SEARCH} {BESIDE} {more} 'training.seed=range(2)' name=repeats")
+    sweep = project.path / "runs/repeats"
     assert len(jobs(sweep)) == 4
     pairs: dict[str, list[Path]] = {}
     for job in sorted(jobs(sweep)):
