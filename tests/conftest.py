@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -115,3 +116,20 @@ def trained(project: Project) -> str:
     """The directory of a run that learned what the task's example is to teach."""
     project.run("python train.py model=tiny training=fastrun name=tiny")
     return "runs/tiny"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Mounts a file system of a size, such as 2m."""
+    with contextlib.ExitStack() as stack:
+
+        def mount(size: str) -> Path:
+            disk = tmp_path / "disk"
+            disk.mkdir()
+            command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)]
+            if os.geteuid() or subprocess.run(command, capture_output=True).returncode:
+                pytest.skip("only root may mount a small file system")
+            stack.callback(subprocess.run, ["umount", "-l", str(disk)], check=True)
+            return disk
+
+        yield mount

@@ -1,8 +1,7 @@
 """What is submitted is what runs: queued jobs run a copy of the code of their submission."""
 
-import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -83,23 +82,13 @@ def test_a_copy_records_the_commit_of_its_submission(own: Project) -> None:
     assert "git apply" in about["reproduce"]
 
 
-@pytest.fixture
-def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 400 kilobytes."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(disk)]
-    if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("only root may mount a small file system")
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
-
-
-def test_a_copy_that_does_not_fit_is_refused(project: Project, tiny_disk: Path) -> None:
-    refused = project.run(f"python train.py {GRID} name=full runs_dir={tiny_disk}", status=2)
-    assert (
-        f"code = submitted: cannot copy the code to {tiny_disk}/full/.code (No space left on"
-        in (refused.stderr)
+def test_a_copy_that_does_not_fit_is_refused(
+    project: Project, small_disk: Callable[[str], Path]
+) -> None:
+    disk = small_disk("400k")
+    refused = project.run(f"python train.py {GRID} name=full runs_dir={disk}", status=2)
+    assert f"code = submitted: cannot copy the code to {disk}/full/.code (No space left on" in (
+        refused.stderr
     )
     assert "or code=now" in refused.stderr
-    assert list((tiny_disk / "full/.code").iterdir()) == [], "nothing is left of it"
+    assert list((disk / "full/.code").iterdir()) == [], "nothing is left of it"

@@ -45,4 +45,4 @@ class Names:
 def renames(conf: Path) -> Names:
     """The renames of a project, read once."""
     part = find_part("compose.renames")
-    return part.read_renames(conf) if part else Names()
+    return part.Renames(conf) if part else Names()

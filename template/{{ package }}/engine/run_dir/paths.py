@@ -2,6 +2,8 @@
 
 import csv
 import itertools
+import json
+import logging
 import os
 import re
 import shlex
@@ -13,6 +15,8 @@ from typing import Any
 import yaml
 
 from ..errors import UserError
+
+log = logging.getLogger(__name__)
 
 CONFIG = "config.yaml"
 OVERRIDES = "overrides.yaml"  # of the last accepted command; .hydra's may be of a refused one
@@ -132,6 +136,16 @@ def read_record(run: Path) -> dict[str, Any]:
         return dict(parse_json((run / RECORD).read_text("utf-8"), _Record))
     except (OSError, ValueError):  # a damaged record is never a reason to stop a run
         return {}
+
+
+def write_record(run: Path, record: dict[str, Any]) -> None:
+    """Write a run's record.json."""
+    beside = run / f".{RECORD}"
+    try:
+        beside.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        beside.replace(run / RECORD)
+    except OSError as error:  # a full disk
+        log.warning("%s could not be written: %s", run / RECORD, error.strerror)
 
 
 def write_csv(file: Path, rows: Iterable[Iterable[object]]) -> None:

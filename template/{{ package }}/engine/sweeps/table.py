@@ -39,12 +39,11 @@ def print_table(project: "Project", composed: DictConfig, unfinished: dict[Path,
     sign = -1 if goal == "maximize" else 1
     rows.sort(key=lambda row: math.inf if row[metric] is None else sign * row[metric])
     summaries, comparisons = summarize(variants, goal)
-    has_repeats, (*header, _) = len(variants) < len(rows), rows[0]
-    shown, columns = (summaries, [*summaries[0]]) if has_repeats else (rows, header[1:])
-    header += columns if has_repeats else []
-    of_variant = {row["variant"]: row for row in summaries}
-    table = [row | of_variant[row["variant"]] for row in rows]
-    write_csv(sweep_dir / TABLE, [header, *([row[name] for name in header] for row in table)])
+    if has_repeats := len(variants) < len(rows):
+        of_variant = {row["variant"]: row for row in summaries}
+        rows = [row | of_variant[row["variant"]] for row in rows]
+    columns = [name for name in rows[0] if has_repeats or name != "variant"]
+    write_csv(sweep_dir / TABLE, [columns, *([row[name] for name in columns] for row in rows)])
     best = next(row for row in rows if row["variant"] == summaries[0]["variant"])
     run = sweep_dir / best["job"]
     given = identifying_overrides(known[run])
@@ -57,7 +56,13 @@ def print_table(project: "Project", composed: DictConfig, unfinished: dict[Path,
         about = {"metric": metric, "goal": goal, "best": first, "jobs": rows, "reasons": reasons}
         terminal.print_json(about | found)
         return
-    _print_rows(shown, {"mean": f"mean {metric}", "ci95": "± 95 %"}, columns)
+    shown, names = (summaries, [*summaries[0]]) if has_repeats else (rows, columns[1:])
+    titles = {"mean": f"mean {metric}", "ci95": "± 95 %"}
+    cells = ([_format(row[name]) for name in names] for row in shown[:SHOWN_ROWS])
+    print()
+    terminal.print_table(cells, [titles.get(name, name) for name in names])
+    if len(shown) > SHOWN_ROWS:
+        print(f"… and {len(shown) - SHOWN_ROWS} more")
     print(f"table: {relative(sweep_dir / TABLE)}")
     if has_repeats and comparisons:
         print(comparisons[0]["text"])
@@ -67,15 +72,8 @@ def print_table(project: "Project", composed: DictConfig, unfinished: dict[Path,
         print(f"best: {relative(run)}\n  {command}")
 
 
-def _print_rows(rows: list[dict[str, Any]], titles: dict[str, str], columns: list[str]) -> None:
-    def shown(it: object) -> str:
-        return "" if it is None else f"{it:.4g}" if isinstance(it, float) else str(it)
-
-    cells = ([shown(row[name]) for name in columns] for row in rows[:SHOWN_ROWS])
-    print()
-    terminal.print_table(cells, [titles.get(name, name) for name in columns])
-    if len(rows) > SHOWN_ROWS:
-        print(f"… and {len(rows) - SHOWN_ROWS} more")
+def _format(value: object) -> str:
+    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _rows(

@@ -1,6 +1,5 @@
 """record.json: the facts needed to understand and reproduce a run."""
 
-import json
 import logging
 import os
 import platform
@@ -26,7 +25,7 @@ from ..errors import Stopped, UserError
 from ..overrides import NOT_IDENTIFYING
 from ..project import Project
 from ..run_dir.code import DIFF, git_state, is_copy
-from ..run_dir.paths import COMMAND, CONFIG, OVERRIDES, RECORD, read_overrides, read_record
+from ..run_dir.paths import COMMAND, CONFIG, OVERRIDES, read_overrides, read_record, write_record
 from ..types import leaves
 
 log = logging.getLogger(__name__)
@@ -86,13 +85,13 @@ def begin_record(
     if before.get("packages") == entry["packages"]:
         del before["packages"]  # the same as now
     earlier = [*before.pop("earlier", []), before] if before else []
-    _write(run_dir, entry | {"earlier": earlier})
+    write_record(run_dir, entry | {"earlier": earlier})
 
 
 def note(run_dir: Path, **values: object) -> None:
     """Add values to the record of a run."""
     if is_main() and (record := read_record(run_dir)):
-        _write(run_dir, record | values)
+        write_record(run_dir, record | values)
 
 
 @contextmanager
@@ -111,13 +110,4 @@ def recorded(run_dir: Path) -> Iterator[Callable[..., None]]:
     finally:
         record = read_record(run_dir)
         if record.get("state") == "running" or (record and noted["state"] == "finished"):
-            _write(run_dir, record | {"ended": time.strftime(TIME)} | noted)
-
-
-def _write(run_dir: Path, record: dict[str, Any]) -> None:
-    beside = run_dir / f".{RECORD}"
-    try:
-        beside.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", "utf-8")
-        beside.replace(run_dir / RECORD)
-    except OSError as error:  # a full disk
-        log.warning("%s could not be written: %s", run_dir / RECORD, error.strerror)
+            write_record(run_dir, record | {"ended": time.strftime(TIME)} | noted)
