@@ -22,9 +22,9 @@ RENDERINGS: dict[str, dict[str, Any]] = {
 }
 # files, lines in all, lines of the engine
 BUDGETS = {
-    "default": (123, 10659, 6872),
-    "smallest": (111, 9147, 6035),
-    "largest": (148, 13120, 8965),
+    "default": (123, 10661, 6874),
+    "smallest": (111, 9149, 6037),
+    "largest": (148, 13118, 8963),
 }
 PARTS = ("engine", "user's Python", "conf", "tests", "tools", "the rest")
 
