@@ -207,7 +207,7 @@ WRONG = {
         "sweep.pruning.n_warmup_steps = 2",
     ],
     "sweep.pruner=median sweep.pruning.min_resource=2": [
-        "sweep.pruning.min_resource = 2: expected null: it is no setting of pruner (median)"
+        "sweep.pruning.min_resource = 2: expected null: median has n_startup_trials and n_warmup_steps"
     ],
     "sweep.pruner=asha sweep.pruning.reduction_factor=1": [
         "sweep.pruning.reduction_factor = 1: expected greater than or equal to 2"
@@ -222,7 +222,7 @@ WRONG = {
         "training.run.seed=interval(0,3): each trial runs all its values; name them"
     ],
     "sweep=null sweep.pruner=median training.lr=1,2": [
-        "sweep.pruner = median: expected null, since all jobs of a sampler (grid) run to their end"
+        "sweep.pruner = median: expected null with sweep.sampler=grid"
     ],
     "training.lr=1 training.weight_decay=0 training.seed=range(3)": ["nothing to search"],
 }

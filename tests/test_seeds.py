@@ -353,7 +353,7 @@ def test_folds_divide_one_set(project: Project, tmp_path: Path) -> None:
 def test_what_is_wrong_with_folds_is_reported(project: Project, tmp_path: Path) -> None:
     table = [f"data={project.task.own}", *own_data(project.task, tmp_path)]
     too_many, why, most = {
-        "blank": ("data.folds=50", "45, since setosa has 50 items", "2200, as many as data.items"),
+        "blank": ("data.folds=50", "45, since setosa has 50 items", "2200, the sum of data.items"),
         "text": ("data.folds=450", "360, since ", ""),
     }[project.task.name]
     cases = {
@@ -361,7 +361,7 @@ def test_what_is_wrong_with_folds_is_reported(project: Project, tmp_path: Path) 
         "data.fold = 3: expected 0 to 2, since data.folds is 3": ["data.folds=3", "data.fold=3"],
         "data.fold = 1: expected 0 where data.folds is null; data.folds=5": ["data.fold=1"],
         f"data.folds = 9999: expected at most {most}": ["data.folds=9999"],
-        "data.folds = 3: expected null where data.valid is a path, not a fraction": [
+        "data.folds = 3: expected null where data.valid is no fraction": [
             *table,
             "data.folds=3",
             "data.valid=other.csv",

@@ -78,7 +78,7 @@ class Counted(Folded):
     def _check_folds(self) -> Self:
         count = self.items.train + self.items.valid
         if self.folds and self.folds > count:
-            raise conflict("folds", f"at most {count}, as many as data.items.train and valid")
+            raise conflict("folds", f"at most {count}, the sum of data.items.train and data.items.valid")
         return self
 
     def count(self, split: Split) -> int:
@@ -110,7 +110,7 @@ class OwnFiles(Folded):
     @model_validator(mode="after")
     def _check_folds(self) -> Self:
         if self.folds and isinstance(self.valid, str):
-            raise conflict("folds", "null where data.valid is a path, not a fraction such as 0.1")
+            raise conflict("folds", "null where data.valid is no fraction such as 0.1")
         return self
 
     def key(self, split: Split) -> Split:

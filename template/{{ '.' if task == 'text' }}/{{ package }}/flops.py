@@ -33,8 +33,8 @@ log = logging.getLogger(__name__)
 
 def train_and_report(cfg: Config, run_dir: Path, stop: Stop) -> float:
     """Train; log the arithmetic of a token before, the speed and MFU after."""
-    parameters, flops = count_flops(cfg)
-    log.info("%d parameters, %.4g million FLOPs for each trained token", parameters, flops / 1e6)
+    _, flops = count_flops(cfg)
+    log.info("%.4g million FLOPs for each trained token", flops / 1e6)
     objective = train(cfg, run_dir, stop)
     if speeds := read_speeds(run_dir / "metrics.jsonl"):
         tokens = statistics.median(speeds) * cfg.model.context

@@ -31,13 +31,15 @@ def open_rows(data: Hub, split: Split) -> Any:
     name = getattr(data, key)
     if name not in splits:
         there = ", ".join(splits)
-        raise UserError(f"data.{key} = {name}: no such split of {data.dataset}; it has {there}")
+        way_out = command(f"data.{key}={next(iter(splits)) if key == 'train' else 0.1}")
+        expected = f"expected a split of {data.dataset}, which has {there}"
+        raise UserError(f"data.{key} = {name}: {expected}\n{way_out}")
     rows = splits[name]
     texts = [it for it, type_ in rows.features.items() if is_text(type_)]
     if data.field not in texts:
-        there = f"its columns of text are {', '.join(texts)}" if texts else "it has none"
+        there = f"its text columns: {', '.join(texts)}" if texts else "it has none"
         way_out = f"\n{command(f'data.field={texts[0]}')}" if texts else ""
-        expected = f"expected a column of text of {data.dataset}; {there}"
+        expected = f"expected a text column of {data.dataset}; {there}"
         raise UserError(f"data.field = {data.field}: {expected}{way_out}")
     if len(rows) < (fewest := data.count_splits(key)):
         few = f"{len(rows)} rows in {data.dataset}; expected at least {fewest}"
@@ -57,6 +59,9 @@ def load(dataset: str, subset: str | None, revision: str | None) -> dict[str, An
         raise UserError("data = hub: the package datasets is missing\npip install -e '.[hub]'")
     from datasets import Dataset, get_dataset_config_names, load_dataset, load_from_disk
 
+    if dataset.startswith((".", "/", "~")) and not Path(dataset).exists():
+        way_out = command("data.dataset=NAME_OR_FOLDER")
+        raise UserError(f"data.dataset = {dataset}: no such folder\n{way_out}")
     saved = any(Path(dataset, it).exists() for it in ("state.json", "dataset_dict.json"))
     try:
         if not saved:

@@ -187,14 +187,7 @@ def _recorded_overrides(project: "Project", overrides: list[str]) -> list[str]:
 
 
 def _prepare_run(overrides: list[str], checker: "Checker") -> "Config":
-    try:
-        cfg, project = checker.check(overrides), checker.project
-    except UserError as error:
-        if {"mode=check", "format=json"} <= set(overrides):
-            from .check import Check, report
-
-            report([Check("config", problems=error.problems)], "json")
-        raise
+    (cfg,), project = _check_all([overrides], checker), checker.project
     if of_jobs := [o for o in overrides if re.match("hydra/launcher=(?!serial$)|wait=", o)]:
         raise UserError(f"{of_jobs[0]}: it is for --multirun; add it, for a single job too")
     if cfg.mode == "report":
@@ -294,6 +287,10 @@ def _check_all(jobs: list[list[str]], checker: "Checker") -> list["Config"]:
             configs.append(checker.check(overrides))
         except UserError as error:
             problems += error.problems
+    if problems and {"mode=check", "format=json"} <= set(jobs[0]):
+        from .check import Check, report
+
+        report([Check("config", problems=problems)], "json")
     refuse(problems)
     return configs
 

@@ -1,11 +1,11 @@
 """Types of conf/data; `kind` selects the dataset."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from ..engine.config import Dataset
-from ..engine.types import ResumeSafe, Section, Text
+from ..engine.types import ResumeSafe, Section, Text, conflict
 from ..own_files import Folded, OwnFiles, or_fraction
 from .model import Model
 
@@ -80,6 +80,13 @@ class Hub(OwnFiles, Texts):
     subset: Text | None
     revision: Text | None
     field: Text
+
+    @model_validator(mode="after")
+    def _check_splits(self) -> Self:
+        for key in ("valid", "test"):
+            if getattr(self, key) == self.train:
+                raise conflict(key, "another split than data.train, or a fraction of it, such as 0.1")
+        return self
 
 
 Data = Annotated[Stdlib | TextFiles | Hub, Field(discriminator="kind")]

@@ -13,7 +13,7 @@ from ..errors import UserError, refuse
 from ..overrides import split_override
 from ..project import Project
 from ..run_dir.paths import OVERRIDES, read_config, read_overrides, read_record
-from ..types import FIXED_ORDER, RESUME_SAFE, groups, leaves, marked_keys
+from ..types import FIXED_ORDER, RESUME_SAFE, fields, groups, is_section, leaves, marked_keys
 from .files import WEIGHTS, list_checkpoints, list_damages, newest_checkpoint, read_about
 
 TRAINED_ON: tuple[Split, ...] = ("train", "valid")  # the splits that training reads
@@ -43,17 +43,19 @@ def recorded_overrides(project: Project, run: Path, given: list[str]) -> list[st
         f"give another {_group(override)}=OPTION, or the keys that it set\n"
         + renames(project.conf).hint("".join(split_override(override)[1:]))
         for override in recorded
-        if not _is_known(override, project.conf)
+        if not _is_known(override, project)
     )
     return recorded
 
 
-def _is_known(override: str, conf: Path) -> bool:
+def _is_known(override: str, project: Project) -> bool:
     _, key, value = split_override(override)
     if not re.fullmatch(r"\w+([./]\w+)*", key):
         return False
+    conf, known = project.conf, dict(fields(project.config))
     if not is_group(conf, key):
-        return not renames(conf).is_gone(key)
+        parent = known.get(key.rpartition(".")[0])  # an entry of a free mapping is known
+        return key in known or (parent is not None and not is_section(parent.annotation))
     group = conf / key.replace(".", "/")
     options = {file.relative_to(group).with_suffix("").as_posix() for file in group.rglob("*.yaml")}
     return value[1:].strip("'\"").removesuffix(".yaml") in {"null", *options}

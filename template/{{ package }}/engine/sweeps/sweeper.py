@@ -75,6 +75,9 @@ class Launcher(HydraLauncher):
             job.message = record.get("error", message) if record.get("state") == state else message
             if other := holder(job.directory):  # it failed because another process trains there
                 job.state, job.message = "in use", other
+        if job.state == "failed" and job.message.startswith("status ") and output.is_file():
+            last = output.read_text("utf-8", errors="replace").rstrip().rpartition("\n")[2]
+            job.message += f", {last.strip()}"
         self.ended.append(job)
         text = job.state
         if job.state not in ("finished", "pruned"):

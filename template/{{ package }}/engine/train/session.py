@@ -67,7 +67,8 @@ class Session:
         self.init: dict[str, Any] = {}
         self.start, total = self.progress.iteration, self.run.iter_num
         if self.is_complete():
-            log.info("complete: %d of %d iterations are done, nothing to train", self.start, total)
+            text = "complete at iteration %d of %d, by training.run.%s: nothing to train"
+            log.info(text, self.start, total, self.ended_by())
         elif self.start:
             log.info("continues after iteration %d of %d", self.start, total)
         elif self.cfg.init:
@@ -278,10 +279,9 @@ class Session:
     def conclude(self) -> float:
         """Log the result, record what ended the run; return the best objective."""
         progress = self.progress
-        why = "max_minutes" if self.is_time_up() else "patience"
-        why = "iter_num" if progress.iteration >= self.run.iter_num else why
-        note(self.run_dir, ended_by=why)
-        early = "" if why == "iter_num" else f", stopped early by training.run.{why}"
+        note(self.run_dir, ended_by=self.ended_by())
+        is_early = self.ended_by() != "iter_num"
+        early = f", stopped early by training.run.{self.ended_by()}" if is_early else ""
         if progress.best is None:
             text = "iteration %d%s: no evaluation had a finite %s"
             log.info(text, progress.iteration, early, self.metric)
@@ -290,6 +290,12 @@ class Session:
         best = self.metric, progress.best, progress.best_iteration
         log.info(text, progress.iteration, early, *best)
         return progress.best
+
+    def ended_by(self) -> str:
+        """The key of training.run that ended the run."""
+        if self.progress.iteration >= self.run.iter_num:
+            return "iter_num"
+        return "max_minutes" if self.is_time_up() else "patience"
 
     def _check_finite(self) -> list[dict[str, float]]:
         rows = self.buffer.read()
