@@ -207,7 +207,7 @@ WRONG = {
         "sweep.pruning.n_warmup_steps = 2",
     ],
     "sweep.pruner=median sweep.pruning.min_resource=2": [
-        "sweep.pruning.min_resource = 2: expected null: median has n_startup_trials and n_warmup_steps"
+        "sweep.pruning.min_resource = 2: expected null: median has n_startup_trials and"
     ],
     "sweep.pruner=asha sweep.pruning.reduction_factor=1": [
         "sweep.pruning.reduction_factor = 1: expected greater than or equal to 2"

@@ -78,7 +78,7 @@ class Counted(Folded):
     def _check_folds(self) -> Self:
         count = self.items.train + self.items.valid
         if self.folds and self.folds > count:
-            raise conflict("folds", f"at most {count}, the sum of data.items.train and data.items.valid")
+            raise conflict("folds", f"at most {count}, the sum of data.items.train and valid")
         return self
 
     def count(self, split: Split) -> int:

@@ -85,7 +85,7 @@ class Hub(OwnFiles, Texts):
     def _check_splits(self) -> Self:
         for key in ("valid", "test"):
             if getattr(self, key) == self.train:
-                raise conflict(key, "another split than data.train, or a fraction of it, such as 0.1")
+                raise conflict(key, "another split than data.train, or a fraction of it")
         return self
 
 

@@ -39,8 +39,9 @@ BULKY = {"packages", "overrides", "data", "earlier"}  # of a record: record.json
 def compare_runs(project: Project, cfg: Config) -> None:
     """Write report.html and report.csv beside the runs. Raises UserError if there are none."""
     places = [Path(path) for path in cfg.input or [cfg.runs_dir]]
+    key = "input" if cfg.input else "runs_dir"
     refuse(
-        f"{'input' if cfg.input else 'runs_dir'} = {place}: {'no runs in it' if place.exists() else 'no such directory'}\n"
+        f"{key} = {place}: {'no runs in it' if place.exists() else 'no such directory'}\n"
         "expected a run's directory, a sweep's, or one that holds some, such as runs"
         for place in places
         if not find_runs(place)
