@@ -1,6 +1,7 @@
 """The sweeper behind --multirun: starts the jobs that have not finished, and compares them."""
 
 import logging
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+ERROR = re.compile(r"^[\w.]+Error: .+", re.MULTILINE)  # the last line of a traceback
 LEFT_OUT = ("hydra.mode", "hydra.sweep", "hydra/sweep", "hydra.launcher", "hydra/launcher", "wait=")
 
 
@@ -76,8 +78,8 @@ class Launcher(HydraLauncher):
             if other := holder(job.directory):  # it failed because another process trains there
                 job.state, job.message = "in use", other
         if job.state == "failed" and job.message.startswith("status ") and output.is_file():
-            last = output.read_text("utf-8", errors="replace").rstrip().rpartition("\n")[2]
-            job.message += f", {last.strip()}"
+            errors = ERROR.findall(output.read_text("utf-8", errors="replace"))
+            job.message = ", ".join([job.message, *errors[-1:]])
         self.ended.append(job)
         text = job.state
         if job.state not in ("finished", "pruned"):
