@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from .commands import Project, copy_project, jobs, prepared, weights
+from .commands import Project, Render, copy_project, jobs, prepared, weights
 
 pytestmark = pytest.mark.task("blank")
 
@@ -107,6 +107,17 @@ def rename(project: Path) -> None:
         assert old in text, f"{file}: {old}"
         (project / file).write_text(text.replace(old, new))
     (project / "conf/model/dryrun.yaml").rename(project / "conf/model/smoke.yaml")
+
+
+def test_without_renames_an_old_run_whose_key_is_gone_is_reported(
+    render: Render, tmp_path: Path
+) -> None:
+    own = Project(copy_project(render(task="blank", parts=[]), tmp_path / "own"))
+    own.run("python train.py model=dryrun training=dryrun model.width=9 name=single")
+    rename(own.path)
+    refused = own.run("python train.py mode=evaluate checkpoint=runs/single", status=2).stderr
+    assert "it recorded model.width=9, which conf/ does not have" in refused
+    assert "copier update --data 'parts=[renames, …]' adds renames" in refused
 
 
 def test_old_runs_and_commands_work_after_a_rename(history: Project, tmp_path: Path) -> None:

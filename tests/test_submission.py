@@ -60,11 +60,11 @@ def test_jobs_run_the_code_of_today_if_asked(own: Project) -> None:
     process = start(own, f"{GRID} name=today code=now", "2 jobs, 1 at once")
     sweep = own.path / "runs/today"
     wait_for((sweep / "lr=0.001/record.json").exists)
-    edit_model(own, "raise SystemExit(7)")
+    edit_model(own, "raise LookupError('edited')")
     said, _ = process.communicate(timeout=120)
     assert process.returncode == 1
     assert "1/2 lr=0.001: finished" in said
-    assert "2/2 lr=0.0001: failed, status 7" in said
+    assert "2/2 lr=0.0001: failed, status 1, LookupError: edited" in said
     assert not (sweep / ".code").exists()
     assert record(sweep / "lr=0.001")["code"] is None
 
