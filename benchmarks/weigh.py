@@ -22,9 +22,9 @@ RENDERINGS: dict[str, dict[str, Any]] = {
 }
 # files, lines in all, lines of the engine
 BUDGETS = {
-    "default": (123, 10661, 6874),
-    "smallest": (111, 9149, 6037),
-    "largest": (148, 13118, 8963),
+    "default": (123, 10672, 6885),
+    "smallest": (111, 9159, 6047),
+    "largest": (148, 13130, 8975),
 }
 PARTS = ("engine", "user's Python", "conf", "tests", "tools", "the rest")
 
