@@ -264,7 +264,7 @@ def test_a_refused_command_leaves_the_run_as_it_was(project: Project) -> None:
     project.run(f"python train.py {SMALL} name=kept")
     done = project.run("python train.py model=tiny training=dryrun name=kept resume=force", 2)
     assert "do not fit this model" in done.stderr
-    assert "complete: 4 of 4" in project.run(f"python train.py {SMALL} name=kept").stdout
+    assert "complete at iteration 4 of 4" in project.run(f"python train.py {SMALL} name=kept").stdout
     project.run("python train.py mode=evaluate checkpoint=runs/kept")
 
 

@@ -105,7 +105,7 @@ def test_its_section_is_part_of_the_config(third: Project) -> None:
 
     run = f"python train.py {SMALL} name=scaled points.scale=2"
     third.run(run)
-    assert "complete: 4 of 4" in third.run(f"{run} points.decimals=1").stdout
+    assert "complete at iteration 4 of 4" in third.run(f"{run} points.decimals=1").stdout
     longer = f"python train.py {SMALL} name=scaled training.iter_num=6"
     assert "points.scale: then 2.0, now 1.0" in third.run(longer, status=2).stderr
     done = third.run("python train.py mode=evaluate checkpoint=runs/scaled")
