@@ -17,6 +17,7 @@ import tempfile
 import threading
 import types
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 LIBRARIES = (
@@ -94,24 +95,43 @@ def serve(number: int) -> list[str]:
             while len(request) < int.from_bytes(size, "big"):
                 request += connection.recv(1 << 16)
             arguments, cwd, environment = json.loads(request)
-            if pid := os.fork():
-                for file in files:
-                    os.close(file)
+            while True:
+                restarted, restart = os.pipe()
+                if not (pid := os.fork()):
+                    for file, standard in zip(files, (1, 2), strict=True):
+                        os.dup2(file, standard)
+                        os.close(file)
+                    os.chdir(cwd)
+                    os.environ.clear()
+                    os.environ.update(environment)
+                    os.execv = partial(_fork_again, restart)  # type: ignore[assignment]
+                    return list(arguments)
+                os.close(restart)
                 status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-                connection.sendall(str(status).encode())
-                continue
-            for file, standard in zip(files, (1, 2), strict=True):
-                os.dup2(file, standard)
+                os.set_blocking(restarted, False)
+                try:
+                    again = os.read(restarted, 1 << 16)
+                except BlockingIOError:  # a process that outlives its parent
+                    again = b""
+                os.close(restarted)
+                if not again:
+                    break
+                arguments, cwd, environment = json.loads(again)
+            for file in files:
                 os.close(file)
-            os.chdir(cwd)
-            os.environ.clear()
-            os.environ.update(environment)
-            return list(arguments)
+            connection.sendall(str(status).encode())
+
+
+def _fork_again(pipe: int, _: str, arguments: Sequence[str]) -> None:
+    """In place of os.execv: the command goes on in another fork."""
+    request = [arguments[1:], str(Path.cwd()), dict(os.environ)]
+    os.write(pipe, json.dumps(request).encode())
+    os._exit(0)
 
 
 if __name__ == "__main__":
     sys.argv = serve(int(sys.argv[1]))
-    sys.path[0] = str(Path.cwd())
+    sys.path[0] = str(Path(sys.argv[0]).absolute().parent)
     main = sys.modules["__main__"] = types.ModuleType("__main__")
     main.__file__ = str(Path(sys.argv[0]).absolute())
     exec(compile(Path(main.__file__).read_text(), main.__file__, "exec"), main.__dict__)
