@@ -83,8 +83,10 @@ def test_modes_need_only_the_runs_directory(project: Project, dryrun: str) -> No
     assert json.loads(metrics.read_text())["split"] == "test"
 
     newest = sorted((sums / "checkpoints").iterdir())[0].relative_to(project.path)
-    done = project.run(f"python train.py mode=evaluate checkpoint={newest}")
-    assert str(newest) in (sums / "evaluate" / project.name(done) / "metrics.json").read_text()
+    done = project.run(f"python train.py mode=evaluate checkpoint={newest} name=printed format=json")
+    printed = json.loads(done.stdout)
+    assert printed == json.loads((sums / "evaluate" / "printed" / "metrics.json").read_text())
+    assert printed["checkpoint"] == str(newest)
 
 
 @pytest.mark.task("speech")

@@ -102,10 +102,10 @@ def prepare(argv: list[str], conf: Path, load_project: Callable[[], "Project"]) 
         last = {split_override(o)[1]: o for o in overrides}
         overrides = [o for o in overrides if o.startswith("~") or last[split_override(o)[1]] is o]
         cfg = _prepare_sweep(overrides, checker)
-        if cfg.mode == "train" and cfg.format == "json":
-            sys.stdout = sys.stderr  # the table alone goes to standard output
     else:
         cfg = _prepare_run(overrides, checker)
+    if cfg.format == "json":
+        sys.stdout = sys.stderr  # JSON alone goes to standard output
     if not cfg.engine.is_first_node:
         # the first node writes the run's files and prints
         return [*flags, *overrides, "hydra.output_subdir=null", "hydra/job_logging=stdout"]

@@ -19,7 +19,7 @@ from ..distributed.collectives import gather, is_main
 from ..distributed.devices import autocast, move, set_up_device
 from ..project import Batch, Project
 from ..signals import Stop
-from ..terminal import format_values, track
+from ..terminal import format_values, print_json, track
 
 log = logging.getLogger(__name__)
 
@@ -78,4 +78,6 @@ def evaluate_split(
             lines.write(json.dumps(named, ensure_ascii=False) + "\n")
     log.info("%s split, %d items: %s", split, len(rows), format_values(metrics))
     log.info("written to %s", output_dir)
+    if cfg.format == "json":
+        print_json(result)
     return metrics, rows
