@@ -83,7 +83,9 @@ def test_modes_need_only_the_runs_directory(project: Project, dryrun: str) -> No
     assert json.loads(metrics.read_text())["split"] == "test"
 
     newest = sorted((sums / "checkpoints").iterdir())[0].relative_to(project.path)
-    done = project.run(f"python train.py mode=evaluate checkpoint={newest} name=printed format=json")
+    done = project.run(
+        f"python train.py mode=evaluate checkpoint={newest} name=printed format=json"
+    )
     printed = json.loads(done.stdout)
     assert printed == json.loads((sums / "evaluate" / "printed" / "metrics.json").read_text())
     assert printed["checkpoint"] == str(newest)
@@ -266,7 +268,8 @@ def test_a_refused_command_leaves_the_run_as_it_was(project: Project) -> None:
     project.run(f"python train.py {SMALL} name=kept")
     done = project.run("python train.py model=tiny training=dryrun name=kept resume=force", 2)
     assert "do not fit this model" in done.stderr
-    assert "complete at iteration 4 of 4" in project.run(f"python train.py {SMALL} name=kept").stdout
+    done = project.run(f"python train.py {SMALL} name=kept")
+    assert "complete at iteration 4 of 4" in done.stdout
     project.run("python train.py mode=evaluate checkpoint=runs/kept")
 
 

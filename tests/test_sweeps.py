@@ -106,7 +106,10 @@ def test_hydra_mode_in_a_file_is_refused(project: Project) -> None:
 
 def test_of_a_key_given_twice_the_last_one_counts(project: Project) -> None:
     grid = f"python train.py --multirun {SMALL} mode=check"
-    project.run(f"{grid} training.seed=1,2 training.seed=1")
+    assert "jobs" not in project.run(f"{grid} training.seed=1,2 training.seed=1").stdout
+    done = project.run(f"{grid} training.seed=1 training.seed=1,2 name=checked")
+    assert "valid in each of 2 jobs; below is the first" in done.stdout
+    assert "runs/checked: 2 jobs" in done.stdout
 
 
 @pytest.mark.parametrize("launcher", ["local", "slurm"])

@@ -78,13 +78,14 @@ def report(checks: Iterable[Check], form: str) -> None:
     refuse(problem for it in results for problem in it["problems"])
 
 
-def run_checks(project: Project, cfg: Config, found: list[str]) -> Iterator[Check]:
-    """The checks of mode=check; `found` has the problems of files."""
+def run_checks(project: Project, cfg: Config, found: list[str], jobs: int) -> Iterator[Check]:
+    """The checks of mode=check, of the first of `jobs`; `found` has the problems of files."""
     from .checkpoints.identity import check_identity, identify
     from .distributed.devices import device_count, pick_device
     from .train.preflight import batch_problems, checkpoint_bytes, compare_splits, machine_problems
 
-    yield Check("config", ["all values are set and valid"])
+    of_all = f" in each of {jobs} jobs; below is the first" if jobs > 1 else ""
+    yield Check("config", [f"all values are set and valid{of_all}"])
     git, _ = git_state(project.root)
     details, warnings = [f"commit {git['commit'][:10]}"] if git else [], list[str]()
     if not git:
@@ -118,12 +119,13 @@ def run_checks(project: Project, cfg: Config, found: list[str]) -> Iterator[Chec
         made_of = identify(project, cfg)
         if newest:
             warnings += check_identity(cfg, newest, made_of)
-        jobs = {it.parent.name: read_record(it.parent) for it in sorted(run.glob(f"*/{RECORD}"))}
+        ran = {it.parent.name: read_record(it.parent) for it in sorted(run.glob(f"*/{RECORD}"))}
         now = made_of["identity"]
-        codes = {job: then.get("identity", now).get("code") for job, then in jobs.items()}
+        codes = {job: then.get("identity", now).get("code") for job, then in ran.items()}
         if others := [job for job, code in codes.items() if code != now["code"]]:
             warnings.append(f"{len(others)} jobs ran other code than today's: {', '.join(others)}")
     except UserError as error:
         problems = list(error.problems)
     beginning = f"resumes from {newest.name}" if newest else "starts at iteration 1"
+    beginning = f"{jobs} jobs" if jobs > 1 else beginning
     yield Check("run", [f"{run}: {beginning}"], problems, warnings)

@@ -309,7 +309,7 @@ def _check_files(
     first = configs[0]
     folder = Path(first.runs_dir, first.name)
     if first.mode == "check":
-        report(run_checks(project, first, problems), first.format)
+        report(run_checks(project, first, problems, len(configs)), first.format)
         raise SystemExit(0)
     if first.mode == "train":
         for cfg, job in zip(configs, jobs, strict=False):
