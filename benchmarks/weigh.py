@@ -22,9 +22,9 @@ RENDERINGS: dict[str, dict[str, Any]] = {
 }
 # files, lines in all, lines of the engine
 BUDGETS = {
-    "default": (123, 10672, 6885),
-    "smallest": (111, 9159, 6047),
-    "largest": (148, 13130, 8975),
+    "default": (123, 10676, 6889),
+    "smallest": (111, 9163, 6051),
+    "largest": (148, 13134, 8979),
 }
 PARTS = ("engine", "user's Python", "conf", "tests", "tools", "the rest")
 
