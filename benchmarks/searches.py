@@ -25,7 +25,7 @@ SEARCH = (
 )
 UNEVEN = "sweep.sampler=random 'training.iter_num=range(200,4001)' training.eval_every=100000"
 PRUNED = (
-    "training.objective.metric=loss training.iter_num=600 training.eval_every=30 "
+    "data.noise=0.1 training.objective.metric=loss training.iter_num=600 training.eval_every=30 "
     "'training.lr=tag(log,interval(1e-5,1e-1))'"
 )
 PRUNERS = ("null", "median", "hyperband", "asha")
