@@ -1,4 +1,4 @@
-"""What the loop costs beside a bare one and Lightning's Trainer, and how fast data comes.
+"""What the loop costs beside a bare one and Lightning's Trainer, and how long it waits for data.
 
 python -m benchmarks.loop prints the lines for RESULTS.md. All contestants train at once, each in
 its own process, and take turns of some iterations: what else the machine does falls on all alike.
@@ -19,6 +19,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import reading
 from benchmarks.contestants import SAID
 
 ROOT = Path(__file__).parent.parent
@@ -91,82 +92,6 @@ ON_GPU = {
         Size("base, batches of 1024", LARGE, (8,), block=50, turns=8, at_least=0.97),
     ],
 }
-COLUMNS = ["data.features=[x,y]", "data.classes=[a,b]"]
-# what each dataset of a task is called, with what it needs
-DATA: dict[str, dict[str, list[str]]] = {
-    "speech": {"dialtones": [], "manifest": ["data.train=made/train.jsonl"]},
-    "vision": {"digits": [], "image_folder": ["data.train=made", "data.classes=[a,b]", *AT_64[1:]]},
-    "text": {"stdlib": [], "text_files": ["data.train=made"]},
-    "blank": {"spirals": [], "table": ["data.train=made.csv", *COLUMNS]},
-}
-
-# in the project: items per second that its train loader hands out
-READ = """\
-import sys, time
-from itertools import islice
-from {package}.engine.compose.validate import Checker
-from {package}.engine.data.loader import train_loader
-from {package}.project import PROJECT
-
-cfg = Checker(PROJECT).check(sys.argv[2:])
-batches = iter(train_loader(PROJECT, cfg))
-next(batches)
-count = int(sys.argv[1])
-start = time.perf_counter()
-for _ in islice(batches, count):
-    pass
-print(count * cfg.training.loader.batch_size / (time.perf_counter() - start))
-"""
-# forty recordings of 2 to 8 seconds: half as telephones have them, half as studios
-RECORDINGS = """\
-import json
-from pathlib import Path
-import numpy as np, soundfile
-
-folder, rng = Path("made"), np.random.default_rng(0)
-folder.mkdir(exist_ok=True)
-lines = []
-for i in range(40):
-    rate, channels, kind = ((8000, 1, "wav"), (44100, 2, "flac"))[i % 2]
-    noise = rng.uniform(-0.1, 0.1, (int(rng.uniform(2, 8) * rate), channels))
-    soundfile.write(folder / f"{i}.{kind}", noise, rate)
-    lines.append(json.dumps({"audio": f"{i}.{kind}", "text": "noise"}))
-(folder / "train.jsonl").write_text("\\n".join(lines))
-"""
-# forty pictures of 640 x 480 pixels
-PICTURES = """\
-from pathlib import Path
-import numpy as np
-from PIL import Image
-
-rng = np.random.default_rng(0)
-for i in range(40):
-    folder = Path("made", "ab"[i % 2])
-    folder.mkdir(parents=True, exist_ok=True)
-    coarse = Image.fromarray(rng.integers(0, 256, (48, 64, 3), dtype=np.uint8))
-    coarse.resize((640, 480)).save(folder / f"{i}.jpg")
-"""
-# forty texts of 100 kB
-TEXTS = """\
-from pathlib import Path
-import numpy as np
-
-folder, rng = Path("made"), np.random.default_rng(0)
-folder.mkdir(exist_ok=True)
-for i in range(40):
-    (folder / f"{i}.txt").write_bytes(rng.integers(32, 127, 100_000, dtype=np.uint8).tobytes())
-"""
-# a thousand points
-POINTS = """\
-import numpy as np
-
-rng = np.random.default_rng(0)
-with open("made.csv", "w") as file:
-    file.write("x,y,answer\\n")
-    for x, y in rng.uniform(-1, 1, (1000, 2)):
-        file.write(f"{x},{y},{'ab'[int(x > y)]}\\n")
-"""
-MAKE = {"speech": RECORDINGS, "vision": PICTURES, "text": TEXTS, "blank": POINTS}
 
 
 class Contestant:
@@ -268,7 +193,10 @@ def rows(project: Path, task: str) -> Iterator[str]:
             size.overrides = [*size.overrides, f"training.num_workers={workers}"]
             yield from contest(project, size, f"{task}, {size.name}, {workers} workers")
             size.overrides = size.overrides[:-1]
-    yield from reading(project, task)
+    yield from reading.rows(project, task, package_of(project))
+    yield from waiting(project, task)
+    if task == "speech":
+        yield from by_length(project)
 
 
 def contest(project: Path, size: Size, what: str) -> Iterator[str]:
@@ -295,22 +223,6 @@ def contest(project: Path, size: Size, what: str) -> Iterator[str]:
     yield f"| … of Lightning's Trainer's | {of_lightning:.3f} ({theirs} a step) | above 1 |"
     shown = f"{memory('ours'):.0f} MB, Lightning {memory('lightning'):.0f} MB"
     yield f"| … memory of the bare loop's | {more:.3f} x ({shown}) | 1.05 x |"
-
-
-def reading(project: Path, task: str) -> Iterator[str]:
-    """How fast each dataset is read, and how long the loop waits for it."""
-    subprocess.run([sys.executable, "-c", MAKE[task]], cwd=project, check=True)
-    script = READ.format(package=package_of(project))
-    for data, needs in DATA[task].items():
-        for workers in (0, 2):
-            settings = ["model=tiny", f"data={data}", f"training.loader.num_workers={workers}"]
-            command = [sys.executable, "-c", script, "30", *settings, *needs]
-            done = subprocess.run(command, cwd=project, check=True, capture_output=True, text=True)
-            items = float(done.stdout)
-            yield f"| items per second, data={data}, {workers} workers | {items:.0f} | |"
-    yield from waiting(project, task)
-    if task == "speech":
-        yield from by_length(project)
 
 
 def train_lines(project: Path, *settings: str) -> list[dict[str, float]]:

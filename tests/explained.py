@@ -22,7 +22,7 @@ EMBEDDED, SEEDING, COUNTED = sys.argv[4:7]
 sys.path.insert(0, ".")
 explaining: Any = importlib.import_module(f"{PACKAGE}.engine.compose.explain")
 composing: Any = importlib.import_module(f"{PACKAGE}.engine.compose.compose")
-types: Any = importlib.import_module(f"{PACKAGE}.engine.types")
+values: Any = importlib.import_module(f"{PACKAGE}.engine.overrides")
 
 CONF = Path("conf")
 MARK = "perturbed"
@@ -104,7 +104,7 @@ def check(overrides: list[str], chance: random.Random) -> Iterator[str]:
     cfg = composing.compose(CONF, overrides)
     origins = explaining.find_origins(CONF, overrides, {})
     entries = {entry.key: entry for entry in explaining.find_entries(cfg, origins)}
-    flat = dict(types.leaves(OmegaConf.to_container(cfg, resolve=False)))
+    flat = dict(values.leaves(OmegaConf.to_container(cfg, resolve=False)))
     if entries.keys() != flat.keys():
         yield f"keys differ: {entries.keys() ^ flat.keys()}"
     for key, entry in entries.items():
@@ -140,7 +140,7 @@ def check(overrides: list[str], chance: random.Random) -> Iterator[str]:
                 yield f"{key}: {now[1]} is not where it comes from"
             left = without_interpolation(conf, rest, key)
             expected = before[-1][0] if before else "(missing)"
-            if before and types.as_yaml(left) != expected and str(left) != _plain(expected):
+            if before and values.as_yaml(left) != expected and str(left) != _plain(expected):
                 yield f"{key}: without {now[1]} it is {left!r}, not {expected!r}"
             # a null may stand in the place of a section, which has no history of its own
             if not before and left != "(missing)" and not isinstance(left, dict):

@@ -132,7 +132,7 @@ class Cases:
         compose: Any = importlib.import_module(f"{engine}.compose.compose")
         omegaconf: Any = importlib.import_module("omegaconf")
         cfg = omegaconf.OmegaConf.to_container(compose.compose(Path("conf").absolute(), []))
-        leaves: Any = importlib.import_module(f"{engine}.types").leaves
+        leaves: Any = importlib.import_module(f"{engine}.overrides").leaves
         self.keys = [key for key, _ in leaves(cfg)]
         self.sections = sorted({key.rpartition(".")[0] for key in self.keys} - {""})
         self.groups = sorted(p.name for p in Path("conf").iterdir() if p.is_dir())

@@ -27,7 +27,7 @@ def engine(name: str) -> Any:
 
 
 resume, grid, read = engine("checkpoints.resume"), engine("sweeps.grid"), engine("report.read")
-files, types, errors = engine("checkpoints.files"), engine("types"), engine("errors")
+files, values, errors = engine("checkpoints.files"), engine("overrides"), engine("errors")
 aliases, validate = engine("compose.aliases"), engine("compose.validate")
 PROJECT = importlib.import_module(f"{PACKAGE}.project").PROJECT
 BASE = yaml.safe_load((RUN / ".hydra/overrides.yaml").read_text())
@@ -55,14 +55,14 @@ def draw(number: int, chance: random.Random, config: dict[str, Any]) -> dict[str
     then = copy.deepcopy(config)
     plain = {
         key: value
-        for key, value in types.leaves(config)
+        for key, value in values.leaves(config)
         if key.split(".")[0] in ("model", "training", "data")
         and isinstance(value, bool | int | float | str)
         and key.count(".") >= 1
         and key.rpartition(".")[2] != "kind"
     }
     key = chance.choice(sorted(plain))
-    value: Any = types.as_yaml(plain[key])
+    value: Any = values.as_yaml(plain[key])
     if KIND == "option":
         group = GROUPS[number % len(GROUPS)]
         options = sorted(file.stem for file in (PROJECT.conf / group).glob("*.yaml"))

@@ -42,7 +42,9 @@ def read_picture(path: Path) -> Image.Image:
         raise Unreadable("a folder" if path.is_dir() else "no such file")
     try:
         with Image.open(path) as opened:
-            picture = ImageOps.exif_transpose(opened)
+            opened.load()
+            ImageOps.exif_transpose(opened, in_place=True)
+            picture: Image.Image = opened
             if picture.mode in ("I", "F"):
                 raise Unreadable("32 bits per channel, of unknown range; expected 8 or 16")
             if picture.mode.startswith("I;16"):
@@ -53,7 +55,7 @@ def read_picture(path: Path) -> Image.Image:
                 picture = picture.convert("RGBA")
                 white = Image.new("RGBA", picture.size, "white")
                 picture = Image.alpha_composite(white, picture)
-            picture = picture.convert("L" if picture.mode in GREY else "RGB")
+            picture = in_mode(picture, "L" if picture.mode in GREY else "RGB")
     except Unreadable:
         raise
     except UnidentifiedImageError:
@@ -65,6 +67,11 @@ def read_picture(path: Path) -> Image.Image:
     if min(picture.size) < 2:
         raise Unreadable(f"only {picture.width} × {picture.height} pixels")
     return picture
+
+
+def in_mode(picture: Image.Image, mode: str) -> Image.Image:
+    """The picture in this mode; `convert` alone would copy one that has it."""
+    return picture if picture.mode == mode else picture.convert(mode)
 
 
 class Look(NamedTuple):
@@ -168,7 +175,7 @@ def varied(picture: Image.Image, size: int, augment: Augment) -> Image.Image:
 
 def to_pixels(picture: Image.Image, image: Seen, augment: Augment | None) -> Pixels:
     """The network's input [channels, size, size], augmented if `augment` is given."""
-    picture = picture.convert("L" if image.channels == 1 else "RGB")
+    picture = in_mode(picture, "L" if image.channels == 1 else "RGB")
     picture = varied(picture, image.size, augment) if augment else fitted(picture, image.size)
     return np.array(picture).reshape(image.size, image.size, -1).transpose(2, 0, 1)
 

@@ -1,9 +1,9 @@
-"""Overrides of a command line, and the keys and names of jobs made from them."""
+"""Overrides and values by their keys, and the keys and names of jobs made from overrides."""
 
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 LONGEST_NAME = 120
@@ -69,3 +69,19 @@ def job_name(overrides: Sequence[str]) -> str:
     if readable == name and len(name) <= LONGEST_NAME:
         return name
     return f"{readable[:LONGEST_NAME]},{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def leaves(node: Any, path: str = "", within: Any = dict) -> Iterator[tuple[str, Any]]:
+    """Each value with its key, in order; empty sections are values, and lists if not `within`."""
+    if isinstance(node, within) and node:
+        for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+            yield from leaves(value, f"{path}.{key}" if path else str(key), within)
+    else:
+        yield path, node
+
+
+def as_yaml(value: Any) -> str:
+    """A value as YAML writes it, without quotes."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "null" if value is None else str(value)

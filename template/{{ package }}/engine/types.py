@@ -1,5 +1,6 @@
 """Building blocks of config types. No torch here: config errors are reported at once."""
 
+import os
 from collections.abc import Iterator
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
@@ -7,6 +8,9 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
+
+# pydantic looks for plugins in the metadata of every installed package; set it empty to allow them
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 T = TypeVar("T")
 
@@ -102,19 +106,3 @@ def text_keys(section: type[BaseModel]) -> set[str]:
                 items = get_args(kind) if get_origin(kind) is list else (kind,)
                 kinds.setdefault(key, set()).update(alternatives(items[0]))
     return {key for key, found in kinds.items() if str in found <= {str, type(None)}}
-
-
-def leaves(node: Any, path: str = "", within: Any = dict) -> Iterator[tuple[str, Any]]:
-    """Each value with its key, in order; empty sections are values, and lists if not `within`."""
-    if isinstance(node, within) and node:
-        for key, value in node.items() if isinstance(node, dict) else enumerate(node):
-            yield from leaves(value, f"{path}.{key}" if path else str(key), within)
-    else:
-        yield path, node
-
-
-def as_yaml(value: Any) -> str:
-    """A value as YAML writes it, without quotes."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return "null" if value is None else str(value)

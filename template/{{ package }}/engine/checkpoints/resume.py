@@ -10,10 +10,10 @@ from ..compose.compose import is_group
 from ..compose.names import renames
 from ..config import Config, Split
 from ..errors import UserError, refuse
-from ..overrides import split_override
+from ..overrides import leaves, split_override
 from ..project import Project
 from ..run_dir.paths import OVERRIDES, read_config, read_overrides, read_record
-from ..types import FIXED_ORDER, RESUME_SAFE, fields, groups, is_section, leaves, marked_keys
+from ..types import FIXED_ORDER, RESUME_SAFE, fields, groups, is_section, marked_keys
 from .files import WEIGHTS, list_checkpoints, list_damages, newest_checkpoint, read_about
 
 TRAINED_ON: tuple[Split, ...] = ("train", "valid")  # the splits that training reads

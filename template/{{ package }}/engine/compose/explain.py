@@ -15,9 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ..errors import UserError, nearest
-from ..overrides import split_override
+from ..overrides import as_yaml, leaves, split_override
 from ..terminal import print_json
-from ..types import as_yaml, leaves
 from .aliases import ALIAS
 from .compose import initialized_hydra, sets_value
 from .files import read_files

@@ -14,9 +14,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from .. import see
-from ..overrides import split_override
+from ..overrides import leaves, split_override
 from ..run_dir.paths import Loader
-from ..types import leaves
 from .files import read_files
 
 TERMINAL_HANDLER = f"{__package__.removesuffix('.compose')}.terminal.Handler"

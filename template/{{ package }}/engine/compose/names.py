@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import find_part
-from ..types import leaves
+from ..overrides import leaves
 
 
 class Names:

@@ -16,9 +16,9 @@ from pydantic import ValidationError
 from .. import see
 from ..config import Config
 from ..errors import UserError, refuse
-from ..overrides import split_override
+from ..overrides import as_yaml, leaves, split_override
 from ..project import Project
-from ..types import as_yaml, leaves, text_keys
+from ..types import text_keys
 from . import credentials
 from .aliases import ALIAS
 from .compose import HEADER, NEED_A_HEADER, ComposeError, compose, is_group, options, sets_value

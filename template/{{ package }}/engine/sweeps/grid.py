@@ -5,16 +5,17 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
 from ..compose.names import renames
 from ..overrides import is_identifying, job_key, job_name, split_override
-from ..project import Project
 from ..run_dir.paths import OVERRIDES, read_overrides
-from ..types import RESUME_SAFE, fields
+
+if TYPE_CHECKING:
+    from ..project import Project
 
 
 @dataclass
@@ -74,7 +75,7 @@ def choices(overrides: list[str], ends: bool = False) -> dict[str, list[str]]:
     return found
 
 
-def grid_jobs(project: Project, overrides: list[str], sweep_dir: Path) -> list[Job]:
+def grid_jobs(project: "Project", overrides: list[str], sweep_dir: Path) -> list[Job]:
     """The jobs of a grid: every combination."""
     jobs = [list(job) for job in itertools.product(*choices(overrides).values())]
     return assign_directories(project, jobs, sweep_dir, set(swept(overrides)))
@@ -91,7 +92,7 @@ def probe_jobs(overrides: list[str]) -> list[list[str]]:
 
 
 def assign_directories(
-    project: Project, jobs: Sequence[list[str]], sweep_dir: Path, swept: set[str]
+    project: "Project", jobs: Sequence[list[str]], sweep_dir: Path, swept: set[str]
 ) -> list[Job]:
     """Each job with its directory: the existing one, else one named by the swept keys.
 
@@ -115,14 +116,16 @@ def assign_directories(
     return assigned
 
 
-def safe_keys(project: Project) -> set[str]:
+def safe_keys(project: "Project") -> set[str]:
     """The keys of training, and the tracker, that a resumed run may change."""
+    from ..types import RESUME_SAFE, fields
+
     safe = {key for key, field in fields(project.config) if RESUME_SAFE in field.metadata}
     safe -= {"training.objective.metric"}  # what is recorded of a job depends on it
     return {key for key in safe if key.startswith(("training.", "tracker"))}
 
 
-def started_jobs(project: Project, sweep_dir: Path) -> dict[Path, list[str]]:
+def started_jobs(project: "Project", sweep_dir: Path) -> dict[Path, list[str]]:
     """The directories of jobs that have started, with the overrides of each by today's names."""
     found = sorted(path.parent for path in sweep_dir.glob(f"*/.hydra/{OVERRIDES}"))
     rename = renames(project.conf).override

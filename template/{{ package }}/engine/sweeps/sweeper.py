@@ -18,7 +18,6 @@ from ..run_dir.code import run_copy
 from ..run_dir.lock import holder
 from ..run_dir.paths import read_record, relative
 from .grid import Job, Queue, assign_directories, grid_jobs, search_space
-from .table import print_table
 
 if TYPE_CHECKING:
     from ..project import Project
@@ -131,6 +130,8 @@ class Sweeper(HydraSweeper):
             search = part.Search(project, overrides, self.composed)
             unfinished = search.run(self.jobs_launcher)
         if self.composed.mode == "train":
+            from .table import print_table
+
             print_table(project, self.composed, unfinished)
         if search:
             search.print_summary()

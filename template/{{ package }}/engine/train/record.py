@@ -22,11 +22,10 @@ from ..compose.names import renames
 from ..config import Config
 from ..distributed.collectives import is_main
 from ..errors import Stopped, UserError
-from ..overrides import NOT_IDENTIFYING
+from ..overrides import NOT_IDENTIFYING, leaves
 from ..project import Project
 from ..run_dir.code import DIFF, git_state, is_copy
 from ..run_dir.paths import COMMAND, CONFIG, OVERRIDES, read_overrides, read_record, write_record
-from ..types import leaves
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +55,7 @@ def begin_record(
     if diff:
         (run_dir / DIFF).write_bytes(diff)
         steps.append(f"git apply --whitespace=nowarn {shlex.quote(str(run_dir / DIFF))}")
+    installed = [it.metadata for it in distributions()]  # read once: `name` and `version` read it
     others = [o for o in overrides if o.partition("=")[0] not in NOT_IDENTIFYING]
     steps.append(shlex.join(["python", "train.py", *others]))
     entry = {
@@ -79,7 +79,7 @@ def begin_record(
             "cuda": torch.version.cuda,
             "slurm_job": os.environ.get("SLURM_JOB_ID"),
         },
-        "packages": dict(sorted((str(d.name), str(d.version)) for d in distributions())),
+        "packages": dict(sorted((str(it["Name"]), str(it["Version"])) for it in installed)),
     }
     before = read_record(run_dir)
     if before.get("packages") == entry["packages"]:

@@ -16,13 +16,13 @@ from pydantic_core import to_json
 from ..compose.names import renames
 from ..config import Config
 from ..errors import refuse
-from ..overrides import differing_keys, job_name
+from ..overrides import as_yaml, differing_keys, job_name, leaves
 from ..project import Goal, Project
 from ..run_dir.lock import state
 from ..run_dir.paths import SEARCH_SUMMARY, write_csv
 from ..statistics import REPEATS, Values, add_run, summarize
 from ..terminal import print_json
-from ..types import RESUME_SAFE, as_yaml, leaves, marked_keys
+from ..types import RESUME_SAFE, marked_keys
 from .read import METRIC, Curve, Run, find_runs, read_run
 
 PAGE, TABLE = "report.html", "report.csv"
