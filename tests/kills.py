@@ -46,11 +46,12 @@ class Killer:
     python: str
     task: Task
     chance: random.Random
+    variants: dict[str, str]
 
     def start(self, name: str, variant: str) -> "subprocess.Popen[str]":
         environment = {k: v for k, v in os.environ.items() if k not in ("RUN_NAME", "SLURM_JOB_ID")}
         command = COMMAND.format(dropout=self.task.dropout, smaller=self.task.smaller).split()
-        command = [self.python, *command, *VARIANTS[variant].split(), f"name={name}"]
+        command = [self.python, *command, *self.variants[variant].split(), f"name={name}"]
         return subprocess.Popen(
             command,
             cwd=self.project,
@@ -103,13 +104,18 @@ class Killer:
 
 
 def kill_and_compare(
-    project: Path, python: str, tries: int, seed: int, task: Task = TASKS["speech"]
+    project: Path,
+    python: str,
+    tries: int,
+    seed: int,
+    task: Task = TASKS["speech"],
+    variants: dict[str, str] = VARIANTS,
 ) -> list[tuple[str, bool]]:
     """What was tried, and whether the weights at the end were the same."""
-    killer = Killer(project, python, task, random.Random(seed))
+    killer = Killer(project, python, task, random.Random(seed), variants)
     uninterrupted: dict[str, str] = {}
     results = []
-    for i, variant in zip(range(tries), itertools.cycle(VARIANTS), strict=False):
+    for i, variant in zip(range(tries), itertools.cycle(variants), strict=False):
         if variant not in uninterrupted:
             uninterrupted[variant] = killer.finish(f"uninterrupted-{i}", variant)
         number = SIGNALS[i % len(SIGNALS)]

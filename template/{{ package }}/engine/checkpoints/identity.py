@@ -37,6 +37,7 @@ def identify(project: Project, cfg: Config) -> dict[str, Any]:
             "code": _short_digest(digest(code, len(code))),
             "threads": str(torch.get_num_threads() if alone else cores_here() // count),
             "processes": str(count * cfg.engine.nodes),
+            **cfg.training.model_dump(include={"parallel"}),  # which the part fsdp has
             "device": torch.cuda.get_device_name() if kind == "cuda" else on_cpu(),
             "python": platform.python_version(),
             **{package: version(package) for package in ("torch", *project.packages)},

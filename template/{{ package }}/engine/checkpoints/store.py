@@ -7,7 +7,7 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,14 +22,16 @@ from torch.optim import Optimizer
 from ..config import Config
 from ..distributed.collectives import is_main
 from ..errors import UserError
+from ..overrides import leaves
 from ..project import Project
 from ..run_dir.paths import CHECKPOINTS, read_overrides
-from ..types import leaves
 from . import files
 from .files import STATE, WEIGHTS, Progress
 from .identity import check_identity, identify
 
 log = logging.getLogger(__name__)
+
+Load = Callable[[nn.Module, Path], Any]
 
 
 class Stateful(Protocol):
@@ -44,6 +46,8 @@ class Stateful(Protocol):
 
 class Checkpoints:
     """The checkpoints of one run; the main process writes them, all read them."""
+
+    load_weights: Load = staticmethod(load_weights)
 
     def __init__(self, project: Project, cfg: Config, run_dir: Path) -> None:
         self.run_dir, self.cfg = run_dir, cfg
@@ -102,7 +106,7 @@ class Checkpoints:
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir(parents=True)
         save_weights(self.model, str(beside / WEIGHTS))
-        torch.save({name: _state(each) for name, each in self.others.items()}, beside / STATE)
+        torch.save({name: get_state(each) for name, each in self.others.items()}, beside / STATE)
         shutil.copymode(beside / STATE, beside / WEIGHTS)  # safetensors lets only the owner read
         for name in (WEIGHTS, STATE):
             files.sync(beside / name)
@@ -135,7 +139,7 @@ class Checkpoints:
         if average is not None:
             self.model, self.others["trained"] = average, model
         nested: Any = dict | list | tuple
-        states = {name: _state(each) for name, each in self.others.items()}
+        states = {name: get_state(each) for name, each in self.others.items()}
         for name, leaf in leaves(states, within=nested):
             if not isinstance(leaf, Tensor | str | int | float | None | nested):
                 kind = type(leaf).__name__
@@ -151,7 +155,7 @@ class Checkpoints:
             return Progress(0, 0, None, best_iteration=0, evals_since_best=0, skipped=0, seconds=0)
         for line in check_identity(self.cfg, found, self.made_of) if is_main() else []:
             log.warning("%s", line)
-        load_model(self.model, found)
+        load_model(self.model, found, self.load_weights)
         if average is not None:
             model.load_state_dict(average.state_dict())  # if the checkpoint has no other
         try:
@@ -175,7 +179,8 @@ class Checkpoints:
         return progress
 
 
-def _state(each: Stateful) -> dict[str, Any]:
+def get_state(each: Stateful) -> dict[str, Any]:
+    """The part of an object's state that a checkpoint holds."""
     state = each.state_dict()
     if isinstance(each, Optimizer):
         # restoring its groups would bring back the old learning rate and weight decay
@@ -199,11 +204,11 @@ def _names(state: dict[str, Any]) -> list[str]:
     return [name for group in state["param_groups"] for name in group.get("param_names", ())]
 
 
-def load_model(model: nn.Module, checkpoint: Path) -> nn.Module:
+def load_model(model: nn.Module, checkpoint: Path, load: Load = load_weights) -> nn.Module:
     """Load a checkpoint's weights into the model. Raises UserError where they do not fit."""
     log.info("weights of %s", checkpoint)
     try:
-        load_weights(model, checkpoint / WEIGHTS)
+        load(model, checkpoint / WEIGHTS)
     except (SafetensorError, OSError) as error:
         raise UserError(f"{checkpoint / WEIGHTS}: {error}") from None
     except RuntimeError as error:

@@ -13,10 +13,10 @@ from ..config import Config
 from ..data.loader import SHARED_MEMORY, first_batch, open_split
 from ..distributed.devices import batch_size_problems, cores_here, device_count, precision_problems
 from ..errors import UserError
+from ..overrides import leaves
 from ..parallel import resolve
 from ..project import Project
 from ..run_dir.paths import CHECKPOINTS
-from ..types import leaves
 
 
 def machine_problems(project: Project, cfg: Config, run: Path) -> list[str]:
@@ -28,10 +28,13 @@ def machine_problems(project: Project, cfg: Config, run: Path) -> list[str]:
         return list(error.problems)
     nodes = cfg.engine.nodes
     known = nodes == 1 or training.run.devices != "auto"  # else once the nodes have met
+    recompute, fsdp = find_part("train.recompute"), find_part("train.fsdp")
     return [
         *precision_problems(training.run),
+        *(recompute.find_problems(project, cfg) if recompute else ()),
         *(batch_size_problems(training, count * nodes) if known else ()),
         *disk_problems(project, cfg, run),
+        *(fsdp.find_problems(project, cfg, count * nodes) if fsdp else ()),
         *worker_problems(min(training.loader.num_workers, cores_here())),
     ]
 

@@ -3,6 +3,7 @@
 All processes of a run decide the same: a flag that one of them has set is set for all.
 """
 
+import gc
 import logging
 import math
 import time
@@ -39,12 +40,23 @@ log = logging.getLogger(__name__)
 class Session:
     """Keeps a run's checkpoints, metrics and progress; the loop stays in training.py."""
 
+    # training.parallel=fsdp replaces these
+    open_checkpoints = Checkpoints
+    wrap_parallel = staticmethod(collectives.wrap_ddp)
+    measure = staticmethod(measure)
+
+    def __new__(cls, project: Project, cfg: Config, run_dir: Path, stop: Stop) -> Self:
+        """A trial of mode=check fit=true measures what the loop does."""
+        trial = find_part("train.trial")
+        kind: type[Self] = trial.choose(cls) if trial else cls
+        return super().__new__(kind)
+
     def __init__(self, project: Project, cfg: Config, run_dir: Path, stop: Stop) -> None:
         """Set up the device and seed everything. Raises UserError if the device is missing."""
         self.project, self.cfg, self.run_dir, self.stop = project, cfg, run_dir, stop
         self.run, self.metric = cfg.training.run, cfg.training.objective.metric
         self.device = set_up_device(cfg)
-        self.checkpoints = Checkpoints(project, cfg, run_dir)
+        self.checkpoints = self.open_checkpoints(project, cfg, run_dir)
         self.buffer = LossBuffer()
         self.limit = 60 * (self.run.max_minutes or math.inf)
         self.skips = self.run.on_nonfinite == "skip" or self.run.precision == "fp16"
@@ -75,7 +87,8 @@ class Session:
             if part := find_part("checkpoints.pretrained"):
                 self.init = part.load_pretrained(model, self.cfg)
             else:
-                load_model(model, find_checkpoint(Path(self.cfg.init), "init"))
+                checkpoint = find_checkpoint(Path(self.cfg.init), "init")
+                load_model(model, checkpoint, self.checkpoints.load_weights)
             if average is not None:
                 average.load_state_dict(model.state_dict())
 
@@ -84,9 +97,11 @@ class Session:
         sizes = {p: p.numel() for p in model.parameters()}
         frozen = sum(size for p, size in sizes.items() if not p.requires_grad)
         self.size = f"{sum(sizes.values()):,} parameters" + f" ({frozen:,} frozen)" * bool(frozen)
+        if part := find_part("train.recompute"):
+            part.recompute_blocks(model, self.cfg)
         if self.run.compile:
             model.compile(dynamic=self.run.compile_dynamic)
-        self.trained = collectives.wrap_ddp(model)
+        self.trained = self.wrap_parallel(model)
         return self.trained
 
     def __enter__(self) -> Self:
@@ -94,6 +109,7 @@ class Session:
         begin_record(self.project, cfg, self.run_dir, self.checkpoints.made_of, self.init)
         facts = (self.size, collectives.world_size(), self.device, self.run.precision)
         log.info("%s on %d × %s, %s", *facts)
+        gc.freeze()  # a collection that goes through torch and its compiler takes 0.3 s
         self.throughput = Throughput(start, self.loader.count_items)
         self.loader.order.start = start
         self.batches = self.throughput.watch(iter(self.loader))
@@ -119,6 +135,7 @@ class Session:
             text = "%.3g iterations, %.3g items a second, %.0f %% waiting for data; %.2f GB used"
             figures["data_wait"] *= 100
             log.info(text, *(figures | peak_memory(self.device)).values())
+        gc.unfreeze()
 
     # Between two iterations ----------------------------------------------------------------------
 
@@ -144,7 +161,8 @@ class Session:
         self, model: nn.Module, measure_batch: MeasureBatch, compute_metrics: ComputeMetrics
     ) -> None:
         """Measure the validation split. A stop drops the result; the resumed run repeats it."""
-        values, _ = measure(model, self.valid, self.cfg, measure_batch, compute_metrics, self.stop)
+        how = measure_batch, compute_metrics, self.stop
+        values, _ = self.measure(model, self.valid, self.cfg, *how)
         (self.stopping,) = collectives.any_process(self.stop.signal > 0)
         if self.stopping:
             return

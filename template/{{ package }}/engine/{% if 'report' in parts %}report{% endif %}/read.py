@@ -111,7 +111,7 @@ def find_runs(place: Path, depth: int = 2) -> list[Path]:
     """The run directories of a place: itself, or those in it, the jobs of sweeps too."""
     if any((place / name).is_file() for name in (CONFIG, RECORD, METRICS)):
         return [place]
-    inside = sorted(place.glob("*/")) if depth else []
+    inside = sorted(it for it in place.glob("*/") if it.name[0] != ".") if depth else []
     return [run for path in inside for run in find_runs(path, depth - 1)]
 
 
