@@ -22,9 +22,9 @@ RENDERINGS: dict[str, dict[str, Any]] = {
 }
 # files, lines in all, lines of the engine
 BUDGETS = {
-    "default": (123, 10676, 6889),
-    "smallest": (111, 9163, 6051),
-    "largest": (148, 13134, 8979),
+    "default": (123, 10720, 6932),
+    "smallest": (111, 9207, 6094),
+    "largest": (157, 15001, 10303),
 }
 PARTS = ("engine", "user's Python", "conf", "tests", "tools", "the rest")
 

@@ -39,7 +39,10 @@ FULL: dict[str, Any] = {
         "schemas",
         "streams",
         "finetune",
+        "fsdp",
         "renames",
+        "fit",
+        "guard",
         "container",
     ],
 }

@@ -15,7 +15,7 @@ ROOMS = [
     " statistics",
     *("run_dir", "compose", "distributed", "checkpoints", "data", "trackers report", "inference"),
     *("train", "sweeps"),
-    "check load cli",
+    "check load fit cli",
 ]
 LEVELS = {name: level for level, names in enumerate(ROOMS) for name in names.split()}
 TOP_LEVEL = len(ROOMS) - 1

@@ -436,11 +436,11 @@ def test_help_teaches_the_project(project: Project) -> None:
         "mode=evaluate checkpoint=runs/NAME",
         "model                     base, dryrun, ",  # and others
         "training                  default, dryrun, fastrun, fullrun",
-        "training.lr            training.optim.lr",
         "--multirun",
     ):
         assert words in page
     assert "mode=explain" in page
+    assert re.search("training.lr +training.optim.lr", page)
 
 
 @pytest.mark.task("speech")
@@ -464,3 +464,5 @@ def test_commands_that_show_do_not_import_torch(project: Project) -> None:
         )
         assert " hydra" in watched.stderr
         assert not re.search(r"\| +torch\b", watched.stderr), command
+        # the config as it is shown needs no types
+        assert bool(re.search(r"\| +pydantic\b", watched.stderr)) == (command != "--cfg job")

@@ -43,7 +43,10 @@ RENDERS = {
     "schemas": ("tools/schemas.py", "schema"),
     "finetune": ("my_project/engine/checkpoints/pretrained.py", r"finetune|lr_scale"),
     "streams": ("my_project/engine/data/stream.py", r"batch_tokens|window: |of a stream"),
+    "fsdp": ("my_project/engine/train/fsdp.py", r"training\.parallel|parallel: ddp"),
     "renames": ("my_project/engine/compose/renames.py", r"renamed"),
+    "fit": ("my_project/engine/fit.py", r"fit=true|fit: |gradient_checkpointing"),
+    "guard": ("tools/guard.py", r"\bguard:|make guard|guard\.md|bit-equal"),
     "container": ("Dockerfile", "docker|container"),
 }
 SHOWN = ("README.md", "AGENTS.md", "Makefile", ".gitignore", ".pre-commit-config.yaml")

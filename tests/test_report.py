@@ -345,9 +345,10 @@ write_csv(Path("cells.csv"), [
 
 def test_a_spreadsheet_runs_no_cell(project: Project, dryrun: str, tmp_path: Path) -> None:
     shutil.copytree(project.path / "runs" / dryrun, tmp_path / "=cmd|' -x'!A0")
+    shutil.copytree(project.path / "runs" / dryrun, tmp_path / ".fit-killed" / "trial")  # no run
     project.run(f"python train.py mode=report runs_dir={tmp_path}")
     with (tmp_path / "report.csv").open(newline="") as file:
-        assert list(csv.reader(file))[1][0] == "'=cmd|' -x'!A0"
+        assert [row[0] for row in csv.reader(file)][1:] == ["'=cmd|' -x'!A0"]
     project.run(f"python -c {shlex.quote(WRITE)}")
     with (project.path / "cells.csv").open(newline="") as file:
         cells = list(csv.reader(file))

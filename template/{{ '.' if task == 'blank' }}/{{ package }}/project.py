@@ -3,6 +3,7 @@
 Functions import what they need themselves: config errors are reported before torch or NumPy loads.
 """
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -83,6 +84,11 @@ def check_input(cfg: Config) -> Iterable[str]:
     return check_input(cfg)
 
 
+def chance_loss(cfg: Config) -> float:
+    """The loss of guessing all classes alike, or the mean of the numbers."""
+    return math.log(len(cfg.data.classes)) if cfg.data.classes else 1.0
+
+
 def resume_safe(cfg: Config) -> set[str]:
     """Keys that a resumed run may change: with a constant learning rate, iter_num."""
     constant = cfg.training.optim.scheduler.kind == "constant"
@@ -107,5 +113,6 @@ PROJECT = Project(
     check_data=check_data,
     check_input=check_input,
     resume_safe=resume_safe,
+    chance_loss=chance_loss,
     packages=("numpy",),
 )

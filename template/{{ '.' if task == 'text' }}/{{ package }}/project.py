@@ -3,6 +3,7 @@
 Functions import what they need themselves: config errors are reported before torch or NumPy loads.
 """
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -98,6 +99,13 @@ def data_notes(cfg: Config, splits: list[Split]) -> Iterable[str]:
     return data_notes(cfg, splits)
 
 
+def chance_loss(cfg: Config) -> float:
+    """The loss of guessing all tokens alike."""
+    from .tokenizer import document_token
+
+    return math.log(document_token(cfg.data.tokenizer) + 1)
+
+
 def resume_safe(cfg: Config) -> set[str]:
     """Keys that a resumed run may change: with a constant learning rate, iter_num."""
     constant = cfg.training.optim.scheduler.kind == "constant"
@@ -123,5 +131,6 @@ PROJECT = Project(
     check_input=check_input,
     data_notes=data_notes,
     resume_safe=resume_safe,
+    chance_loss=chance_loss,
     packages=("numpy",),
 )

@@ -73,13 +73,15 @@ class ResNet(nn.Module):
                 stride = 2 if stage and i == 0 else 1
                 stages.append(Block(dim_before, dim, stride, norm_groups, dropout))
                 dim_before = dim
-        self.stages = nn.Sequential(*stages)
+        self.stages = nn.ModuleList(stages)
         self.norm = nn.GroupNorm(norm_groups, dim_before)
         self.head = nn.Linear(dim_before, classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Pictures [items, channels, rows, columns] to logits [items, classes]."""
-        x = self.stages(self.stem(x))
+        x = self.stem(x)
+        for block in self.stages:
+            x = block(x)
         return cast(Tensor, self.head(F.relu(self.norm(x)).mean(dim=(2, 3))))
 
 

@@ -3,6 +3,7 @@
 Functions import what they need themselves: config errors are reported before torch or NumPy loads.
 """
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -89,6 +90,11 @@ def data_notes(cfg: Config, splits: list[Split]) -> Iterable[str]:
     return data_notes(cfg, splits)
 
 
+def chance_loss(cfg: Config) -> float:
+    """The loss of guessing all classes alike."""
+    return math.log(len(cfg.data.classes))
+
+
 def resume_safe(cfg: Config) -> set[str]:
     """Keys that a resumed run may change: with a constant learning rate, iter_num."""
     constant = cfg.training.optim.scheduler.kind == "constant"
@@ -114,5 +120,6 @@ PROJECT = Project(
     check_input=check_input,
     data_notes=data_notes,
     resume_safe=resume_safe,
+    chance_loss=chance_loss,
     packages=("numpy", "pillow"),
 )

@@ -1,5 +1,7 @@
 """Checks the command line before Hydra starts: aliases, grammar, config, files. No torch here."""
 
+import atexit
+import gc
 import logging
 import os
 import re
@@ -44,6 +46,8 @@ def prepare(argv: list[str], conf: Path, load_project: Callable[[], "Project"]) 
 
     Exits after --help, --cfg job and the modes check, explain and report, which Hydra never sees.
     """
+    gc.freeze()  # collections skip what was imported, and the one at exit skips everything
+    atexit.register(gc.freeze)
     for stream in (sys.stdout, sys.stderr):  # a terminal or locale without Unicode
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     _refuse_torchrun()
@@ -309,7 +313,9 @@ def _check_files(
     first = configs[0]
     folder = Path(first.runs_dir, first.name)
     if first.mode == "check":
-        report(run_checks(project, first, problems, len(configs)), first.format)
+        fit = find_part("fit")
+        checks = fit.run_and_measure if fit else run_checks
+        report(checks(project, first, problems, len(configs)), first.format)
         raise SystemExit(0)
     if first.mode == "train":
         for cfg, job in zip(configs, jobs, strict=False):

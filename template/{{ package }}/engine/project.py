@@ -70,6 +70,8 @@ class Project:
     """Notes on the data for the user, a line each."""
     resume_safe: Callable[[Any], Iterable[str]] = _nothing
     """Keys that a resumed run may change with this config, beside those marked ResumeSafe."""
+    chance_loss: Callable[[Any], float | None] = lambda _: None
+    """The loss of guessing, if known: that of a model that has learned nothing."""
     packages: Sequence[str] = field(default=())
     """Packages that items are read with; a resumed run compares their versions."""
 
