@@ -162,7 +162,7 @@ def improved_model(template: Path) -> None:
 
 
 def improved_loop(template: Path) -> None:
-    loop = package(template) / "training.py"
+    loop = package(template) / "training.py.jinja"
     remark(loop, "improved")
     append(loop, '\n\ndef of_the_new_version() -> None:\n    """Nothing yet."""\n')
 

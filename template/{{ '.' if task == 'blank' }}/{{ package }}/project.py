@@ -112,7 +112,7 @@ PROJECT = Project(
     collate=collate,
     check_data=check_data,
     check_input=check_input,
-    resume_safe=resume_safe,
     chance_loss=chance_loss,
+    resume_safe=resume_safe,
     packages=("numpy",),
 )

@@ -119,7 +119,7 @@ PROJECT = Project(
     check_data=check_data,
     check_input=check_input,
     data_notes=data_notes,
-    resume_safe=resume_safe,
     chance_loss=chance_loss,
+    resume_safe=resume_safe,
     packages=("numpy", "pillow"),
 )
