@@ -114,6 +114,7 @@ def test_the_readmes_first_commands_by_uv(tmp_path: Path) -> None:
     assert "python train.py" in done.stdout, done.stderr
 
 
+@pytest.mark.long
 def test_the_next_hydra_runs_the_same_project(
     render: Render, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -30,7 +30,8 @@ def readme_commands(project: Project) -> list[str]:
     return re.findall(r"^    (python train\.py .*?) *(?:#.*)?$", section, re.MULTILINE)
 
 
-def test_the_readmes_commands_learn_ones_own_data(own: Project) -> None:
+def learn_own_data(own: Project) -> None:
+    """Type the commands of the section; the model must learn in the time that they promise."""
     describe, train, evaluate = readme_commands(own)
     for command in (describe, train, evaluate):
         values = [key for key in re.findall(r"(\S+)=", command) if "." in key or key == "name"]
@@ -45,6 +46,17 @@ def test_the_readmes_commands_learn_ones_own_data(own: Project) -> None:
     name = own.name(own.run(evaluate))
     (metrics,) = own.path.glob(f"runs/*/evaluate/{name}/metrics.json")
     assert own.task.own_data.is_learned(json.loads(metrics.read_text()))
+
+
+@pytest.mark.task("speech", "vision", "blank")
+def test_the_readmes_commands_learn_ones_own_data(own: Project) -> None:
+    learn_own_data(own)
+
+
+@pytest.mark.long
+@pytest.mark.task("text")
+def test_the_readmes_commands_learn_ones_own_texts(own: Project) -> None:
+    learn_own_data(own)
 
 
 FIX = re.compile(r"(?:^ +|: )((?:python train\.py|mv|sed) .*)", re.MULTILINE)
