@@ -1,6 +1,5 @@
 """Building blocks of config types. No torch here: config errors are reported at once."""
 
-import os
 from collections.abc import Iterator
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
@@ -8,9 +7,6 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
-
-# pydantic looks for plugins in the metadata of every installed package; set it empty to allow them
-os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 T = TypeVar("T")
 

@@ -30,6 +30,14 @@ SECTION = "a section, with keys of its own"
 PLAIN = {"bool_type": "true or false", "model_type": SECTION, "model_attributes_type": SECTION}
 NUMBER = re.compile(r"[+-]?(\d[\d_]*\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(nan|inf)|true|false", re.I)
 SYNONYMS = {"on": "true", "yes": "true", "off": "false", "no": "false", "none": "null"}
+OF_PARTS = {  # keys that the answer `parts` adds
+    "fit": "fit",
+    "training.gradient_checkpointing": "fit",
+    "training.run.gradient_checkpointing": "fit",
+    "training.parallel": "fsdp",
+    "training.finetune": "finetune",
+    "training.loader.batch_tokens": "streams",
+}
 LONGEST_VALUE = 80
 
 Problem = tuple[str, str]  # key, what is wrong with it
@@ -255,10 +263,13 @@ def _describe(detail: Any, values: dict[str, Any], known: dict[str, str]) -> Pro
         while isinstance(value, dict) and len(value) == 1:  # nix.lr=1 makes a section nix
             ((last, value),) = value.items()
             keys.append(str(last))
-        why = _suggest(keys, known)
+        key, why = ".".join(keys), _suggest(keys, known)
         if keys[-1] == "_target_":
             why = "; a config names values, not code" + see(NO_TARGET)
-        return ".".join(keys), f" = {_show(value)}: no such key{why}"
+        if part := next((OF_PARTS[it] for it in OF_PARTS if f"{key}.".startswith(f"{it}.")), None):
+            why = f"; this project was rendered without {part}\n"
+            why += f"copier update --data 'parts=[{part}, …]' adds it"
+        return key, f" = {_show(value)}: no such key{why}"
     if kind.startswith("union_tag"):
         tag = value.get("kind") if isinstance(value, dict) else None
         expected = context.get("expected_tags", "the name of one of its schemas")
