@@ -22,9 +22,9 @@ RENDERINGS: dict[str, dict[str, Any]] = {
 }
 # files, lines in all, lines of the engine
 BUDGETS = {
-    "default": (123, 10720, 6932),
-    "smallest": (111, 9207, 6094),
-    "largest": (157, 15001, 10303),
+    "default": (123, 10727, 6939),
+    "smallest": (111, 9214, 6101),
+    "largest": (157, 15008, 10310),
 }
 PARTS = ("engine", "user's Python", "conf", "tests", "tools", "the rest")
 

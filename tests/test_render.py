@@ -119,6 +119,24 @@ def test_types_hold_with_everything_off(render: Render) -> None:
     Project(render(**NOTHING)).run("python -m mypy")
 
 
+@pytest.mark.parametrize(
+    ("override", "part"),
+    [
+        ("mode=check fit=true", "fit"),
+        ("training.gradient_checkpointing=true", "fit"),
+        ("training.parallel=fsdp", "fsdp"),
+        ("training.finetune.frozen=[head]", "finetune"),
+        ("training.loader.batch_tokens=100", "streams"),
+    ],
+)
+def test_a_key_of_a_part_that_was_not_rendered_names_the_part(
+    render: Render, override: str, part: str
+) -> None:
+    refused = Project(render()).run(f"python train.py {override}", status=2).stderr
+    assert f"no such key; this project was rendered without {part}" in refused
+    assert f"copier update --data 'parts=[{part}, …]' adds it" in refused
+
+
 @pytest.mark.parametrize("package", ["a", "z_package_whose_name_is_forty_letters_lo"])
 def test_code_is_formatted_whatever_the_packages_name(
     render: Render, package: str, task: Task
