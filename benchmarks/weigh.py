@@ -22,9 +22,9 @@ RENDERINGS: dict[str, dict[str, Any]] = {
 }
 # files, lines in all, lines of the engine
 BUDGETS = {
-    "default": (123, 10727, 6939),
-    "smallest": (111, 9214, 6101),
-    "largest": (157, 15008, 10310),
+    "default": (123, 10728, 6939),
+    "smallest": (111, 9215, 6101),
+    "largest": (157, 14998, 10298),
 }
 PARTS = ("engine", "user's Python", "conf", "tests", "tools", "the rest")
 
