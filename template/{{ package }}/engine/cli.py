@@ -313,6 +313,12 @@ def _check_files(
     first = configs[0]
     folder = Path(first.runs_dir, first.name)
     if first.mode == "check":
+        runs = Path(first.runs_dir)
+        there = next(it for it in (runs, *runs.parents) if it.exists() or it.is_symlink())
+        try:
+            _check_writable(there, f"runs_dir = {runs}")
+        except UserError as error:
+            problems += error.problems
         fit = find_part("fit")
         checks = fit.run_and_measure if fit else run_checks
         report(checks(project, first, problems, len(configs)), first.format)

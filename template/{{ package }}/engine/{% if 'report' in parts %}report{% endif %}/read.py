@@ -85,7 +85,7 @@ class Run:
                     total += datetime.fromisoformat(entry["ended"]).timestamp() - began
                 elif entry is self.record:  # killed, or running
                     total += max(0.0, (self.directory / METRICS).stat().st_mtime - began)
-        return round(total) if self.record else None
+        return max(1, round(total)) if self.record else None  # times are whole seconds
 
     @property
     def commit(self) -> str | None:
