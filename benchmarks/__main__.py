@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks import loop, preflight, seeing, survival, vision, weigh
+from tests.commands import Project
 from tests.kills import kill_and_compare
 from tests.sox import KEYPAD, dial
 
@@ -99,7 +100,7 @@ def write_trivial(template: Path, names: list[Path]) -> None:
 
 def kills(project: Path, tries: int) -> Iterator[str]:
     """The row of runs that were killed."""
-    same = [same for _, same in kill_and_compare(project, PYTHON, tries, seed=1)]
+    same = [same for _, same in kill_and_compare(Project(project, PYTHON), tries, seed=1)]
     killed = "runs killed at a random instant that ended with the same weights"
     yield f"| {killed} | {sum(same)} of {tries} | {tries} of {tries} |"
 

@@ -69,13 +69,14 @@ class Project:
         program, *arguments = shlex.split(command)
         assert program == "python"
         inherited = {k: v for k, v in os.environ.items() if k not in ("RUN_NAME", "SLURM_JOB_ID")}
-        result = self._run(arguments, inherited | environment)
+        result = self.attempt(arguments, inherited | environment)
         said = f"{command}\n{result.stdout}{result.stderr}"
         assert result.returncode == status, said
         assert "Traceback" not in result.stdout + result.stderr, said
         return result
 
-    def _run(self, arguments: list[str], environment: dict[str, str]) -> Finished:
+    def attempt(self, arguments: list[str], environment: dict[str, str]) -> Finished:
+        """Run `python ARGUMENTS`, whatever comes of it."""
         if self.python == sys.executable and (
             done := PRELOADED.run(arguments, self.path, environment)
         ):
@@ -131,19 +132,33 @@ def record(run: Path) -> dict[str, Any]:
     return dict(json.loads((run / "record.json").read_text()))
 
 
+def launch(
+    project: Project, arguments: str, errors: int = subprocess.STDOUT, **environment: str
+) -> "subprocess.Popen[str]":
+    """A run in the background, in a session of its own."""
+    command = ["train.py", *arguments.split()]
+    inherited = {k: v for k, v in os.environ.items() if k not in ("RUN_NAME", "SLURM_JOB_ID")}
+    environment = inherited | environment
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": errors}
+    if project.python == sys.executable and (
+        process := PRELOADED.start(command, project.path, environment, **pipes)
+    ):
+        return process
+    return subprocess.Popen(
+        [project.python, *command],
+        cwd=project.path,
+        env=environment,
+        text=True,
+        start_new_session=True,
+        **pipes,
+    )
+
+
 def start(
     project: Project, arguments: str, until: str, **environment: str
 ) -> "subprocess.Popen[str]":
     """A run in the background that has printed what is expected."""
-    process = subprocess.Popen(
-        [project.python, "train.py", *arguments.split()],
-        cwd=project.path,
-        env={k: v for k, v in os.environ.items() if k != "RUN_NAME"} | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    process = launch(project, arguments, subprocess.STDOUT, **environment)
     assert process.stdout
     for line in process.stdout:
         if re.search(until, line):

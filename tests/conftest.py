@@ -76,6 +76,12 @@ def each_copier(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     return str(request.param)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def mypy_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Projects share what mypy knows of libraries, which takes it longest to read."""
+    os.environ["MYPY_CACHE_DIR"] = str(tmp_path_factory.mktemp("mypy"))
+
+
 @pytest.fixture(scope="session")
 def render(copie_session: Any) -> Render:
     """Render a combination of answers; the same answers give the same project."""

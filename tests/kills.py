@@ -5,7 +5,6 @@ python -m tests.kills 20 tries twenty, in a project rendered for it.
 
 import hashlib
 import itertools
-import os
 import random
 import re
 import shutil
@@ -17,13 +16,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from .commands import signal_group
-from .tasks import TASKS, Task
+from .commands import PRELOADED, Project, launch, signal_group
 
 ITERATIONS = 40
 # two dozen iterations an epoch, so that most kills come in the middle of one
 COMMAND = (
-    "train.py model=dryrun training=dryrun {dropout}=0.1 {smaller} "
+    "model=dryrun training=dryrun {dropout}=0.1 {smaller} "
     f"training.iter_num={ITERATIONS} training.run.eval_every=10 "
     "training.run.eval_batches=null training.checkpoint.every=4 training.lr=1e-3"
 )
@@ -42,25 +40,15 @@ SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 class Killer:
     """Starts a variant's run again and again, and ends it before it is done."""
 
-    project: Path
-    python: str
-    task: Task
+    project: Project
     chance: random.Random
     variants: dict[str, str]
 
     def start(self, name: str, variant: str) -> "subprocess.Popen[str]":
-        environment = {k: v for k, v in os.environ.items() if k not in ("RUN_NAME", "SLURM_JOB_ID")}
-        command = COMMAND.format(dropout=self.task.dropout, smaller=self.task.smaller).split()
-        command = [self.python, *command, *self.variants[variant].split(), f"name={name}"]
-        return subprocess.Popen(
-            command,
-            cwd=self.project,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
+        command = COMMAND.format(
+            dropout=self.project.task.dropout, smaller=self.project.task.smaller
         )
+        return launch(self.project, f"{command} {self.variants[variant]} name={name}")
 
     def finish(self, name: str, variant: str) -> str:
         """Run to the end; return the hash of the final weights."""
@@ -72,7 +60,7 @@ class Killer:
         return hashlib.sha256(weights.read_bytes()).hexdigest()
 
     def checkpoints(self, name: str) -> Path:
-        return self.project / "runs" / name / "checkpoints"
+        return self.project.path / "runs" / name / "checkpoints"
 
     def kill(self, name: str, variant: str, number: signal.Signals, while_saving: bool) -> int:
         """Start the run and send it a signal at a random instant; return the iteration of then."""
@@ -104,15 +92,10 @@ class Killer:
 
 
 def kill_and_compare(
-    project: Path,
-    python: str,
-    tries: int,
-    seed: int,
-    task: Task = TASKS["speech"],
-    variants: dict[str, str] = VARIANTS,
+    project: Project, tries: int, seed: int, variants: dict[str, str] = VARIANTS
 ) -> list[tuple[str, bool]]:
     """What was tried, and whether the weights at the end were the same."""
-    killer = Killer(project, python, task, random.Random(seed), variants)
+    killer = Killer(project, random.Random(seed), variants)
     uninterrupted: dict[str, str] = {}
     results = []
     for i, variant in zip(range(tries), itertools.cycle(variants), strict=False):
@@ -134,7 +117,8 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp())
     copier = [sys.executable, "-m", "copier", "copy", "-q", "--defaults", "--vcs-ref", "HEAD"]
     subprocess.run([*copier, str(root), str(folder / "project")], check=True)
-    results = kill_and_compare(folder / "project", sys.executable, tries, seed=int(time.time()))
+    PRELOADED.lock.acquire()  # every run is a Python of its own
+    results = kill_and_compare(Project(folder / "project"), tries, seed=int(time.time()))
     shutil.rmtree(folder)
     print(f"{sum(same for _, same in results)} of {tries}")
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from safetensors.numpy import load_file
 
-from .commands import LONG, SMALL, Project, children, start, weights
+from .commands import LONG, SMALL, Project, children, launch, start, weights
 
 
 def parameters(run: Path) -> dict[str, Any]:
@@ -67,10 +67,8 @@ def test_one_device_starts_no_process(project: Project) -> None:
 @pytest.mark.task("speech")
 def test_a_process_that_is_killed_ends_the_run_with_its_number(project: Project) -> None:
     process = start(project, f"{LONG} name=ranks training.devices=2", "iteration 3/")
-    found = subprocess.run(
-        ["pgrep", "-P", str(process.pid), "-f", "spawn_main"], capture_output=True, text=True
-    )
-    os.kill(int(found.stdout.split()[-1]), signal.SIGKILL)
+    *_, newest = children(process.pid)
+    os.kill(newest, signal.SIGKILL)
     said, _ = process.communicate()
     assert process.returncode == 2, said
     assert re.search(r"process [01] of 2 was ended by SIGKILL", said)
@@ -79,14 +77,7 @@ def test_a_process_that_is_killed_ends_the_run_with_its_number(project: Project)
 
 def on_node(project: Project, node: int, port: int, command: str) -> "subprocess.Popen[str]":
     variables = {"RUN_NODES": "2", "RUN_NODE": str(node), "RUN_PORT": str(port)}
-    return subprocess.Popen(
-        [project.python, "train.py", *command.split()],
-        cwd=project.path,
-        env={k: v for k, v in os.environ.items() if k != "RUN_NAME"} | variables,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return launch(project, command, subprocess.PIPE, **variables)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The commands of the README in a rendered project, spelled as there, and wrong ones."""
 
 import json
-import os
 import re
 import subprocess
 from pathlib import Path
@@ -9,23 +8,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from .commands import Project, record, signal_group, weights
+from .commands import Project, launch, record, signal_group, weights
 
 SMALL = "model=dryrun training=dryrun"
 
 
-def started(project: Project, command: str, until: str, seconds: int = 240) -> str:
+def started(project: Project, command: str, until: str) -> str:
     """Start a long run, wait until it prints what is expected, and stop it."""
-    environment = {k: v for k, v in os.environ.items() if k != "RUN_NAME"}
-    process = subprocess.Popen(
-        ["timeout", str(seconds), project.python, *command.split()[1:]],
-        cwd=project.path,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    process = launch(project, command.removeprefix("python train.py"))
     assert process.stdout
     lines = []
     for line in process.stdout:

@@ -30,6 +30,8 @@ pytestmark = pytest.mark.task("speech")
 
 # the loss tells jobs of four iterations apart, the error rate hardly does
 LOSS = "training.objective.metric=loss"
+# a copy of the code is run by a Python that starts anew, which takes seconds
+NOW = "code=now"
 OPTUNA = f"--multirun sweep=optuna {SMALL} {LOSS}"
 
 
@@ -58,12 +60,15 @@ def test_a_grid_prints_how_its_jobs_compare(project: Project) -> None:
 
 
 def test_a_second_sweep_of_a_name_says_which_jobs_are_in_use(project: Project) -> None:
-    grid = f"--multirun {LONG} name=at-once training.lr=1e-4,3e-4"
+    grid = f"--multirun {LONG} name=at-once training.lr=1e-4,3e-4 {NOW}"
     sweep = project.path / "runs/at-once"
     first = start(project, f"{grid} hydra/launcher=local", "2 jobs, 2 at once")
     for job in ("lr=0.0001", "lr=0.0003"):
         wait_for(lambda job=job: "iteration 3/" in read(sweep / job / "output.log"))
     began = {path.parent.name: path.read_text() for path in sweep.glob("*/.lock")}
+    pids = [int(holder.split()[1]) for holder in began.values()]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)  # it holds its lock without using a core
     for launcher in ("serial", "local"):
         second = project.run(f"python train.py {grid} hydra/launcher={launcher}", status=1).stdout
         for job, holder in began.items():
@@ -71,7 +76,8 @@ def test_a_second_sweep_of_a_name_says_which_jobs_are_in_use(project: Project) -
         assert "failed" not in second
         assert {row["state"] for row in table(sweep)} == {"running"}
     first.kill()
-    pids = [int(holder.split()[1]) for holder in began.values()]
+    for pid in pids:
+        os.kill(pid, signal.SIGCONT)
     # of a process that has ended but is not yet reaped, it is empty
     wait_for(lambda: not any(read(Path(f"/proc/{pid}/cmdline")) for pid in pids), seconds=5)
 
@@ -189,8 +195,8 @@ def test_jobs_side_by_side_are_those_one_after_another(project: Project) -> None
 
 
 def test_a_job_that_is_killed_takes_no_other_with_it(project: Project) -> None:
-    grid = f"--multirun {SMALL} hydra/launcher=local name=killed-job training.iter_num=400"
-    grid += " training.run.eval_every=400 training.lr=1e-4,3e-4,1e-3"
+    grid = f"--multirun {SMALL} hydra/launcher=local name=killed-job training.iter_num=100"
+    grid += f" training.run.eval_every=100 training.lr=1e-4,3e-4,1e-3 {NOW}"
     sweep = project.path / "runs/killed-job"
     process = start(project, grid, "3 jobs, 2 at once")
     wait_for((sweep / "lr=0.0003/record.json").exists)
@@ -208,8 +214,8 @@ def test_a_job_that_is_killed_takes_no_other_with_it(project: Project) -> None:
 
 
 def test_a_signal_stops_jobs_side_by_side_and_they_resume(project: Project) -> None:
-    grid = f"--multirun {SMALL} hydra/launcher=local name=paused training.iter_num=400"
-    grid += " training.num_workers=2 training.run.eval_every=400 training.lr=1e-4,3e-4,1e-3"
+    grid = f"--multirun {SMALL} hydra/launcher=local name=paused training.iter_num=200 {NOW}"
+    grid += " training.num_workers=2 training.run.eval_every=200 training.lr=1e-4,3e-4,1e-3"
     sweep = project.path / "runs/paused"
     process = start(project, grid, "3 jobs, 2 at once")
     for job in ("lr=0.0001", "lr=0.0003"):
@@ -518,7 +524,7 @@ def test_a_grid_is_refused_where_a_job_was_trained_with_another_config(project: 
 
 
 def test_an_interrupted_sweep_resumes_with_the_job_it_was_in(project: Project) -> None:
-    grid = f"--multirun {LONG} name=in-one training.lr=1e-4,3e-4"
+    grid = f"--multirun {LONG} name=in-one training.lr=1e-4,3e-4 {NOW}"
     output = project.path / "runs/in-one/lr=0.0001/output.log"
     process = start(project, grid, "2 jobs, 1 at once")
     wait_for(lambda: "iteration 9/" in read(output))

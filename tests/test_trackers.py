@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import yaml
 
-from .commands import FULL, Project, Render, signal_group
+from .commands import FULL, Project, Render, launch, signal_group
 
 SMALL = "python train.py model=dryrun training=dryrun"
 LONGER = f"{SMALL} training.iter_num=150 training.run.log_every=5 training.run.eval_every=150"
@@ -154,14 +154,7 @@ def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MLflowServer]:
 
 
 def begin(project: Project, command: str) -> "subprocess.Popen[str]":
-    _, *arguments = shlex.split(command)
-    return subprocess.Popen(
-        [project.python, *arguments],
-        cwd=project.path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    return launch(project, command.removeprefix("python train.py "))
 
 
 def end(process: "subprocess.Popen[str]", status: int) -> str:
