@@ -88,6 +88,45 @@ def test_a_gpu_that_is_missing_leaves_the_sizes(project: Project) -> None:
     assert figures["parameters"] > 100
     assert figures["optimizer_bytes"] == 2 * figures["gradient_bytes"]
     assert "not measured" in found["model"]["warnings"][0]
+    state = 3 * figures["gradient_bytes"] + figures["weight_bytes"]
+    assert state < found["memory"]["figures"]["estimated_peak_bytes"] < state + 1e6
+    (estimated,) = found["memory"]["warnings"]
+    assert estimated.startswith("estimated peak ")
+
+
+@pytest.mark.task("text")
+def test_shards_are_estimated_without_their_gpus(project: Project) -> None:
+    """One item for each device, of few tokens: nearly all is weights, gradients and moments."""
+    given = f"{FIT} training=dryrun model.context=16 training.run.device=cuda"
+    whole = 0.0
+    for devices in (1, 2, 8):
+        sharded = "fsdp" if devices > 1 else "ddp"
+        shared = f"training.batch_size={devices} training.devices={devices}"
+        found = rows(project, f"{given} {shared} training.parallel={sharded}", status=2)
+        peak = found["memory"]["figures"]["estimated_peak_bytes"]
+        whole = whole or peak
+        # beside the shard, a block or the embedding is gathered
+        assert whole / devices <= peak < whole / devices + whole / 3
+
+
+@pytest.mark.task("vision")
+def test_the_largest_batch_is_estimated_for_a_gpu_that_is_missing(project: Project) -> None:
+    given = f"{FIT} model=small training=dryrun training.run.device=cuda training.precision=bf16"
+    found = rows(project, f"{given} engine.fit.memory_gb=0.45", status=2)["memory"]
+    largest = found["figures"]["largest_batch_size"]
+    assert found["warnings"][1].endswith(f"within engine.fit.memory_gb = 0.45: about {largest}")
+    again = rows(project, f"{given} training.batch_size={largest}", status=2)["memory"]
+    assert again["figures"]["estimated_peak_bytes"] == pytest.approx(0.45e9, rel=0.05)
+
+
+@pytest.mark.task("blank")
+def test_a_loss_that_needs_values_leaves_the_sizes(own: Project) -> None:
+    edit(own, "return losses.sum(), len(losses)", "return losses.sum(), float(losses.sum().item())")
+    found = rows(own, f"{FIT} {SMALL} training.run.device=cuda", status=2)
+    (reason,) = found["memory"]["warnings"]
+    assert reason.startswith("the peak was not estimated: ")
+    assert "DataDependent" in reason
+    assert found["model"]["figures"]["parameters"] > 100
 
 
 @pytest.mark.task("vision")

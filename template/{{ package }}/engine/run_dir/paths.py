@@ -31,7 +31,7 @@ CODE = ".code"
 SEARCH_SUMMARY = "search.txt"  # of a search's directory
 OF_A_RUN = (LOCK, ".hydra", OVERRIDES, CHECKPOINTS, JOB_OUTPUT, SLURM_ID, CODE)
 COMMAND = "RUN_COMMAND"  # environment variable: the user's command line, for child processes
-TRIAL_KIND = "RUN_TRIAL"  # environment variable: whole or short, of a run that measures itself
+TRIAL_KIND = "RUN_TRIAL"  # environment variable: what kind of trial a run of fit=true is
 JOB_DIR = "SWEEP_JOB_DIR"  # environment variable: where a job of a sweep works
 DEEPEST = 100  # levels of YAML in flow style
 INDENT = re.compile(r"^[-?: ]{400}", re.MULTILINE)
