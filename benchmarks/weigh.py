@@ -22,9 +22,9 @@ RENDERINGS: dict[str, dict[str, Any]] = {
 }
 # files, lines in all, lines of the engine
 BUDGETS = {
-    "default": (123, 10746, 6957),
-    "smallest": (111, 9233, 6119),
-    "largest": (158, 15303, 10589),
+    "default": (123, 10744, 6955),
+    "smallest": (111, 9231, 6117),
+    "largest": (158, 15301, 10587),
 }
 PARTS = ("engine", "user's Python", "conf", "tests", "tools", "the rest")
 

@@ -310,7 +310,7 @@ def test_the_largest_batch_is_the_largest(project: Project, cgroup: Path) -> Non
 
 
 @pytest.mark.long
-@pytest.mark.task("speech", "vision", "text")
+@pytest.mark.task("vision", "text")
 def test_the_peak_is_that_of_the_run(project: Project) -> None:
     """Within 5 %; each is a process of its own, by the variable."""
     for model in ("dryrun", "tiny"):

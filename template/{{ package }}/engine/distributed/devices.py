@@ -34,8 +34,6 @@ def set_up_device(cfg: Config) -> torch.device:
         # returning freed memory to the system between steps costs a CPU 5 % or more
         libc.mallopt(-3, 2**25)  # M_MMAP_THRESHOLD, its maximum
         libc.mallopt(-1, freed_mb * 2**20)  # M_TRIM_THRESHOLD
-    # oneDNN keeps a kernel for each shape: its default, 1024, lets the memory of a CPU creep up
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
     if device.type == "cuda":
         torch.cuda.init()  # type: ignore[no-untyped-call]  # so that seeds reach it
     if run.deterministic:
