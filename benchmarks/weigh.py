@@ -22,9 +22,9 @@ RENDERINGS: dict[str, dict[str, Any]] = {
 }
 # files, lines in all, lines of the engine
 BUDGETS = {
-    "default": (123, 10744, 6955),
-    "smallest": (111, 9231, 6117),
-    "largest": (158, 15301, 10587),
+    "default": (123, 10734, 6945),
+    "smallest": (111, 9221, 6107),
+    "largest": (158, 15296, 10582),
 }
 PARTS = ("engine", "user's Python", "conf", "tests", "tools", "the rest")
 

@@ -278,7 +278,7 @@ if __name__ == "__main__":
     atexit.register(leave, status)  # the first one registered is called last
     sys.argv = serve(int(sys.argv[1]))
     several = re.search("--multirun|devices=", " ".join(sys.argv)) or "RUN_NODES" in os.environ
-    # with more threads than one, jobs side by side would wait for each other
+    # forks of jobs with several threads each took minutes
     is_narrow = os.environ.get("OMP_NUM_THREADS") == "1"
     try:
         if not (CLONE and is_narrow and several and serve_spawns()):

@@ -141,7 +141,8 @@ def test_a_model_is_measured(project: Project) -> None:
     assert model["optimizer_bytes"] == pytest.approx(2 * model["gradient_bytes"], rel=0.1)
     assert found["time"]["figures"]["evaluations"] == 2
     assert found["time"]["figures"]["disk_bytes"] > 3 * model["weight_bytes"]
-    assert found["recompute"]["figures"]["time_ratio"] > 0  # of milliseconds, here
+    (saving,) = found["recompute"]["details"]
+    assert saving.startswith("training.gradient_checkpointing would save ")
     assert 0 <= found["loading"]["figures"]["data_wait"] < 1
 
 

@@ -1,7 +1,6 @@
 """Checks of the machine that trains: device, precision, disk, limits, splits."""
 
 import math
-import os
 import resource
 import shutil
 from collections.abc import Iterator
@@ -17,14 +16,12 @@ from ..errors import UserError
 from ..overrides import leaves
 from ..parallel import resolve
 from ..project import Project
-from ..run_dir.paths import CHECKPOINTS, TRIAL_KIND
+from ..run_dir.paths import CHECKPOINTS
 
 
 def machine_problems(project: Project, cfg: Config, run: Path) -> list[str]:
     """Problems of the device, its precision, the disk, and the limits on data workers."""
     training = cfg.training
-    if is_estimate():
-        return []
     try:
         count = device_count(training.run)
     except UserError as error:
@@ -40,11 +37,6 @@ def machine_problems(project: Project, cfg: Config, run: Path) -> list[str]:
         *(fsdp.find_problems(project, cfg, count * nodes) if fsdp else ()),
         *worker_problems(min(training.loader.num_workers, cores_here())),
     ]
-
-
-def is_estimate() -> bool:
-    """Whether this run of mode=check fit=true makes up devices that are not here."""
-    return os.environ.get(TRIAL_KIND, "").startswith("estimate")
 
 
 def disk_problems(project: Project, cfg: Config, run: Path) -> Iterator[str]:

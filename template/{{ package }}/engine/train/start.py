@@ -37,11 +37,9 @@ def start(
             # torch is imported here, so that a signal during its import is handled too
             from ..checkpoints.resume import check_resume
             from ..distributed.processes import launch
-            from .preflight import compare_splits, is_estimate, machine_problems
+            from .preflight import compare_splits, machine_problems
             from .record import recorded
 
-            if is_estimate():
-                return float(find_part("train.estimate").run(train, cfg, run_dir, stop))
             if is_first:
                 check_resume(project, cfg, run_dir)
             problems, warnings = compare_splits(project, cfg, run_dir)
