@@ -24,7 +24,7 @@ RENDERINGS: dict[str, dict[str, Any]] = {
 BUDGETS = {
     "default": (123, 10734, 6945),
     "smallest": (111, 9221, 6107),
-    "largest": (158, 15296, 10582),
+    "largest": (158, 15303, 10589),
 }
 PARTS = ("engine", "user's Python", "conf", "tests", "tools", "the rest")
 

@@ -112,6 +112,7 @@ def test_shards_are_estimated_without_their_gpus(project: Project) -> None:
 @pytest.mark.task("vision")
 def test_the_largest_batch_is_estimated_for_a_gpu_that_is_missing(project: Project) -> None:
     given = f"{FIT} model=small training=dryrun training.run.device=cuda training.precision=bf16"
+    given += " training.gradient_checkpointing=true"
     found = rows(project, f"{given} engine.fit.memory_gb=0.45", status=2)["memory"]
     largest = found["figures"]["largest_batch_size"]
     assert found["warnings"][1].endswith(f"within engine.fit.memory_gb = 0.45: about {largest}")
