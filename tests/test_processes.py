@@ -6,6 +6,7 @@ import re
 import signal
 import socket
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,10 @@ def test_one_device_starts_no_process(project: Project) -> None:
 def test_a_process_that_is_killed_ends_the_run_with_its_number(project: Project) -> None:
     process = start(project, f"{LONG} name=ranks training.devices=2", "iteration 3/")
     *_, newest = children(process.pid)
+    process.send_signal(signal.SIGSTOP)  # so that the other one is lost before anybody looks
     os.kill(newest, signal.SIGKILL)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGCONT)
     said, _ = process.communicate()
     assert process.returncode == 2, said
     assert re.search(r"process [01] of 2 was ended by SIGKILL", said)

@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,10 @@ def _process(
         return train(cfg, run_dir, stop)
     except Stopped:
         return None
+    except RuntimeError as error:
+        if LOST_ANOTHER.search(str(error)):
+            time.sleep(1)  # torch's agent reports one process, and is to see the lost one first
+        raise
     finally:
         dist.destroy_process_group()
 
