@@ -7,7 +7,6 @@ most memory so far, then waits for a line on its standard input: so several take
 """
 
 import importlib
-import itertools
 import json
 import math
 import os
@@ -65,25 +64,18 @@ def parts(package: str, run_dir: Path) -> tuple[Any, Any, Any]:
 
 
 class Batches:
-    """The indices of the run's own batches: a permutation for each epoch, laid end to end."""
+    """The indices of the run's own batches: others have other lengths, and take other times."""
 
-    def __init__(self, cfg: Any, num_items: int) -> None:
-        self.seed, self.size = cfg.training.run.seed, cfg.training.loader.batch_size
-        self.num_items = num_items
+    def __init__(self, package: str, cfg: Any, items: Any) -> None:
+        order = importlib.import_module(f"{package}.engine.data.order")
+        self.order = order.BatchOrder(items, cfg.training)
 
     def __iter__(self) -> Iterator[list[int]]:
-        import numpy as np
-
-        epochs = (
-            np.random.default_rng([self.seed, epoch]).permutation(self.num_items).tolist()
-            for epoch in itertools.count()
-        )
-        indices = itertools.chain.from_iterable(epochs)
-        while True:
-            yield list(itertools.islice(indices, self.size))
+        for batch in self.order:
+            yield [index for _, index in batch]
 
 
-def plain_loader(cfg: Any, data: Any) -> Any:
+def plain_loader(package: str, cfg: Any, data: Any) -> Any:
     """A DataLoader as its documentation has it."""
     from functools import partial
 
@@ -92,7 +84,7 @@ def plain_loader(cfg: Any, data: Any) -> Any:
     items = data.open_items(cfg, "train")
     return torch.utils.data.DataLoader(
         items,
-        batch_sampler=Batches(cfg, len(items)),
+        batch_sampler=Batches(package, cfg, items),
         num_workers=cfg.training.loader.num_workers,
         collate_fn=partial(data.collate, cfg=cfg),
         pin_memory=torch.cuda.is_available(),
@@ -137,7 +129,7 @@ def bare(package: str, run_dir: Path, turns: Turns) -> None:
     bf16 = run.precision == "bf16"
     losses = []
     with Path("bare.jsonl").open("w") as log:
-        for step, batch in enumerate(plain_loader(cfg, data), start=1):
+        for step, batch in enumerate(plain_loader(package, cfg, data), start=1):
             batch = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
             lr = optim.lr * rate(step, optim, run.iter_num)
             for group in optimizer.param_groups:
@@ -205,7 +197,7 @@ def lightning(package: str, run_dir: Path, turns: Turns) -> None:
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.fit(Module(), train_dataloaders=plain_loader(cfg, data))
+    trainer.fit(Module(), train_dataloaders=plain_loader(package, cfg, data))
 
 
 def ours(package: str, run_dir: Path, turns: Turns) -> None:

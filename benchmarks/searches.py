@@ -28,7 +28,7 @@ PRUNED = (
     "data.noise=0.1 training.objective.metric=loss training.iter_num=600 training.eval_every=30 "
     "'training.lr=tag(log,interval(1e-5,1e-1))'"
 )
-PRUNERS = ("null", "median", "hyperband", "asha")
+PRUNERS = ("null", "median", "hyperband", "asha", "asha sweep.pruning.min_resource=4")
 
 
 def processes() -> dict[int, tuple[int, int, float]]:
@@ -86,12 +86,12 @@ def pruning(project: Path, trials: int, seeds: int) -> Iterator[str]:
     """What share of the iterations each pruner needs, and what it loses."""
     found: dict[str, list[tuple[int, float]]] = {pruner: [] for pruner in PRUNERS}
     for seed in range(seeds):
-        for pruner in PRUNERS:
-            name = f"{pruner}-{seed}"
+        for number, pruner in enumerate(PRUNERS):
+            name = f"pruner-{number}-{seed}"
             more = f"sweep.pruner={pruner} sweep.seed={seed} sweep.n_trials={trials} name={name}"
             time_search(project, f"{PRUNED} {more}")
             found[pruner].append(outcome(project / "runs" / name))
-            print(name, *found[pruner][-1], flush=True)
+            print(pruner, seed, *found[pruner][-1], flush=True)
     best = [value for _, value in found["null"]]
     spread = statistics.stdev(best) if seeds > 1 else 0.0
     for pruner in PRUNERS[1:]:
@@ -109,7 +109,7 @@ def pruning(project: Path, trials: int, seeds: int) -> Iterator[str]:
 def measure(project: Path, trials: int = 60, seeds: int = 5) -> Iterator[str]:
     """Rows of RESULTS.md, for a project of the task blank with the part search."""
     yield from places(project, trials)
-    yield from pruning(project, trials // 3, seeds)
+    yield from pruning(project, trials, seeds)
 
 
 if __name__ == "__main__":
