@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks import loop, preflight, seeing, survival, vision, weigh
+from benchmarks import fit, loop, preflight, searches, seeing, survival, vision, weigh
 from tests.commands import Project
 from tests.kills import kill_and_compare
 from tests.sox import KEYPAD, dial
@@ -130,7 +130,7 @@ def main() -> None:
     subprocess.run([*train, *small, "name=dry"], cwd=project, check=True, capture_output=True)
     rows = []
     for name, ours, floor, floor_name, limit in (
-        ("`--cfg job`", [*train, "--cfg", "job"], show, "empty Hydra app `--cfg job`", 1.25),
+        ("`--cfg job`", [*train, "--cfg", "job"], show, "empty Hydra app `--cfg job`", 1.2),
         ("`--cfg job`", [*train, "--cfg", "job"], alike, "an empty app with this conf/", 1.0),
         ("`--help`", [*train, "--help"], [*app, "--help"], "empty Hydra app `--help`", 1.5),
         ("a mistyped key", [*train, "training.optim.lrr=1"], show, "empty app `--cfg job`", 1.8),
@@ -219,6 +219,7 @@ def main() -> None:
         results.append(f"| strings of keys made by SoX, {kind} | {right} of 20 | 19 of 20 |")
     for row in itertools.chain(
         survival.rows(project),
+        searches.rows(),
         seeing.rows(tracked, PYTHON),
         vision.rows(digits, PYTHON),
         *(loop.rows(of_task, task) for task, of_task in tasks.items()),
@@ -247,6 +248,10 @@ def main() -> None:
         "| what | measured | limit |",
         "|---|---|---|",
         *results,
+        "",
+        "What `mode=check fit=true` predicts of a fastrun, and what it took.",
+        "",
+        *fit.table(fit.TASKS, fit.SIZES),
         "",
         "Files and lines of a rendered project, after formatting (`make weigh`).",
         "",

@@ -106,16 +106,15 @@ def pruning(project: Path, trials: int, seeds: int) -> Iterator[str]:
         )
 
 
-def measure(project: Path, trials: int = 60, seeds: int = 5) -> Iterator[str]:
-    """Rows of RESULTS.md, for a project of the task blank with the part search."""
-    yield from places(project, trials)
-    yield from pruning(project, trials, seeds)
-
-
-if __name__ == "__main__":
-    given = [int(argument) for argument in sys.argv[1:]]
+def rows(trials: int = 60, seeds: int = 5) -> Iterator[str]:
+    """Lines for the table of RESULTS.md."""
     with tempfile.TemporaryDirectory() as folder:
         answers = {"project_name": "Searches", "task": "blank", "parts": ["search"]}
         copier.run_copy(str(ROOT), folder, answers, vcs_ref="HEAD", defaults=True, quiet=True)
-        for row in measure(Path(folder), *given):
-            print(row, flush=True)
+        yield from places(Path(folder), trials)
+        yield from pruning(Path(folder), trials, seeds)
+
+
+if __name__ == "__main__":
+    for row in rows(*(int(argument) for argument in sys.argv[1:])):
+        print(row, flush=True)

@@ -37,7 +37,7 @@ PathOrFraction = Annotated[str | float, or_fraction("a path")]
 
 
 class Folded(Dataset):
-    """A dataset that folds divide anew into training and validation."""
+    """A dataset with folds for cross-validation."""
 
     seed: NonNegativeInt
     """Seeds the choice of held-out items."""

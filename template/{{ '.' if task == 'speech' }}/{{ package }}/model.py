@@ -241,7 +241,7 @@ def ctc_loss(log_probs: Tensor, frames: Tensor, batch: Batch) -> Tensor:
 def compute_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor | float]:
     """The sum of the batch's training losses, and its weight: the loop divides by all weights.
 
-    Here each item weighs 1. A mean over symbols: docs/own-code.md#a-loss-over-tokens.
+    Here each item weighs 1. A mean over symbols: own-code.md, "A loss over tokens".
     """
     log_probs, frames = model(batch["audio"], batch["samples"])
     return ctc_loss(log_probs, frames, batch).sum(), len(frames)
