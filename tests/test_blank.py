@@ -108,6 +108,8 @@ def test_a_wrong_table_is_refused_with_its_line_and_without_torch(project: Proje
     scatter(project.path / "wrong.csv", rows=40, seed=1)
     text = (project.path / "wrong.csv").read_text()
     (project.path / "wrong.csv").write_text(f"{text}p40,NaN,1,in\np41,one,1,up\n")
+    describe = "python train.py mode=describe data=table data.train=wrong.csv data.answer=side"
+    assert "wrong.csv: kilometres holds no number in 2 of 42 rows" in project.run(describe).stdout
     columns = "data.answer=side data.features=[kilometres,grams] data.classes=[in,out]"
     command = f"train.py mode=train data=table data.train=wrong.csv {columns}"
     said = project.run(f"python -X importtime {command}", status=2).stderr

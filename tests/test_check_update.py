@@ -202,13 +202,13 @@ def test_an_answer_turned_on_adds_files(living: Living) -> None:
     project = living("v0.2.0")
     append(project / "Makefile", "# mine\n")
     commit(project, "Mine")
-    said = check(project, 0, "slurm=true trackers=[wandb]")
+    said = check(project, 0, "slurm=true trackers=[wandb, mlflow]")
     assert f"    {SBATCH}\n" in said
     assert f"    {PACKAGE}/engine/trackers/wandb.py\n" in said
     assert "edited" not in said
     copier.run_update(
         project,
-        {"slurm": True, "trackers": ["wandb"]},
+        {"slurm": True, "trackers": ["wandb", "mlflow"]},
         defaults=True,
         quiet=True,
         overwrite=True,
@@ -218,9 +218,10 @@ def test_an_answer_turned_on_adds_files(living: Living) -> None:
     assert check(project, 0).startswith("Up to date")
 
 
-def test_an_answer_to_no_question_is_refused(living: Living) -> None:
-    said = check(living("v0.2.0"), 2, "tracker=wandb")
-    assert said.startswith("ANSWERS: tracker=wandb: expected QUESTION=ANSWER, as in ANSWERS=")
+@pytest.mark.parametrize("answer", ["tracker=wandb", "slurm"])
+def test_an_answer_to_no_question_is_refused(living: Living, answer: str) -> None:
+    said = check(living("v0.2.0"), 2, answer)
+    assert said.startswith(f"ANSWERS: {answer}: expected QUESTION=ANSWER, as in ANSWERS=")
     assert "slurm" in said.splitlines()[1]
 
 

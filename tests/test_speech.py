@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -100,3 +101,11 @@ def test_check_opens_more_audio_files_than_a_run(project: Project, tmp_path: Pat
     once = f"{SMALL} data=manifest {data} data.check_headers=1"
     told = project.run(f"python train.py mode=check {once}", status=2).stderr
     assert f"all.jsonl:2: {tmp_path}/b.wav is not audio" in told
+
+
+def test_describe_names_the_lines_that_it_leaves_out(project: Project) -> None:
+    lines = ['{"audio": "a.wav", "text": "12"}', "{broken", '{"audio": 3, "text": "4"}']
+    (project.path / "half.jsonl").write_text("\n".join(lines))
+    said = project.run("python train.py mode=describe data=manifest data.train=half.jsonl").stdout
+    assert re.findall(r"left out: (half\.jsonl:\d)", said) == ["half.jsonl:2", "half.jsonl:3"]
+    assert "data.vocabulary: 2 entries" in said

@@ -8,7 +8,6 @@ Status 0: up to date, or applies cleanly; 1: conflicts, or edited files deleted;
 
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -98,7 +97,8 @@ def rendered(answers: Path, version: str) -> dict[str, bytes]:
 def main() -> int:
     """Print what an update would do; return the exit status."""
     project = Path(__file__).parent.parent
-    answers = shlex.split(os.environ.get("ANSWERS", ""))
+    # a list may be written with spaces
+    answers = re.findall(r"\w+=\[[^]]*\]|\S+", os.environ.get("ANSWERS", ""))
     if not (project / ANSWERS).is_file():
         print(f"There is no {ANSWERS}: only a project that Copier rendered can be updated.")
         return 2
@@ -125,12 +125,13 @@ def main() -> int:
         clone = Path(folder) / "clone"
         git(project, "clone", "--quiet", "--shared", top, str(clone))
         copy = clone / git(project, "rev-parse", "--show-prefix")
-        refused = copier(copy, "update", *(f"--data={given}" for given in answers))
+        refused = copier(copy, "update", *(f"--data={given}" for given in answers if "=" in given))
         if refused:
             print(f"copier cannot update from {answer(project, '_src_path')}:\n{refused}")
             return 2
         questions = re.findall(r"^(\w+):", (copy / ANSWERS).read_text("utf-8"), re.MULTILINE)
-        if wrong := [given for given in answers if given.partition("=")[0] not in questions]:
+        asked = tuple(f"{question}=" for question in questions)
+        if wrong := [given for given in answers if not given.startswith(asked)]:
             print(f"ANSWERS: {wrong[0]}: expected QUESTION=ANSWER, as in ANSWERS='slurm=true'")
             print(f"where QUESTION is one of {', '.join(q for q in questions if q[0] != '_')}")
             return 2

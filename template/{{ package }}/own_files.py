@@ -210,4 +210,5 @@ def describe(
     file.write_text(text, "utf-8")
     what = found.get("kind", "default") if isinstance(found, dict) else f"{len(found)} entries"
     log.info("wrote %s: data.%s: %s", os.path.relpath(file), key, what)
+    log.info("check all of it: python train.py mode=check data=%s", file.stem)
     log.info("python train.py data=%s", file.stem)

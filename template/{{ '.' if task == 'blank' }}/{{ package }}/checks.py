@@ -138,6 +138,9 @@ def find_columns(cfg: Config) -> tuple[list[str], list[str]]:
         )
     if left_out := [name for name in columns if name not in features]:
         log.info("left out of data.features: %s", ", ".join(left_out))
+    for name in features:
+        if gaps := count - numbers[name]:
+            log.warning("%s: %s holds no number in %d of %d rows", path, name, gaps, count)
     if data.answer_kind == "number":
         return features, []
     answers.discard("")

@@ -67,7 +67,10 @@ class Perceptron(nn.Module):
 
 
 def build_model(cfg: Config) -> nn.Module:
-    """The network, with new weights and the scales of the training split."""
+    """The network, with new weights and the scales of the training split.
+
+    compute_loss, evaluation.py and recognition.py call it.
+    """
     model, data = cfg.model, cfg.data
     try:
         items = open_items(cfg, "train")

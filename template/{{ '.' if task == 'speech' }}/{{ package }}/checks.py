@@ -3,6 +3,7 @@
 The last one of a list adds the command that fixes them.
 """
 
+import logging
 import os
 import shlex
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from .engine.config import Split
 from .engine.errors import UserError
 from .engine.parallel import for_each
 from .own_files import command, fold_problems
+
+log = logging.getLogger(__name__)
 
 MOST_SHOWN = 5  # problems of a manifest
 MOST_DELETED = 40  # lines that one command deletes; repeat it for more
@@ -38,10 +41,12 @@ def find_vocabulary(cfg: Config) -> str:
         raise UserError(f"data = {data.kind}: expected your own recordings\n{own}")
     for split in get_args(Split):
         try:
-            recordings, _ = read_manifest(data.path(split), vocabulary=None)
+            recordings, broken = read_manifest(data.path(split), vocabulary=None)
         except (OSError, UnicodeDecodeError):
             raise UserError(*check_data(cfg, [split])) from None
         symbols |= {symbol for recording in recordings for symbol in recording.text}
+        for problem in broken.values() if split == "train" else ():
+            log.warning("left out: %s", problem)
     if not symbols:
         raise UserError(*check_data(cfg, list(get_args(Split))))
     known = data.vocabulary
