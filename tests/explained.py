@@ -6,6 +6,7 @@ history counts.
 """
 
 import importlib
+import os
 import random
 import shutil
 import sys
@@ -153,7 +154,7 @@ def _plain(text: str) -> str:
 
 def main() -> None:
     chance = random.Random(SEED)
-    composing.name_this_run()
+    os.environ["RUN_NAME"] = "explained"
     count = 0
     for overrides in combinations(chance):
         count += 1

@@ -43,6 +43,7 @@ ELSEWHERE = [
     "hydra.job.chdir=true",
     "runs_dir=conf name=model",
     "runs_dir=conf name=new",
+    "runs_dir=conf mode=check",
     "runs_dir=tests name=planted",
 ]
 HARMLESS = [

@@ -8,7 +8,7 @@ from . import find_part
 from .checkpoints.files import find_checkpoint, list_checkpoints, list_damages, newest_checkpoint
 from .checkpoints.resume import check_resume, incompatibilities
 from .config import Config
-from .errors import UserError, refuse
+from .errors import WITHOUT, UserError, refuse
 from .project import Project
 from .run_dir.code import git_state
 from .run_dir.lock import holder, refuse_holder
@@ -30,10 +30,7 @@ def file_problems(project: Project, cfg: Config) -> Iterator[str]:
         if is_asked and (part := find_part("checkpoints.pretrained")):  # it imports torch
             yield from part.find_problems(project, cfg)
         elif is_file:
-            yield (
-                f"init = {cfg.init}: a file; this project was rendered without finetune\n"
-                "copier update --data 'parts=[finetune, …]' adds it"
-            )
+            yield f"init = {cfg.init}: a file; {WITHOUT.format('finetune')}"
         elif cfg.init:
             yield from checkpoint_problems(project, cfg, cfg.init, "init")
     if cfg.checkpoint and cfg.mode != "train":

@@ -4,11 +4,13 @@ import atexit
 import gc
 import logging
 import os
+import random
 import re
 import shlex
 import string
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -21,9 +23,9 @@ from omegaconf import OmegaConf
 
 from . import find_part, see
 from .compose.aliases import Aliases
-from .compose.compose import ComposeError, compose, name_this_run, options
+from .compose.compose import ComposeError, compose, options
 from .compose.credentials import credential_problems
-from .errors import UserError, refuse
+from .errors import WITHOUT, UserError, refuse
 from .overrides import split_override
 from .run_dir.code import is_copy, restart, run_copy
 from .run_dir.lock import lock
@@ -51,7 +53,8 @@ def prepare(argv: list[str], conf: Path, load_project: Callable[[], "Project"]) 
     for stream in (sys.stdout, sys.stderr):  # a terminal or locale without Unicode
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     _refuse_torchrun()
-    name_this_run()
+    letters = "".join(random.choices(string.ascii_lowercase, k=4))  # child processes inherit them
+    os.environ.setdefault("RUN_NAME", f"{time.strftime('%Y%m%d-%H%M%S')}-{letters}")
     os.environ[COMMAND] = shlex.join(["python", "train.py", *argv])
     if (slurm := find_part("slurm")) and (code := slurm.first_code(conf.parent)):
         restart(code)
@@ -133,11 +136,9 @@ def _refuse_flags(message: str) -> NoReturn:
 
 def _flag_problems(args: Any) -> Iterator[str]:
     if args.config_name or args.config_path or args.config_dir or args.experimental_rerun:
-        yield (
-            "--config-name, --config-path, --config-dir, --experimental-rerun: values come from\n"
-            "conf/ alone; what differs belongs in a file of conf/experiment: experiment=NAME"
-            + see("config.md#where-a-key-lives")
-        )
+        given = "--config-name, --config-path, --config-dir, --experimental-rerun"
+        why = "values come from conf/ alone; what differs belongs in a file: experiment=NAME"
+        yield f"{given}:\n{why}{see('config.md#where-a-key-lives')}"
     if args.resolve and not args.cfg:
         yield "--resolve is for --cfg: --cfg job --resolve"
     if sum(map(bool, (args.run, args.multirun, args.cfg, args.info, args.shell_completion))) > 1:
@@ -196,10 +197,7 @@ def _prepare_run(overrides: list[str], checker: "Checker") -> "Config":
         raise UserError(f"{of_jobs[0]}: it is for --multirun; add it, for a single job too")
     if cfg.mode == "report":
         if not (report := find_part("report.table")):
-            raise UserError(
-                "mode=report: this project was rendered without the report\n"
-                "copier update --data 'parts=[report, …]' adds it"
-            )
+            raise UserError(f"mode=report: {WITHOUT.format('report')}")
         report.compare_runs(project, cfg)
         raise SystemExit(0)
     _check_files(project, [cfg], [], here=True)
@@ -220,7 +218,7 @@ def _claim_run(project: "Project", cfg: "Config") -> None:
     known = (*OF_A_RUN, *project.modes)
     if run.is_dir() and any(run.iterdir()) and not any((run / it).exists() for it in known):
         raise UserError(f"name = {cfg.name}: {run} has files but no run; give another name")
-    _check_writable(run, f"name = {cfg.name}")
+    refuse(_unwritable(run, f"name = {cfg.name}"))
     for path in run.glob(".hydra/*"):
         if path.is_dir():
             raise UserError(f"name = {cfg.name}: {path} is a folder, expected a file; remove it")
@@ -251,10 +249,7 @@ def _prepare_sweep(overrides: list[str], checker: "Checker") -> "Config":
     checker.space = [split_override(override)[1] for override in in_yaml]
     overrides = [*in_yaml, *overrides]
     if isinstance(base.sweep, str):
-        raise UserError(
-            f"sweep={base.sweep}: this project was rendered without searches\n"
-            "copier update --data 'parts=[search, …]' adds them"
-        )
+        raise UserError(f"sweep={base.sweep}: {WITHOUT.format('search')}")
     all_known = is_grid(base)
     launcher = base.hydra.runtime.choices["hydra/launcher"]
     refuse(_grammar_problems(overrides, multirun=True))
@@ -299,32 +294,28 @@ def _check_all(jobs: list[list[str]], checker: "Checker") -> list["Config"]:
     return configs
 
 
-def _check_files(
-    project: "Project", configs: list["Config"], jobs: list["Job"], here: bool
-) -> None:
+def _check_files(project: "Project", cfgs: list["Config"], jobs: list["Job"], here: bool) -> None:
     """Check the configs' files, and this machine if they run `here`; mode=check then exits."""
     from .check import file_problems, report, run_checks
     from .checkpoints.resume import resume_problems
 
     # a sweep's jobs mostly read the same files and use the same devices
     others: Any = {"model": True, "training": {"optim", "loader"}}
-    different = {cfg.model_dump_json(exclude=others): cfg for cfg in configs}.values()
+    different = {cfg.model_dump_json(exclude=others): cfg for cfg in cfgs}.values()
     problems = [problem for cfg in different for problem in file_problems(project, cfg)]
-    first = configs[0]
-    folder = Path(first.runs_dir, first.name)
+    first = cfgs[0]
+    folder, given = Path(first.runs_dir, first.name).resolve(), f"runs_dir = {first.runs_dir}"
+    sources = (project.conf, Path(__file__).parents[1])
+    inside = [relative(it) for it in sources if folder.is_relative_to(it.resolve())]
+    problems += [f"{given}: expected a folder outside {it}" for it in inside]
+    problems += [] if inside else _unwritable(Path(first.runs_dir), given)
     if first.mode == "check":
-        runs = Path(first.runs_dir)
-        there = next(it for it in (runs, *runs.parents) if it.exists() or it.is_symlink())
-        try:
-            _check_writable(there, f"runs_dir = {runs}")
-        except UserError as error:
-            problems += error.problems
         fit = find_part("fit")
         checks = fit.run_and_measure if fit else run_checks
-        report(checks(project, first, problems, len(configs)), first.format)
+        report(checks(project, first, problems, len(cfgs)), first.format)
         raise SystemExit(0)
     if first.mode == "train":
-        for cfg, job in zip(configs, jobs, strict=False):
+        for cfg, job in zip(cfgs, jobs, strict=False):
             problems += resume_problems(project, cfg, job.directory)
         # this imports torch: other runs check it once they have imported torch
         for cfg in different if here else ():
@@ -334,25 +325,22 @@ def _check_files(
 
                 problems += machine_problems(project, cfg, Path(cfg.runs_dir, cfg.name))
     refuse(problems)
-    for source in (project.conf, Path(__file__).parents[1]):
-        if folder.resolve().is_relative_to(source.resolve()):
-            expected = f"expected a folder outside {relative(source)}"
-            raise UserError(f"runs_dir = {first.runs_dir}: {expected}")
-    _check_writable(Path(first.runs_dir), f"runs_dir = {first.runs_dir}")
 
 
-def _check_writable(folder: Path, given: str) -> None:
+def _unwritable(folder: Path, given: str) -> Iterator[str]:
+    """Why nothing can be written in a folder, or made in the one that would hold it."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:  # unnamed: a kill leaves nothing
             file.write(bytes(ROOM))
     except OSError as error:
-        broken = [p for p in (folder, *folder.parents) if p.is_symlink() and not p.exists()]
-        why = f"{broken[0]} is a link to nothing" if broken else error.strerror
-        raise UserError(
-            f"{given}: cannot write in {folder} ({why})\n"
-            "expected a folder that you may write to; choose one with runs_dir=FOLDER"
-        ) from None
+        is_missing = isinstance(error, FileNotFoundError)
+        if is_missing and not os.path.lexists(folder):
+            yield from _unwritable(folder.parent, given)
+        else:
+            is_broken = is_missing and folder.is_symlink()
+            why = f"{folder} is a link to nothing" if is_broken else error.strerror
+            expected = "expected a folder that you may write to; choose one with runs_dir=FOLDER"
+            yield f"{given}: cannot write in {folder} ({why})\n{expected}"
 
 
 def _explain(overrides: list[str], aliases: Aliases, checker: "Checker") -> None:
@@ -360,9 +348,8 @@ def _explain(overrides: list[str], aliases: Aliases, checker: "Checker") -> None
     from .compose.explain import explain, find_origins
 
     composed = checker.compose(overrides, force=True)
-    key = composed.get("key") and aliases.renames.names(str(composed.key))[0]
-    target = aliases.targets.get(str(key), key)
-    explain(composed, find_origins(checker.conf, overrides, checker.spelling), target)
+    key = aliases.expand([str(composed.key)])[0] if composed.get("key") else None
+    explain(composed, find_origins(checker.conf, overrides, checker.spelling), key)
     checker.validate(composed, overrides)
 
 

@@ -44,10 +44,9 @@ def canonical(value: str) -> str:
 
 def job_key(overrides: Sequence[str], safe: Collection[str] = ()) -> frozenset[str]:
     """The identity of a job, whatever the order, the spelling of numbers and the keys in `safe`."""
-    job = identifying_overrides(overrides)
     return frozenset(
         prefix.strip("+") + key + canonical(value)
-        for prefix, key, value in job
+        for prefix, key, value in identifying_overrides(overrides)
         if not any(f"{key.replace('/', '.')}.".startswith(f"{it}.") for it in safe)
     )
 

@@ -1,7 +1,7 @@
 """The interface between the engine and a project; <package>/project.py implements it."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
@@ -45,10 +45,6 @@ class Mode:
     """The splits that it reads; held_out stands for data.held_out."""
 
 
-def _nothing(*_: object) -> list[str]:
-    return []
-
-
 @dataclass(frozen=True, kw_only=True)
 class Project:
     """One project. Functions that need torch import it themselves."""
@@ -62,17 +58,17 @@ class Project:
     build_model: "Callable[[Any], nn.Module]"
     open_items: "Callable[[Any, Split], Items[Any]]"
     collate: "Callable[[list[Any], Any], Batch]"
-    check_data: Callable[[Any, list[Split]], Iterable[str]] = _nothing
+    check_data: Callable[[Any, list[Split]], Iterable[str]] = lambda *_: []
     """Problems of these splits."""
-    check_input: Callable[[Any], Iterable[str]] = _nothing
+    check_input: Callable[[Any], Iterable[str]] = lambda *_: []
     """Problems of the paths in `input`, and of what else the mode reads beside the data."""
-    data_notes: Callable[[Any, list[Split]], Iterable[str]] = _nothing
+    data_notes: Callable[[Any, list[Split]], Iterable[str]] = lambda *_: []
     """Notes on the data for the user, a line each."""
-    resume_safe: Callable[[Any], Iterable[str]] = _nothing
+    resume_safe: Callable[[Any], Iterable[str]] = lambda *_: []
     """Keys that a resumed run may change with this config, beside those marked ResumeSafe."""
     chance_loss: Callable[[Any], float | None] = lambda _: None
     """The loss of guessing, if known: that of a model that has learned nothing."""
-    packages: Sequence[str] = field(default=())
+    packages: Sequence[str] = ()
     """Packages that items are read with; a resumed run compares their versions."""
 
     @property

@@ -114,12 +114,10 @@ def track(items: Iterable[T], description: str, total: int | None) -> Iterator[T
 
 def print_error(text: str, style: str = "") -> None:
     """Print a line to standard error, on a terminal in a style."""
-    if not sys.stderr.isatty():
+    if sys.stderr.isatty():
+        console(2).print(text, style=style, soft_wrap=True)
+    else:
         print(text, file=sys.stderr)
-        return
-    from rich.text import Text
-
-    console(2).print(Text(text, style), soft_wrap=True)
 
 
 def print_json(value: Any) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
@@ -32,13 +32,7 @@ def conflict(key: str, expected: str) -> PydanticCustomError:
     return PydanticCustomError("conflict", "{expected}", {"key": key, "expected": expected})
 
 
-def _check_quotes(value: object) -> object:
-    if isinstance(value, bool | int | float):
-        raise ValueError('text, so in quotes: "1", "no"')
-    return value
-
-
-Text = Annotated[str, BeforeValidator(_check_quotes), Field(min_length=1)]
+Text = Annotated[str, Field(min_length=1)]
 """A non-empty string; one that looks like a number or a boolean needs quotes in YAML."""
 
 

@@ -64,11 +64,7 @@ class Aliases:
             expanded.append(prefix + real + value)
             spellings.setdefault(real, {})[spelling] = f"{spelling}{value}"
             if key.startswith(SPACE):
-                self.problems += [
-                    f"{override}: {alias} is an alias; search over {target} instead"
-                    for alias, target in self.targets.items()
-                    if re.search(rf"(?<![\w.]){re.escape(alias)}(?![\w.])", key + value)
-                ]
+                self.problems.append(f"{override}: give each key its values, as training.seed=1,2")
         self.problems += [
             f"{' and '.join(by_key.values())}: both set {real}; give one of the two"
             for real, by_key in spellings.items()

@@ -1,10 +1,7 @@
 """Composes the config as Hydra does, before Hydra starts; errors name the file in a few lines."""
 
 import contextlib
-import os
 import re
-import secrets
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,12 +29,6 @@ NEED_A_HEADER = ("experiment", "local")
 HEADER = """a file of this group sets keys of others, so its first line is
 # @package _global_
 saved as UTF-8, without a byte order mark (BOM)"""
-
-
-def name_this_run() -> None:
-    """Set RUN_NAME in the environment, so that child processes use the same name."""
-    letters = "".join(secrets.choice("abcdefghijkmnpqrstuvwxyz") for _ in range(4))
-    os.environ.setdefault("RUN_NAME", f"{time.strftime('%Y%m%d-%H%M%S')}-{letters}")
 
 
 class ComposeError(UserError):
@@ -81,10 +72,9 @@ def is_group(conf: Path, key: str) -> bool:
 
 
 def sets_value(conf: Path, override: str) -> bool:
-    """Whether an override sets a project key, rather than choose a file, delete, or set Hydra's."""
+    """Whether an override sets a key, rather than choose a file or delete."""
     prefix, key, value = split_override(override)
-    is_ours = not key.startswith(("hydra.", "hydra/")) and not is_group(conf, key)
-    return is_ours and prefix != "~" and bool(value)
+    return prefix != "~" and bool(value) and not is_group(conf, key)
 
 
 def _composing_problem(error: Exception, conf: Path) -> str:

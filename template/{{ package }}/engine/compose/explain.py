@@ -4,7 +4,6 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,10 +35,7 @@ class Origin(NamedTuple):
 def find_origins(
     conf: Path, overrides: list[str], spelling: dict[str, str]
 ) -> dict[str, list[Origin]]:
-    """What sets each key; the last origin counts. Raises what Hydra raises.
-
-    `spelling` maps an expanded override to what the user typed.
-    """
+    """What sets each key; the last origin counts. Raises what Hydra raises."""
     with initialized_hydra(conf):
         loader = GlobalHydra.instance().config_loader()
         merged = loader.compute_defaults_list("config", overrides, RunMode.RUN).defaults
@@ -52,45 +48,43 @@ def find_origins(
         for it in file.settings:
             is_section = isinstance(it.node, yaml.MappingNode) and it.node.value
             key = ".".join([default.package or "", *it.key[len(file.group) :]]).strip(".")
-            key, _ = renames(conf).names(key)
-            if is_section or key.split(".")[0] in ("defaults", "hydra"):
+            key = renames(conf).override(key)
+            if is_section or key.split(".")[0] == "defaults":
                 continue
             text = file.text[it.node.start_mark.index : it.node.end_mark.index].rstrip()
             found.setdefault(key, []).append(Origin(text, it.place))
     for override in overrides:
         if sets_value(conf, override):
-            _, key, value = split_override(override)
-            key = re.sub(r"(\.\d+|\[\d+\])+$", "", key)  # betas.0 changes the list
-            place = f"the command line: {spelling.get(override, override)}"
-            found.setdefault(key, []).append(Origin(value[1:], place))
+            key = re.sub(r"(\.\d+|\[\d+\])+$", "", split_override(override)[1])  # betas.0 is betas
+            found.setdefault(key, []).append(by_override(override, spelling))
     return found
 
 
-def nearest_place(key: str, origins: dict[str, list[Origin]]) -> str | None:
-    """The place of a key or, if it has none of its own, of the nearest section above it."""
+def by_override(override: str, spelling: dict[str, str]) -> Origin:
+    """An override as the origin of its key."""
+    value, place = split_override(override)[2][1:], spelling.get(override, override)
+    return Origin(value, f"the command line: {place}")
+
+
+def nearest_origin(key: str, origins: dict[str, list[Origin]]) -> Origin | None:
+    """The origin of a key or, if it has none of its own, of the nearest section above it."""
     key = key.partition("[")[0]
     while key:
         inside = [it for it in origins if it.startswith(f"{key}.")]
         if key in origins or inside:
-            return origins[key if key in origins else inside[0]][-1].place
+            return origins[key if key in origins else inside[0]][-1]
         key = key.rpartition(".")[0]
     return None
 
 
-@dataclass
-class Entry:
+class Entry(NamedTuple):
     """A key, its value, and what set it, oldest first."""
 
     key: str
     value: Any
     raw: Any  # as written, interpolations unresolved
+    shown: str  # the value; for an interpolation, its text and its value
     history: list[Origin]
-
-    @property
-    def shown(self) -> str:
-        """The value; for an interpolation, its text and its value."""
-        value = as_yaml(self.value)
-        return value if self.raw == self.value else f"{self.raw} = {value}"
 
 
 def explain(cfg: DictConfig, origins: dict[str, list[Origin]], key: str | None) -> None:
@@ -126,7 +120,8 @@ def find_entries(cfg: DictConfig, origins: dict[str, list[Origin]]) -> Iterator[
                 value = OmegaConf.to_container(value, resolve=True)
         except OmegaConfBaseException as error:
             value = f"nothing ({str(error).splitlines()[0]})"
-        yield Entry(path, value, raw, origins.get(path, []))
+        shown = as_yaml(value) if raw == value else f"{raw} = {as_yaml(value)}"
+        yield Entry(path, value, raw, shown, origins.get(path, []))
 
 
 def _tree(entries: list[Entry]) -> Iterator[str]:

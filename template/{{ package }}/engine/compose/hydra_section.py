@@ -16,7 +16,6 @@ from omegaconf import DictConfig, OmegaConf
 from .. import see
 from ..overrides import leaves, split_override
 from ..run_dir.paths import Loader
-from .files import read_files
 
 TERMINAL_HANDLER = f"{__package__.removesuffix('.compose')}.terminal.Handler"
 HANDLERS = (TERMINAL_HANDLER, "logging.StreamHandler", "logging.FileHandler", "logging.NullHandler")
@@ -62,20 +61,25 @@ def searchpath_problems(conf: Path, overrides: list[str]) -> Iterator[str]:
 
 def hydra_problems(composed: DictConfig, conf: Path, overrides: list[str]) -> list[str]:
     """Keys of the composed `hydra` section that run code or write elsewhere, with their places."""
+    from .explain import find_origins
+
     raw: Any = OmegaConf.to_container(composed.hydra, resolve=False)
-    broken = [
+    problems = [
         f"hydra.{key}: expected what logging.config.dictConfig reads\n"
         f"from conf/hydra/{key}/{composed.hydra.runtime.choices.get(f'hydra/{key}')}.yaml"
         for key in LOGS
         if not _is_logging(raw, key)
     ]
-    misused = [
-        f"hydra.{key} = {value}: {why}{_place(f'hydra.{key}', conf, overrides)}"
-        for key, value, why in _misuses(composed.hydra, raw)
-    ]
-    if misused:
-        misused[-1] += see("config.md#safety")
-    return broken or misused
+    if problems or not (misuses := list(_misuses(composed.hydra, raw))):
+        return problems
+    origins = find_origins(conf, overrides, {})
+    for key, value, why in misuses:
+        within = f"hydra.{key}."  # a place of a section around it, or of a key in it
+        near = [it for it in origins if within.startswith(f"{it}.") or it.startswith(within)]
+        place = f"\nfrom {origins[near[-1]][-1].place}" if near else ""
+        problems.append(f"hydra.{key} = {value}: {why}{place}")
+    problems[-1] += see("config.md#safety")
+    return problems
 
 
 def _is_logging(section: Any, key: str) -> bool:
@@ -104,19 +108,5 @@ def _misuses(section: DictConfig, raw: Any) -> Iterator[tuple[str, Any, str]]:
             is_plugin = inner == f"{key}._target_" and str(value).startswith(PLUGINS)
             if inner.endswith("._target_") and not is_plugin:
                 yield inner, value, NO_CODE
-    values = dict(leaves(raw))
-    yield from (
-        (k, values.get(k), why) for k, (it, why) in FIXED.items() if values.get(k) not in it
-    )
-
-
-def _place(key: str, conf: Path, overrides: list[str]) -> str:
-    """The override, or the first line of conf/, that sets this key or one inside it."""
-    for override in reversed(overrides):
-        name = split_override(override)[1]
-        if f"{key}.".startswith(f"{name}.") or name.startswith(f"{key}."):
-            return f"\nfrom the command line: {override}"
-    for it in (it for file in read_files(conf) for it in file.settings):
-        if f"{'.'.join(it.key)}.".startswith(f"{key}."):
-            return f"\nfrom {it.place}"
-    return ""
+    found = dict(leaves(raw))
+    yield from ((k, found.get(k), why) for k, (it, why) in FIXED.items() if found.get(k) not in it)

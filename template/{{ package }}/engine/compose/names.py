@@ -12,12 +12,8 @@ from ..overrides import leaves
 class Names:
     """Nothing is renamed: the part `renames` extends this."""
 
-    def names(self, key: str, value: str = "", is_printed: bool = True) -> tuple[str, str]:
-        """The new names of a key and of its value, both as text."""
-        return key, value
-
     def override(self, override: str) -> str:
-        """An override by the new names."""
+        """An override, or a key, by the new names."""
         return override
 
     def path(self, config: str) -> str:

@@ -15,19 +15,20 @@ from pydantic import ValidationError
 
 from .. import see
 from ..config import Config
-from ..errors import UserError, refuse
+from ..errors import WITHOUT, UserError, refuse
 from ..overrides import as_yaml, leaves, split_override
 from ..project import Project
 from ..types import text_keys
 from . import credentials
 from .aliases import ALIAS
 from .compose import HEADER, NEED_A_HEADER, ComposeError, compose, is_group, options, sets_value
-from .explain import Origin, find_origins, nearest_place
+from .explain import Origin, by_override, find_origins, nearest_origin
 
 BUILT_IN_MODES = ("check", "explain", "report")
 NO_TARGET = "from-lightning-hydra-template.md#why-there-is-no-_target_"
 SECTION = "a section, with keys of its own"
-PLAIN = {"bool_type": "true or false", "model_type": SECTION, "model_attributes_type": SECTION}
+PLAIN = {"bool_type": "true or false", "string_type": "text; numbers, true and false need quotes"}
+PLAIN |= {"model_type": SECTION, "model_attributes_type": SECTION}
 NUMBER = re.compile(r"[+-]?(\d[\d_]*\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(nan|inf)|true|false", re.I)
 SYNONYMS = {"on": "true", "yes": "true", "off": "false", "no": "false", "none": "null"}
 OF_PARTS = {  # keys that the answer `parts` adds
@@ -45,15 +46,14 @@ Problem = tuple[str, str]  # key, what is wrong with it
 
 def quote_text(project: Project, overrides: list[str]) -> list[str]:
     """The same overrides, with numbers quoted where the key's type is text, as in `name=1e5`."""
-    texts = text_keys(project.config)
-    return [_quote_numbers(o) if split_override(o)[1] in texts else o for o in overrides]
-
-
-def _quote_numbers(override: str) -> str:
-    given, equals, value = override.partition("=")
-    parts = value.split(",") if re.fullmatch(r"[\w.,+-]+", value) else [value]
-    quoted = [f"'{part}'" if NUMBER.fullmatch(part) else part for part in parts]
-    return f"{given}{equals}{','.join(quoted)}"
+    texts, quoted = text_keys(project.config), []
+    for override in overrides:
+        prefix, key, value = split_override(override)
+        if key in texts and re.fullmatch(r"=[\w.,+-]+", value):
+            parts = value[1:].split(",")
+            value = "=" + ",".join(f"'{it}'" if NUMBER.fullmatch(it) else it for it in parts)
+        quoted.append(prefix + key + value)
+    return quoted
 
 
 class Checker:
@@ -106,6 +106,7 @@ class Checker:
         parsed = OverridesParser.create().parse_overrides(overrides)
         values = [o for o in parsed if sets_value(self.conf, o.input_line or "")]
         values = [o for o in values if force or not o.is_add()]
+        values = [o for o in values if not o.key_or_group.startswith(("hydra.", "hydra/"))]
         files = tuple(o.input_line or "" for o in parsed if o not in values)
         if files not in self.bases:
             self.bases[files] = compose(self.conf, list(files))
@@ -140,10 +141,8 @@ class Checker:
 
     def _locate(self, problems: list[Problem], overrides: Sequence[str]) -> Iterator[str]:
         # an override of the key itself wins; other places are looked up in conf/
-        given = {
-            split_override(o)[1]: f"the command line: {self.spelling.get(o, o)}" for o in overrides
-        }
-        given |= dict.fromkeys(self.space, "the search space, hydra.sweeper.params")
+        given = {split_override(o)[1]: by_override(o, self.spelling) for o in overrides}
+        given |= dict.fromkeys(self.space, Origin("", "the search space, hydra.sweeper.params"))
         origins: dict[str, list[Origin]] = {}
         if any(key not in given for key, _ in problems):
             with contextlib.suppress(Exception):  # report the problem without its place
@@ -151,20 +150,13 @@ class Checker:
         for key, text in problems:
             if text.endswith(SECTION) and is_group(self.conf, key):
                 text += f"; choose an option with {key.replace('.', '/')}=OPTION"
-            place = given.get(key) or nearest_place(key, origins)
-            yield f"{key}{text}" + (f"\nfrom {place}{self._variables(place)}" if place else "")
-
-    def _variables(self, place: str) -> str:
-        """The environment variables that a line of conf/ reads, with their values."""
-        file, _, line = place.rpartition(":")
-        if not line.isdigit():
-            return ""
-        text = (self.conf.parent / file).read_text("utf-8").splitlines()[int(line) - 1]
-        return "".join(
-            f", the environment's {name}={value}"
-            for name in re.findall(r"oc\.env:(\w+)", text)
-            if (value := os.environ.get(name)) and not credentials.is_credential(name, value)
-        )
+            if origin := given.get(key) or nearest_origin(key, origins):
+                text += f"\nfrom {origin.place}"
+                for name in re.findall(r"oc\.env:(\w+)", origin.value):
+                    value = os.environ.get(name)
+                    if value and not credentials.is_credential(name, value):
+                        text += f", the environment's {name}={value}"
+            yield f"{key}{text}"
 
 
 def _validate(project: Project, composed: DictConfig) -> tuple[Config | None, list[Problem]]:
@@ -181,10 +173,9 @@ def _validate(project: Project, composed: DictConfig) -> tuple[Config | None, li
     problems += _mode_problems(project, values)
     try:
         config = project.config.model_validate(values)
+        return (None if problems else config), problems
     except ValidationError as error:
         details = error.errors()
-    else:
-        return (None if problems else config), problems
     broken = {key for key, _ in problems}
     located = [(detail["type"], _keys(detail["loc"], values)) for detail in details]
     extra = tuple(".".join([*keys, ""]) for kind, keys in located if kind == "extra_forbidden")
@@ -267,8 +258,7 @@ def _describe(detail: Any, values: dict[str, Any], known: dict[str, str]) -> Pro
         if keys[-1] == "_target_":
             why = "; a config names values, not code" + see(NO_TARGET)
         if part := next((OF_PARTS[it] for it in OF_PARTS if f"{key}.".startswith(f"{it}.")), None):
-            why = f"; this project was rendered without {part}\n"
-            why += f"copier update --data 'parts=[{part}, …]' adds it"
+            why = f"; {WITHOUT.format(part)}"
         return key, f" = {_show(value)}: no such key{why}"
     if kind.startswith("union_tag"):
         tag = value.get("kind") if isinstance(value, dict) else None
