@@ -359,10 +359,10 @@ def test_a_killed_search_resumes(project: Project) -> None:
     command = f"{OPTUNA} name=search sweep.n_trials=4 sweep.parallel=2 hydra/launcher=local"
     command += " training.iter_num=200 training.run.eval_every=200 training.checkpoint.every=20"
     sweep = project.path / "runs/search"
-    process = start(project, command, "trials 1, 2 of 4")
+    process = start(project, command, "name=search")
     wait_for(lambda: len(list(sweep.glob("*/checkpoints/iteration-*"))) >= 2)
     signal_group(process)  # its jobs end with it
-    began = {path.name for path in sweep.iterdir() if path.is_dir()}
+    began = {path.parent.name for path in sweep.glob("*/checkpoints")}
     project.run(f"python train.py {command}")
     assert trials(sweep) == [(number, "COMPLETE") for number in range(4)]
     assert len(jobs(sweep)) == 4, "each trial has its own directory"
