@@ -444,8 +444,9 @@ def test_the_config_is_shown_as_hydra_would(project: Project) -> None:
 
 
 @pytest.mark.task("speech")
-def test_commands_that_show_do_not_import_torch(project: Project) -> None:
-    for command in ("--help", "--cfg job", "training.lr=-1"):
+def test_commands_that_show_or_are_refused_do_not_import_torch(project: Project) -> None:
+    missing = "data=manifest data.train=nothing.jsonl"
+    for command in ("--help", "--cfg job", "training.lr=-1", missing):
         watched = subprocess.run(
             [project.python, "-X", "importtime", "train.py", *command.split()],
             cwd=project.path,

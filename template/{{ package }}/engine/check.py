@@ -14,7 +14,6 @@ from .run_dir.code import git_state
 from .run_dir.lock import holder, refuse_holder
 from .run_dir.paths import RECORD, read_record
 from .terminal import print_json, print_table
-from .trackers.base import tracker_problem
 
 
 def file_problems(project: Project, cfg: Config) -> Iterator[str]:
@@ -35,8 +34,8 @@ def file_problems(project: Project, cfg: Config) -> Iterator[str]:
             yield from checkpoint_problems(project, cfg, cfg.init, "init")
     if cfg.checkpoint and cfg.mode != "train":
         yield from checkpoint_problems(project, cfg, cfg.checkpoint, "checkpoint")
-    if trains and (problem := tracker_problem(cfg.tracker)):
-        yield problem
+    if trains and (trackers := find_part("trackers.base")):
+        yield from trackers.find_problems(cfg.tracker)
     yield from project.check_data(cfg, project.splits(cfg))
     yield from project.check_input(cfg)
 

@@ -1,7 +1,7 @@
 """Variants, runs that differ in the seed or the fold alone: their means, and how two compare."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from statistics import fmean, stdev
 from typing import Any
 
@@ -12,19 +12,25 @@ Values = dict[tuple[Any, ...], float]
 """Objectives, or differences of them, by seed, fold and number of folds."""
 
 
-def add_run(values: Values, config: Mapping[str, Any], objective: float | None) -> None:
-    """Add a run to its variant; of two with one seed and fold the later one counts."""
-    if objective is not None:
-        values[tuple(config.get(key) for key in (*REPEATS, "data.folds"))] = objective
+def rank(value: float | None, goal: str) -> float:
+    """A number that is lower where a value is better; without a value it is the highest."""
+    return math.inf if value is None else -value if goal == "maximize" else value
 
 
 def summarize(
-    variants: dict[str, Values], goal: str
+    runs: Iterable[tuple[str, Mapping[str, Any], float | None]], goal: str
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """A row for each variant, the best mean first, and comparisons of the best with each other."""
+    """A row for each variant, the best mean first, and comparisons of the best with each other.
+
+    `runs` are variant, config and objective; of two with one seed and fold the later one counts.
+    """
+    variants: dict[str, Values] = {}
+    for name, config, objective in runs:
+        values = variants.setdefault(name, {})
+        if objective is not None:
+            values[tuple(config.get(key) for key in (*REPEATS, "data.folds"))] = objective
     rows = [{"variant": name, **estimate(values)} for name, values in variants.items()]
-    sign = -1 if goal == "maximize" else 1
-    rows.sort(key=lambda row: math.inf if row["mean"] is None else sign * row["mean"])
+    rows.sort(key=lambda row: rank(row["mean"], goal))
     best, *others = [row["variant"] for row in rows]
     return rows, [compare(variants, best, other) for other in others]
 

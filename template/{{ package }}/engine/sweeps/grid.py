@@ -100,18 +100,16 @@ def assign_directories(
     of ResumeSafe keys only where they are swept.
     """
     safe, started = safe_keys(project) - swept, started_jobs(project, sweep_dir)
-    keys = {path: job_key(overrides, safe) for path, overrides in started.items()}
-    known = {key: path for path, key in keys.items()}
-    taken = {path.name: key for path, key in keys.items()}
-    assigned = []
+    known = {job_key(overrides, safe): path for path, overrides in started.items()}
+    taken, assigned = set(started), []
     for overrides in jobs:
         key = job_key(overrides, safe)
         if key not in known:
             name = job_name([o for o in overrides if split_override(o)[1] in swept] or overrides)
-            if taken.get(name, key) != key:
+            if sweep_dir / name in taken:
                 name += f",{hashlib.sha256(repr(sorted(key)).encode()).hexdigest()[:8]}"
             known[key] = sweep_dir / name
-            taken[name] = key
+            taken.add(known[key])
         assigned.append(Job(overrides, known[key]))
     return assigned
 

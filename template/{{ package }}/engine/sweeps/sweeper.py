@@ -16,7 +16,7 @@ from .. import find_part
 from ..errors import exit_on_user_error
 from ..run_dir.code import run_copy
 from ..run_dir.lock import holder
-from ..run_dir.paths import read_record, relative
+from ..run_dir.paths import JOB_DIR, read_record, relative
 from .grid import Job, Queue, assign_directories, grid_jobs, search_space
 
 if TYPE_CHECKING:
@@ -49,24 +49,26 @@ class Launcher(HydraLauncher):
         sweep_dir = Path(self.composed.hydra.sweep.dir)
         given = [list(overrides) for overrides in job_overrides]
         jobs = assign_directories(self.load_project(), given, sweep_dir, set())
+        self.ended = []
         self.run(Queue(jobs))
-        ended = []
+        returned = []
         for job in jobs:
-            value: Any = read_record(job.directory).get("objective")
-            status = JobStatus.COMPLETED
+            status, value = JobStatus.COMPLETED, read_record(job.directory).get("objective")
             if job.state != "finished":
                 status, value = JobStatus.FAILED, RuntimeError(job.message)
-            ended.append(JobReturn(status=status, _return_value=value))
-        return ended
+            returned.append(JobReturn(status=status, _return_value=value))
+        return returned
 
     def run(self, queue: Queue) -> None:
         """Run the jobs, wait for them, and set their states. Raises Stopped after a signal."""
         raise NotImplementedError
 
-    def arguments(self, job: Job) -> list[str]:
-        """The arguments of train.py for a job: its overrides, and Hydra's own for all jobs."""
+    def command(self, job: Job) -> tuple[Path, list[str], dict[str, str]]:
+        """The train.py of a job, its arguments (Hydra's own for all jobs too), its environment."""
         given = [*job.overrides, *self.composed.hydra.overrides.hydra]
-        return [override for override in given if not override.startswith(LEFT_OUT)]
+        arguments = [override for override in given if not override.startswith(LEFT_OUT)]
+        variables = {JOB_DIR: str(job.directory), "RUN_NAME": str(self.composed.name)}
+        return self.load_project().root / "train.py", arguments, variables
 
     def report_end(self, job: Job, total: int, state: str, message: str, output: Path) -> None:
         """Set the state of a job that has ended, and log it."""
@@ -120,14 +122,12 @@ class Sweeper(HydraSweeper):
     def sweep(self, arguments: list[str]) -> None:
         """Run the jobs. Exits with status 1 unless all finish, or wait in a queue."""
         sweep_dir = Path(self.composed.hydra.sweep.dir)
-        sweep_dir.mkdir(parents=True, exist_ok=True)
         project, search = self.load_project(), None
         overrides = [*search_space(project.conf, self.params, arguments), *arguments]
         if is_grid(self.composed):
             unfinished = self.run_jobs(grid_jobs(project, overrides, sweep_dir))
         else:
-            part = find_part("sweeps.search")
-            search = part.Search(project, overrides, self.composed)
+            search = find_part("sweeps.search").Search(project, overrides, self.composed)
             unfinished = search.run(self.jobs_launcher)
         if self.composed.mode == "train":
             from .table import print_table
@@ -153,12 +153,11 @@ class Sweeper(HydraSweeper):
                 waiting.append(job)
         if waiting:
             self.jobs_launcher.run(Queue(waiting))
-        ended = [job for job in waiting if job.state not in ("", "finished")]
         if skipped := [job for job in waiting if not job.state]:
             log.info("%d jobs are not started after the failure", len(skipped))
+        ended = {job.directory: job for job in waiting if job.state not in ("", "finished")}
         # another command may have finished one that was in use
-        left = [it for it in ended if not is_finished(project, configs[it.directory], it.directory)]
-        return {job.directory: job for job in left}
+        return {at: ended[at] for at in ended if not is_finished(project, configs[at], at)}
 
 
 def is_grid(composed: DictConfig) -> bool:

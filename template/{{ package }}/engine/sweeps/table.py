@@ -1,29 +1,26 @@
 """The table of a sweep, the best job or variant first: sweep.csv, and the terminal or JSON."""
 
-import math
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from omegaconf import DictConfig
 
 from .. import terminal
 from ..compose.names import renames
 from ..overrides import differing_keys, identifying_overrides, job_name
+from ..project import Project
 from ..run_dir.lock import state
 from ..run_dir.paths import read_config, read_record, relative, write_csv
-from ..statistics import REPEATS, Values, add_run, summarize
+from ..statistics import REPEATS, rank, summarize
 from .grid import Job, started_jobs
-
-if TYPE_CHECKING:
-    from ..project import Project
 
 TABLE = "sweep.csv"
 SHOWN_ROWS = 20
 
 
-def print_table(project: "Project", composed: DictConfig, unfinished: dict[Path, Job]) -> None:
+def print_table(project: Project, composed: DictConfig, unfinished: dict[Path, Job]) -> None:
     """Write sweep.csv; print it, the unfinished jobs, and the command line of the best job.
 
     Where jobs differ in the seed or the fold alone, variants are printed and the best two compared.
@@ -31,15 +28,14 @@ def print_table(project: "Project", composed: DictConfig, unfinished: dict[Path,
     sweep_dir, metric = Path(composed.hydra.sweep.dir), composed.training.objective.metric
     known = {path: job.overrides for path, job in unfinished.items()}
     known |= started_jobs(project, sweep_dir)  # those of earlier commands too
-    variants: dict[str, Values] = {}
-    rows = list(_rows(project, known, metric, unfinished, variants))
-    goal = project.goal(metric)
-    if not rows:
+    if not known:
         return
-    sign = -1 if goal == "maximize" else 1
-    rows.sort(key=lambda row: math.inf if row[metric] is None else sign * row[metric])
-    summaries, comparisons = summarize(variants, goal)
-    if has_repeats := len(variants) < len(rows):
+    rows, goal = list(_rows(known, metric, unfinished)), project.goal(metric)
+    configs = map(renames(project.conf).to_compare, map(read_config, known))
+    runs = ((row["variant"], cfg, row[metric]) for row, cfg in zip(rows, configs, strict=True))
+    summaries, comparisons = summarize(runs, goal)
+    rows.sort(key=lambda row: rank(row[metric], goal))
+    if has_repeats := len(summaries) < len(rows):
         of_variant = {row["variant"]: row for row in summaries}
         rows = [row | of_variant[row["variant"]] for row in rows]
     columns = [name for name in rows[0] if has_repeats or name != "variant"]
@@ -77,25 +73,17 @@ def _format(value: object) -> str:
 
 
 def _rows(
-    project: "Project",
-    known: dict[Path, list[str]],
-    metric: str,
-    unfinished: dict[Path, Job],
-    variants: dict[str, Values],
+    known: dict[Path, list[str]], metric: str, unfinished: dict[Path, Job]
 ) -> Iterator[dict[str, Any]]:
-    """A row for each known job; adds each to its variant."""
-    to_compare = renames(project.conf).to_compare
-    found = {
-        path: {key: value[1:] for _, key, value in identifying_overrides(overrides)}
-        for path, overrides in known.items()
-    }
-    several = differing_keys(found.values())
-    for path, values in found.items():
+    """A row for each known job."""
+    given = map(identifying_overrides, known.values())
+    found = [{key: value[1:] for _, key, value in overrides} for overrides in given]
+    several = differing_keys(found)
+    for path, values in zip(known, found, strict=True):
         now, job = state(path), unfinished.get(path)
         if job and (job.state != "in use" or now not in ("running", "finished")):
             now = job.state
         shown = {key: values.get(key, "") for key in several or values}
         name = job_name([f"{key}={value}" for key, value in shown.items() if key not in REPEATS])
         objective = read_record(path).get("objective")
-        add_run(variants.setdefault(name, {}), to_compare(read_config(path)), objective)
         yield {"job": path.name, metric: objective, "state": now, **shown, "variant": name}

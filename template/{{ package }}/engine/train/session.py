@@ -6,6 +6,7 @@ All processes of a run decide the same: a flag that one of them has set is set f
 import gc
 import logging
 import math
+import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -27,7 +28,6 @@ from ..inference.evaluate import ComputeMetrics, MeasureBatch, measure
 from ..project import Batch, Project
 from ..signals import Stop
 from ..terminal import format_values
-from ..trackers.base import open_tracker
 from .metrics_file import MetricsFile
 from .profiler import profiler
 from .progress_bar import ProgressBar
@@ -116,7 +116,10 @@ class Session:
         self.valid = eval_loader(self.project, cfg, "valid", self.run.eval_batches, self.stop)
         self.metrics = MetricsFile(self.run_dir, start, self.progress.last_eval)
         self.stack = ExitStack()
-        self.tracker = self.stack.enter_context(open_tracker(cfg, self.run_dir, start))
+        self.tracker: Any = None
+        if collectives.is_main() and (trackers := find_part("trackers.base")):
+            opened = trackers.open_tracker(cfg, self.run_dir, start)
+            self.tracker = self.stack.enter_context(opened)
         self.bar = ProgressBar(self.stack, total, start, self.device.type, self.metric)
         traced = profiler(cfg, self.run_dir, self.device.type, total - start)
         self.profile_step = self.stack.enter_context(traced)
@@ -129,7 +132,8 @@ class Session:
         # before the tracker ends, which sends it
         if error[0] is None and collectives.is_main() and (curves := find_part("report.curves")):
             best = None if progress.best is None else (progress.best_iteration, progress.best)
-            curves.draw_curves(self.run_dir, self.tracker.name, self.metric, best)
+            name = os.path.relpath(self.run_dir, self.cfg.runs_dir)
+            curves.draw_curves(self.run_dir, name, self.metric, best)
         self.stack.__exit__(*error)
         if error[0] is None and (figures := self.throughput.summary()):
             text = "%.3g iterations, %.3g items a second, %.0f %% waiting for data; %.2f GB used"
@@ -181,7 +185,8 @@ class Session:
             progress.evals_since_best = 0
         progress.last_eval = self.now
         best = {} if progress.best is None else {self.metric: progress.best}
-        self.tracker.log(self.now, best=best, valid=values)
+        if self.tracker:
+            self.tracker.log(self.now, best=best, valid=values)
 
     def save_if_due(self) -> None:
         """Save on schedule, for a new best, before a stop and at the end; never spoilt weights.
@@ -285,7 +290,8 @@ class Session:
             logged, machine = shown | self.buffer.read_extra(), speed | peak_memory(self.device)
             self.buffer.clear()
             self.metrics.write(self.now, "train", logged | machine)
-            self.tracker.log(self.now, train=logged, machine=machine)
+            if self.tracker:
+                self.tracker.log(self.now, train=logged, machine=machine)
             rate = {"iterations_per_second": speed["iterations_per_second"]}
             self.bar.show(self.now, shown | rate)
         self.profile_step()

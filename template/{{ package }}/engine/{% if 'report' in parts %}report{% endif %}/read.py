@@ -27,9 +27,11 @@ Curve = np.ndarray
 class Run:
     """One run, as its files record it."""
 
-    project: Project
     directory: Path
     name: str
+    metric: str = "valid/loss"
+    """The curve of its objective."""
+    goal: Goal = "minimize"
     values: dict[str, Any] = field(default_factory=dict)
     overrides: dict[str, Any] = field(default_factory=dict)
     record: dict[str, Any] = field(default_factory=dict)
@@ -37,16 +39,6 @@ class Run:
     evaluated: dict[str, float] = field(default_factory=dict)
     """Results of mode=evaluate by split/metric, the newest of each."""
     remarks: list[str] = field(default_factory=list)
-
-    @property
-    def metric(self) -> str:
-        """The curve of the run's objective."""
-        return f"valid/{self.values.get(METRIC, 'loss')}"
-
-    @property
-    def goal(self) -> Goal:
-        """Which way its objective is better."""
-        return self.project.goal(self.metric.removeprefix("valid/"))
 
     @property
     def best(self) -> tuple[float | None, int | None]:
@@ -57,12 +49,6 @@ class Run:
             return None, None
         i = int((values[kept] if self.goal == "minimize" else -values[kept]).argmin())
         return float(values[kept][i]), int(steps[kept][i])
-
-    @property
-    def rank(self) -> float:
-        """Its best value as a number that is lower for a better run."""
-        value = self.best[0]
-        return math.inf if value is None else value if self.goal == "minimize" else -value
 
     @property
     def iteration(self) -> int:
@@ -118,11 +104,13 @@ def find_runs(place: Path, depth: int = 2) -> list[Path]:
 def read_run(project: Project, directory: Path, runs_dir: Path) -> Run:
     """A run, with a remark for each file that cannot be read."""
     name = directory.relative_to(runs_dir) if directory.is_relative_to(runs_dir) else directory
-    run = Run(project, directory, str(name), record=read_record(directory))
+    run = Run(directory, str(name), record=read_record(directory))
     try:
         config = read_config(directory)
         names = renames(project.conf)
         run.values = names.to_compare(config) if config else {}
+        metric = str(run.values.get(METRIC, "loss"))
+        run.metric, run.goal = f"valid/{metric}", project.goal(metric)
         given = identifying_overrides(map(names.override, read_overrides(directory)))
         run.overrides = {key: run.values.get(key, value[1:]) for _, key, value in given}
     except UserError as error:
@@ -147,14 +135,12 @@ def read_curves(file: Path, remarks: list[str]) -> dict[str, Curve]:
     """
     text = file.read_bytes() if file.is_file() else b""
     lines = [text] if file.suffix == ".json" else text.splitlines()
-    points: dict[str, list[tuple[int, float]]] = {}
+    points: dict[str, list[tuple[float, float]]] = {}
     damaged = 0
     for line in lines:
         try:
             row = from_json(line)
-            step, split = int(row.pop("step")), str(row.pop("split"))
-            if abs(step) >= 2**53:  # more than a float holds
-                raise ValueError
+            step, split = float(int(row.pop("step"))), str(row.pop("split"))
             row.pop("checkpoint", None)
             values = {k: math.nan if v is None else float(v) for k, v in row.items()}
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError):

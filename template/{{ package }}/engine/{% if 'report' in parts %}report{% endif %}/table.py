@@ -17,10 +17,10 @@ from ..compose.names import renames
 from ..config import Config
 from ..errors import refuse
 from ..overrides import as_yaml, differing_keys, job_name, leaves
-from ..project import Goal, Project
+from ..project import Project
 from ..run_dir.lock import state
 from ..run_dir.paths import SEARCH_SUMMARY, write_csv
-from ..statistics import REPEATS, Values, add_run, summarize
+from ..statistics import REPEATS, rank, summarize
 from ..terminal import print_json
 from ..types import RESUME_SAFE, marked_keys
 from .read import METRIC, Curve, Run, find_runs, read_run
@@ -48,7 +48,7 @@ def compare_runs(project: Project, cfg: Config) -> None:
     )
     found = {run.resolve(): run for place in places for run in find_runs(place)}
     known = [read_run(project, run, Path(cfg.runs_dir)) for run in found.values()]
-    known.sort(key=lambda run: (run.metric, run.rank))
+    known.sort(key=lambda run: (run.metric, rank(run.best[0], run.goal)))
     folder = places[0] if len(places) == 1 else Path(cfg.runs_dir)
     read = {(run.values.get("data.fold"), run.data) for run in known if run.data}
     if len(read) > len(dict(read)):  # two digests for one fold
@@ -60,23 +60,21 @@ def compare_runs(project: Project, cfg: Config) -> None:
     if len({run.code for run in known if run.code}) > 1:
         known[0].remarks.append("not all runs used the same code: see the column code")
     safe = marked_keys(cfg, RESUME_SAFE)
-    table, variants = list(table_columns(known, safe)), summarize_variants(known, safe)
-    write_csv(folder / TABLE, zip(*([name, *cells] for name, cells in table), strict=True))
-    title = f"{len(known)} {'run' if len(known) == 1 else 'runs'} in {', '.join(map(str, places))}"
+    columns, cells = zip(*table_columns(known, safe), strict=True)
+    rows, variants = list(zip(*cells, strict=True)), summarize_variants(known, safe)
+    write_csv(folder / TABLE, [columns, *rows])
+    count = "1 run" if len(known) == 1 else f"{len(known)} runs"
+    title = f"{count} in {', '.join(map(str, places))}"
     now = {key: value for key, value in leaves(cfg.model_dump()) if _is_compared(key)}
-    (folder / PAGE).write_text(render_page(title, folder, known, table, variants, now), "utf-8")
+    data = {"columns": columns, "rows": rows, "now": now, **variants}
+    (folder / PAGE).write_text(render_page(title, folder, known, data), "utf-8")
     for remark in (remark for run in known for remark in run.remarks):
         print(f"warning: {remark}", file=sys.stderr)
     if cfg.format == "json":
-        rows = zip(*([(name, cell) for cell in cells] for name, cells in table), strict=True)
-        print_json({"runs": [*map(dict, rows)], **variants})
+        print_json({"runs": [dict(zip(columns, row, strict=True)) for row in rows], **variants})
         return
-    print(f"{len(known)} {'run' if len(known) == 1 else 'runs'}")
-    for note in search_notes(known):
-        print(note)
-    for comparison in variants["comparisons"]:
-        print(comparison["text"])
-    print(f"page   {folder / PAGE}\ntable  {folder / TABLE}")
+    lines = [count, *search_notes(known), *(it["text"] for it in variants["comparisons"])]
+    print(*lines, f"page   {folder / PAGE}", f"table  {folder / TABLE}", sep="\n")
 
 
 def table_columns(known: Sequence[Run], safe: set[str]) -> Iterator[tuple[str, list[Any]]]:
@@ -97,11 +95,8 @@ def table_columns(known: Sequence[Run], safe: set[str]) -> Iterator[tuple[str, l
     others = [key for key in differ if key != METRIC and _is_under(key, safe)]
     for key in (key for key in differ if key not in others):
         yield key, [run.values.get(key) for run in known]
-    yield "iteration", [run.iteration for run in known]
-    yield "seconds", [run.seconds for run in known]
-    yield "commit", [run.commit for run in known]
-    yield "code", [run.code for run in known]
-    yield "data", [run.data for run in known]
+    for name in ("iteration", "seconds", "commit", "code", "data"):
+        yield name, [getattr(run, name) for run in known]
     yield "began", [run.entries[0].get("began") for run in known]
     for key in others:
         yield key, [run.values.get(key) for run in known]
@@ -116,15 +111,15 @@ def find_differing_keys(known: Iterable[Run]) -> list[str]:
 def summarize_variants(known: Sequence[Run], safe: set[str]) -> dict[str, list[dict[str, Any]]]:
     """Finished runs that differ in the seed or the fold alone, by objective, the best first."""
     keys = [key for key in find_differing_keys(known) if not _is_under(key, {*safe, *REPEATS})]
-    found: dict[tuple[str, Goal], dict[str, Values]] = {}
+    found: dict[tuple[str, str], list[tuple[str, dict[str, Any], float]]] = {}
     for run in sorted(known, key=lambda run: str(run.entries[0].get("began"))):
         if run.values and run.record.get("objective") is not None:
             name = job_name([f"{key}={as_yaml(run.values.get(key))}" for key in keys])
-            variants = found.setdefault((run.metric, run.goal), {})
-            add_run(variants.setdefault(name, {}), run.values, run.record["objective"])
+            runs = found.setdefault((run.metric, run.goal), [])
+            runs.append((name, run.values, run.record["objective"]))
     summaries, comparisons = [], []
-    for (metric, goal), variants in found.items():
-        rows, compared = summarize(variants, goal)
+    for (metric, goal), runs in found.items():
+        rows, compared = summarize(runs, goal)
         summaries += [{"metric": metric, **row} for row in rows]
         comparisons += [{"metric": metric, **it} for it in compared[:1] if it["n"] > 1]
     return {"variants": summaries, "comparisons": comparisons}
@@ -138,37 +133,28 @@ def _is_under(key: str, sections: set[str]) -> bool:
     return any(f"{key}.".startswith(f"{section}.") for section in sections)
 
 
-def render_page(
-    title: str,
-    folder: Path,
-    known: Sequence[Run],
-    table: list[tuple[str, list[Any]]],
-    variants: dict[str, list[dict[str, Any]]],
-    now: dict[str, Any],
-) -> str:
-    """The page as HTML. Only plots and files of the runs are linked; `now` is today's config."""
+def render_page(title: str, folder: Path, known: Sequence[Run], data: dict[str, Any]) -> str:
+    """The page as HTML. Only plots and files of the runs are linked.
+
+    `data` has the table's columns and rows, the variants and their comparisons, and today's config.
+    """
     from plotly.offline import get_plotlyjs
 
     share = max(2, POINTS // max(1, sum(len(run.curves) for run in known)))
     judged = next((run for run in known if run.values), known[0])
-    data = {
-        "columns": [name for name, _ in table],
-        "rows": list(zip(*(cells for _, cells in table), strict=True)),
-        "runs": [describe_run(run, folder, now) for run in known],
+    data = data | {
+        "runs": [describe_run(run, folder, data["now"]) for run in known],
         "curves": [{k: thin_curve(c, share) for k, c in run.curves.items()} for run in known],
-        "now": now,
         "metric": judged.metric,
         "lowFirst": judged.goal == "minimize",
         "sweeps": list(collect_sweeps(known)),
-        **variants,
         "remarks": [*(remark for run in known for remark in run.remarks), *search_notes(known)],
     }
     # a run may be called </script>
     text = to_json(data, inf_nan_mode="strings", fallback=str).decode().replace("<", "\\u003c")
-    template = Template((Path(__file__).parent / "page.html").read_text("utf-8"))
-    made = datetime.now().strftime("%Y-%m-%d %H:%M")
-    names = {"title": html.escape(title), "made": made}
-    return template.substitute(names, plotly=get_plotlyjs(), data=text)
+    page = Template(Path(__file__).with_name("page.html").read_text("utf-8"))
+    names = {"title": html.escape(title), "made": f"{datetime.now():%Y-%m-%d %H:%M}"}
+    return page.substitute(names, plotly=get_plotlyjs(), data=text)
 
 
 def describe_run(run: Run, folder: Path, now: dict[str, Any]) -> dict[str, Any]:

@@ -1,21 +1,20 @@
 """The interface of the trackers. Each tracker is a module named after its kind.
 
-Such a module has open_run(cfg, run_dir, start) -> Tracker, find_problem(settings), which does not
-import the client, and next_steps(cfg), commands that show the run.
+Such a module has Run(cfg, run_dir, start), a Tracker that continues the run of a resumed one;
+find_problem(settings), which does not import the client; next_steps(cfg), commands that show it.
 """
 
 import importlib.util
 import logging
 import os
 import shlex
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
 from .. import find_part, see
 from ..checkpoints.files import best_first, complete_checkpoints
 from ..config import Config
-from ..distributed.collectives import is_main
 from ..errors import Stopped, UserError
 from ..run_dir.paths import read_record
 from ..types import RESUME_SAFE, groups
@@ -82,11 +81,11 @@ def open_tracker(cfg: Config, run_dir: Path, start: int) -> Tracker:
 
     Raises UserError if its client fails: no credential, no server, no account.
     """
-    kind: Any = cfg.tracker.kind  # mypy: "none" alone where no tracker was rendered
-    if kind == "none" or not is_main():
+    kind = cfg.tracker.kind
+    if kind == "none":
         return Tracker(cfg, run_dir)
     try:
-        opened: Tracker = find_part(f"trackers.{kind}").open_run(cfg, run_dir, start)
+        opened: Tracker = find_part(f"trackers.{kind}").Run(cfg, run_dir, start)
     except Exception as error:
         problem = f"tracker = {kind}: {str(error).strip()}\nfix it, or train with tracker=none"
         known = run_dir / f"{kind}.id"
@@ -96,21 +95,13 @@ def open_tracker(cfg: Config, run_dir: Path, start: int) -> Tracker:
     return opened
 
 
-def tracker_problem(settings: Any) -> str | None:
+def find_problems(settings: Any) -> Iterator[str]:
     """Why the tracker cannot work here, found without importing its client."""
-    kind = settings.kind
+    kind, page = settings.kind, see("compare.md#trackers")
     if kind == "none":
-        return None
-    page = see("compare.md#trackers")
+        return
     if not importlib.util.find_spec(kind):
         install = f"pip install -e '.[{kind}]', or with uv: uv pip install -e '.[{kind}]'"
-        return f"tracker = {kind}: the package {kind} is missing\n{install}{page}"
-    problem: str | None = find_part(f"trackers.{kind}").find_problem(settings)
-    return problem + page if problem else None
-
-
-def remember_id(file: Path, start: int, new_id: Callable[[], str]) -> str:
-    """The tracker's id of this run; a run that resumes from a checkpoint keeps its id."""
-    if start == 0 or not file.exists():
-        file.write_text(new_id())
-    return file.read_text()
+        yield f"tracker = {kind}: the package {kind} is missing\n{install}{page}"
+    elif problem := find_part(f"trackers.{kind}").find_problem(settings):
+        yield problem + page
