@@ -145,12 +145,12 @@ PLANTED: dict[str, tuple[Edit, str, str]] = {
         "",
     ),
     "a model left in evaluation": (
-        ("my_project/engine/inference/evaluate.py", r"    model\.train\(was_training\)\n", ""),
+        ("my_project/engine/inference.py", r"    model\.train\(was_training\)\n", ""),
         r"iteration 3: output of layers\.3 \(Dropout\)",
         "",
     ),
     "an evaluation with dropout": (
-        ("my_project/engine/inference/evaluate.py", r"    model\.eval\(\)\n", ""),
+        ("my_project/engine/inference.py", r"    model\.eval\(\)\n", ""),
         r"evaluation after iteration 2: output of layers\.3 \(Dropout\)",
         "",
     ),

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from .engine import config, project
-from .engine.inference.evaluate import evaluate_split
+from .engine.inference import evaluate_split
 from .engine.train.session import Session
 from .engine.train.start import start
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from .config import Config
 from .config.data import Spirals, Table
-from .engine.inference.evaluate import Row, evaluate_split
+from .engine.inference import Row, evaluate_split
 from .engine.project import Batch
 from .project import PROJECT
 

@@ -14,8 +14,7 @@ from .checks import table_problems
 from .config import Config
 from .engine import find_part
 from .engine.errors import UserError
-from .engine.inference.evaluate import Row
-from .engine.inference.recognize import recognize_files
+from .engine.inference import Row, recognize_files
 from .evaluation import measure_error, name_answer, predict
 from .project import PROJECT
 from .tables import find_tables, read_rows

@@ -11,7 +11,7 @@ from .audio import Audio
 from .config import Config
 from .data import open_items
 from .engine import find_part
-from .engine.inference.evaluate import Row, evaluate_split
+from .engine.inference import Row, evaluate_split
 from .engine.project import Batch
 from .model import Spectrogram, ctc_loss, decode
 from .project import PROJECT

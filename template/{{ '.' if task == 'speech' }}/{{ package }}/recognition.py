@@ -10,8 +10,7 @@ from torch import nn
 from .audio import audio_files, audio_problem, read_audio
 from .config import Config
 from .engine.errors import UserError
-from .engine.inference.evaluate import Row
-from .engine.inference.recognize import recognize_files
+from .engine.inference import Row, recognize_files
 from .evaluation import SHOWN, draw_spectrograms
 from .model import decode
 from .project import PROJECT

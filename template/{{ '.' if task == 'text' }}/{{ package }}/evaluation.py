@@ -10,8 +10,7 @@ from torch import nn
 from .config import Config
 from .data import Windows, collate
 from .engine.errors import UserError
-from .engine.inference.evaluate import Row, evaluate_split
-from .engine.inference.recognize import recognize_files
+from .engine.inference import Row, evaluate_split, recognize_files
 from .engine.project import Batch
 from .model import token_losses
 from .project import PROJECT

@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 from .config import Config
 from .config.sampling import Generation
-from .engine.inference.evaluate import Row
-from .engine.inference.recognize import recognize_files
+from .engine.inference import Row, recognize_files
 from .model import Cache
 from .project import PROJECT
 from .texts import find_inputs

@@ -10,7 +10,7 @@ from torch import nn
 
 from .config import Config
 from .engine import find_part
-from .engine.inference.evaluate import Row, evaluate_split
+from .engine.inference import Row, evaluate_split
 from .engine.project import Batch
 from .project import PROJECT
 

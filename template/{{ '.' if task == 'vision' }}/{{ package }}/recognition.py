@@ -12,8 +12,7 @@ from .config import Config
 from .data import prepare_to_recognize
 from .engine import find_part
 from .engine.errors import UserError
-from .engine.inference.evaluate import Row
-from .engine.inference.recognize import recognize_files
+from .engine.inference import Row, recognize_files
 from .pictures import Unreadable, oddity, picture_files, read_picture
 from .project import PROJECT
 

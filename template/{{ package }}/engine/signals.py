@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import get_context, resource_tracker
-from types import FrameType
 from typing import Any
 
 from .errors import Stopped
@@ -32,7 +31,7 @@ class Stop:
         """The signal that requested a stop after this iteration, or 0."""
         return int(self.shared[0])
 
-    def handle(self, number: int, frame: FrameType | None) -> None:
+    def handle(self, number: int, _: object) -> None:
         """Record a signal; raises Stopped at the second one."""
         if os.getpid() != self.process:
             return  # a data worker that has just been forked

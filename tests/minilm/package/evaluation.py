@@ -2,7 +2,7 @@
 
 import torch.nn.functional as F
 
-from .engine.inference.evaluate import evaluate_split
+from .engine.inference import evaluate_split
 
 
 def measure_batch(model, batch, cfg):

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,17 +28,12 @@ class Progress:
     """The progress of a run, as checkpoint.json stores it."""
 
     iteration: int
-    last_eval: int
-    """The iteration of the last evaluation."""
-    best: float | None
-    """The best objective so far."""
-    best_iteration: int
-    """The iteration of `best`; 0 without one."""
+    last_eval: int  # the iteration of the last evaluation
+    best: float | None  # the best objective so far
+    best_iteration: int  # 0 without one
     evals_since_best: int
-    skipped: int
-    """Consecutive iterations that training.run.on_nonfinite=skip has skipped."""
-    seconds: float
-    """Time spent in iterations, which `training.run.max_minutes` limits."""
+    skipped: int  # consecutive iterations that training.run.on_nonfinite=skip has skipped
+    seconds: float  # spent in iterations, which training.run.max_minutes limits
 
 
 @dataclass
@@ -118,11 +114,6 @@ def _is_copy(checkpoint: Path) -> bool:
     return False
 
 
-def complete_checkpoints(run: Path) -> list[Path]:
-    """The checkpoints with a valid checkpoint.json and files of the right size; fast."""
-    return [c for c in list_checkpoints(run) if find_damage(c, thorough=False) is None]
-
-
 def first_intact(candidates: Iterable[Path], warn: bool = False) -> Path | None:
     """The first of these checkpoints that is not damaged; with `warn`, logs the damaged ones."""
     for checkpoint in candidates:
@@ -141,23 +132,22 @@ def newest_checkpoint(run: Path, warn: bool = False) -> Path | None:
 
 def list_damages(run: Path) -> list[str]:
     """A line for each damaged checkpoint of a run."""
-    found = {checkpoint: find_damage(checkpoint) for checkpoint in list_checkpoints(run)}
-    return [f"{checkpoint} is damaged: {damage}" for checkpoint, damage in found.items() if damage]
+    return [f"{it} is damaged: {why}" for it in list_checkpoints(run) if (why := find_damage(it))]
 
 
-def best_first(found: list[Path]) -> list[Path]:
-    """Checkpoints, best first by the newest one's objective, then those without a value."""
-    about = {checkpoint: read_about(checkpoint) for checkpoint in found}
+def best_first(run: Path) -> list[Path]:
+    """A run's complete checkpoints, best first by the newest one's objective, then the others.
+
+    Their files are there and have the right size; checksums would take long.
+    """
+    about = {c: read_about(c) for c in list_checkpoints(run) if not find_damage(c, thorough=False)}
+    kind = itemgetter("metric", "goal")  # values of different kinds do not compare
     values = {
-        checkpoint: its["objective"]
+        checkpoint: -its["objective"] if its["goal"] == "maximize" else its["objective"]
         for checkpoint, its in about.items()
-        # values of different metrics do not compare
-        if all(its[key] == about[found[-1]][key] for key in ("metric", "goal"))
-        and its["objective"] is not None
+        if its["objective"] is not None and kind(its) == kind([*about.values()][-1])
     }
-    is_highest_best = any(about[checkpoint]["goal"] == "maximize" for checkpoint in values)
-    ranked = sorted(values, key=lambda c: values[c], reverse=is_highest_best)
-    return ranked + [checkpoint for checkpoint in reversed(found) if checkpoint not in values]
+    return sorted(values, key=lambda c: values[c]) + [c for c in reversed(about) if c not in values]
 
 
 def find_checkpoint(path: Path, key: str = "checkpoint") -> Path:
@@ -176,12 +166,11 @@ def find_checkpoint(path: Path, key: str = "checkpoint") -> Path:
     if jobs := sorted(p.parent for p in path.glob(f"*/{CHECKPOINTS}")):
         shown = [f"""'{key}="{job}"'""" for job in jobs[:10]] + ["…"] * (len(jobs) > 10)
         raise UserError("\n".join([f"{given}: holds several runs, choose one:", *shown]))
-    if best := first_intact(best_first(complete_checkpoints(path)), warn=True):
+    if best := first_intact(best_first(path), warn=True):
         return best
     damages = list_damages(path)
-    intact = "intact " if damages else ""
-    expected = f"no {intact}checkpoint in it; expected runs/NAME or one checkpoint in it"
-    raise UserError("\n".join([f"{given}: {expected}", *damages]))
+    none = f"no {'intact ' * bool(damages)}checkpoint in it"
+    raise UserError("\n".join([f"{given}: {none}; expected runs/NAME or one in it", *damages]))
 
 
 def fingerprint(file: Path) -> dict[str, Any]:

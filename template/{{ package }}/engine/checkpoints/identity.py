@@ -29,8 +29,8 @@ def identify(project: Project, cfg: Config) -> dict[str, Any]:
     """The identity of a run of this config on this machine, as checkpoint.json stores it."""
     count, kind = device_count(cfg.training.run), pick_device(cfg.training.run.device).type
     on_cpu = torch.backends.cpu.get_cpu_capability
-    modules = (it for it in PACKAGE.rglob("*.py") if "/." not in str(it.relative_to(PACKAGE)))
-    code = sorted(modules)  # as copies of it have them, without hidden folders
+    # as copies of it have them, without hidden folders
+    code = sorted(it for it in PACKAGE.rglob("*.py") if "/." not in str(it.relative_to(PACKAGE)))
     alone = count == 1 or "OMP_NUM_THREADS" in os.environ
     return {
         "identity": {
@@ -73,7 +73,7 @@ def _short_digest(value: Any) -> str:
 def check_identity(cfg: Config, newest: Path, now: dict[str, Any]) -> list[str]:
     """Why a resumed run will not be bit-identical, a line each. Raises UserError for other data."""
     then = read_about(newest)
-    changed = _changed_data(then, {split: now["data"].get(split) for split in TRAINED_ON})
+    changed = changed_data(then, {split: now["data"].get(split) for split in TRAINED_ON})
     if changed and cfg.resume != "force":
         way_out = f"give another name, or resume=force to continue with the data of today{RESUMING}"
         raise UserError("\n".join([f"{newest} was trained on other data:", *changed, way_out]))
@@ -81,8 +81,8 @@ def check_identity(cfg: Config, newest: Path, now: dict[str, Any]) -> list[str]:
     return [f"{line}; {INEXACT}" for line in changed]
 
 
-def _changed_data(about: dict[str, Any], now: dict[Split, list[str] | None]) -> list[str]:
-    """A line for each split whose files differ from those that the checkpoint recorded."""
+def changed_data(about: dict[str, Any], now: dict[Split, list[str] | None]) -> list[str]:
+    """A line for each split whose files differ from those that checkpoint.json recorded."""
     lines = []
     for split, new in now.items():
         old = about["data"].get(split)
@@ -91,8 +91,3 @@ def _changed_data(about: dict[str, Any], now: dict[Split, list[str] | None]) -> 
             counts = f"{old[0]} files then, {new[0]} now"
             lines.append(f"data.{split} has changed since: {what} differ; {counts}")
     return lines
-
-
-def changed_split(project: Project, cfg: Config, split: Split, checkpoint: Path) -> list[str]:
-    """A line if the split has changed since the checkpoint was written."""
-    return _changed_data(read_about(checkpoint), {split: digest_split(project, cfg, split)})

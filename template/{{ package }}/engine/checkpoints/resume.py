@@ -1,7 +1,7 @@
 """Checks that a run may resume and that weights fit. Recorded configs are only compared."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -78,12 +78,11 @@ def check_resume(project: Project, cfg: Config, run: Path) -> None:
             f"{run} has checkpoints, and resume=never\n"
             "give another name, or resume=auto to continue from them"
         )
-    newest = newest_checkpoint(run)
-    if found and not newest and cfg.resume == "auto":
-        way_out = "give another name, or resume=force to start again and replace them" + RESUMING
-        none = f"{run}: none of its checkpoints is intact"
-        raise UserError("\n".join([none, *list_damages(run), way_out]))
-    if not newest:
+    if not (newest := newest_checkpoint(run)):
+        if found and cfg.resume == "auto":
+            way_out = "give another name, or resume=force to start again and replace them"
+            lines = [f"{run}: none of its checkpoints is intact", *list_damages(run), way_out]
+            raise UserError("\n".join(lines) + RESUMING)
         return
     refuse(incompatibilities(project, cfg, newest, f"name = {cfg.name}"))
     then = renames(project.conf).to_compare(read_about(newest)["config"])
@@ -95,17 +94,15 @@ def check_resume(project: Project, cfg: Config, run: Path) -> None:
         raise UserError("\n".join([*lines, way_out]))
 
 
-def resume_problems(project: Project, cfg: Config, run: Path) -> list[str]:
+def resume_problems(project: Project, cfg: Config, run: Path) -> Iterator[str]:
     """Why a job of a sweep cannot resume in its directory; none if it has finished."""
     if (run.parent / OVERRIDES).is_file():
-        return [f"name = {cfg.name}: {run.parent} is a single run; give the sweep another name"]
-    if not list_checkpoints(run) or (cfg.resume != "never" and is_finished(project, cfg, run)):
-        return []
-    try:
-        check_resume(project, cfg, run)
-    except UserError as error:
-        return list(error.problems)
-    return []
+        yield f"name = {cfg.name}: {run.parent} is a single run; give the sweep another name"
+    elif cfg.resume == "never" or not is_finished(project, cfg, run):
+        try:
+            check_resume(project, cfg, run)
+        except UserError as error:
+            yield from error.problems
 
 
 def changed_training_keys(cfg: Config, then: dict[str, Any], safe: Iterable[str] = ()) -> list[str]:
@@ -158,18 +155,18 @@ def _reordered(then: dict[str, Any], cfg: Config) -> list[str]:
     return lines
 
 
-def meta_state(project: Project, cfg: Config) -> dict[str, Any]:
-    """The tensors of the config's model, on the meta device: shapes alone. Imports torch."""
+def meta_model(project: Project, cfg: Config) -> Any:
+    """The config's model on the meta device, shapes alone. Imports torch."""
     import torch
 
     with torch.device("meta"):
-        return project.build_model(cfg).state_dict()
+        return project.build_model(cfg)
 
 
 def _same_shapes(project: Project, cfg: Config, checkpoint: Path) -> bool:
     from safetensors import safe_open
 
-    expected = {name: list(value.shape) for name, value in meta_state(project, cfg).items()}
+    expected = {k: list(it.shape) for k, it in meta_model(project, cfg).state_dict().items()}
     with safe_open(checkpoint / WEIGHTS, framework="pt") as file:
         found = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
     # the file holds one of several tensors that share memory

@@ -96,9 +96,8 @@ class Checkpoints:
             self._report_failure(path, error, required)
             return
         self.at = progress.iteration
-        complete = files.complete_checkpoints(self.run_dir)
-        best = files.best_first(complete)[:1]
-        for old in {*complete[: -self.settings.keep_last]} - {*best}:
+        ranked = files.best_first(self.run_dir)
+        for old in {*sorted(ranked)[: -self.settings.keep_last]} - {*ranked[:1]}:
             _delete(old)
 
     def _write(self, path: Path, about: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -33,8 +33,7 @@ def train_loader(project: Project, cfg: Config, stop: Stop | None = None) -> "Lo
     """The micro-batches of a run, `accumulate` for each iteration."""
     items = open_split(project, cfg, "train")
     if (part := find_part("data.stream")) and (stream := part.training_stream(items, cfg)):
-        loader: Loader = part.StreamLoader(project, cfg, stream, stop)
-        return loader
+        return cast("Loader", part.StreamLoader(project, cfg, stream, stop))
     return Loader(project, cfg, SeededDataset(items, cfg), BatchOrder(items, cfg.training), stop)
 
 
@@ -44,8 +43,7 @@ def eval_loader(
     """A split's first `batches` (None: all), in order; each process gets its share."""
     items = open_split(project, cfg, split)
     if (part := find_part("data.stream")) and isinstance(items, part.Stream):
-        loader: Loader = part.StreamLoader(project, cfg, items, stop, False, batches)
-        return loader
+        return cast("Loader", part.StreamLoader(project, cfg, items, stop, False, batches))
     order = EvalOrder(len(items), cfg.training.loader.batch_size, batches)
     return Loader(project, cfg, SeededDataset(items, cfg), order, stop)
 
@@ -108,24 +106,18 @@ class Loader(DataLoader[Batch]):
 
     stateful: Mapping[str, Any] = {}
     """What a checkpoint holds of it."""
+    collate: Callable[..., Any] = staticmethod(collate_items)
 
     def __init__(
-        self,
-        project: Project,
-        cfg: Config,
-        data: SeededDataset,
-        order: Any,
-        stop: Stop | None,
-        collate: Callable[..., Any] = collate_items,
+        self, project: Project, cfg: Config, data: SeededDataset, order: Any, stop: Stop | None
     ) -> None:
-        self.training, self.settings = cfg.training, cfg.engine
-        self.data, self.order, self.stop = data, order, stop
+        self.cfg, self.data, self.order, self.stop = cfg, data, order, stop
         super().__init__(
             data,
             batch_sampler=order,
             num_workers=data.workers,
             multiprocessing_context=FORK if data.workers else None,
-            collate_fn=partial(collate, project=project, cfg=cfg),
+            collate_fn=partial(self.collate, project=project, cfg=cfg),
             pin_memory=torch.cuda.is_available(),
             timeout=1 if data.workers else 0,  # then torch raises, and may be called again
             worker_init_fn=leave_signals_to_the_run,
@@ -141,7 +133,7 @@ class Loader(DataLoader[Batch]):
 
     def count_items(self, iterations: int) -> int:
         """The number of items in the last `iterations`, of all processes."""
-        return iterations * self.training.loader.batch_size
+        return iterations * self.cfg.training.loader.batch_size
 
     def gather_state(self) -> None:
         """Gather the state of all processes, which must all call this, for a checkpoint."""
@@ -174,8 +166,8 @@ class Loader(DataLoader[Batch]):
                 yield batch
 
     def _check_timeout(self, waited: int, workers: list[Any]) -> None:
-        stopped = self.stop.signal if self.stop else 0
-        if waited < (self.settings.stop_seconds if stopped else self.settings.loader_seconds):
+        stopped, settings = self.stop.signal if self.stop else 0, self.cfg.engine
+        if waited < (settings.stop_seconds if stopped else settings.loader_seconds):
             return
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's own raises for killed workers
         for worker in workers:

@@ -1,5 +1,6 @@
 """The order of items in batches, and random numbers, as functions of the seed alone."""
 
+import functools
 import hashlib
 import itertools
 import random
@@ -52,15 +53,13 @@ class BatchOrder(Sampler[list[Key]]):
         # at most an epoch, or copies of an item would be sorted into one batch
         self.bucket = max(1, min(loader.bucket or 1, self.num_items // self.batch_size))
         self.number, self.batches = -1, list[list[Key]]()  # of the bucket that was drawn last
-        self.drawn = (-1, -1), list[int]()
 
     def __iter__(self) -> Iterator[list[Key]]:
         size = self.batch_size // (self.run.accumulate * world_size())
         for iteration in range(self.start + 1, self.run.iter_num + 1):
-            batch = self.batch(iteration)
             for micro_batch in range(self.run.accumulate):
                 first = (micro_batch * world_size() + rank()) * size
-                yield batch[first : first + size]
+                yield self.batch(iteration)[first : first + size]
 
     def batch(self, iteration: int) -> list[Key]:
         """All items of an iteration; the first one is iteration 1."""
@@ -69,27 +68,23 @@ class BatchOrder(Sampler[list[Key]]):
             self.number, self.batches = number, self._draw(number)
         return self.batches[place]
 
-    def _block(self, epoch: int, number: int) -> list[int]:
-        """A block of an epoch's permutation; the one that was drawn last is kept."""
-        if self.drawn[0] != (epoch, number):
-            end = min((number + 1) * BLOCK, self.num_items)
-            places = np.arange(number * BLOCK, end)
-            indices = permute(places, self.num_items, (self.run.seed, epoch)).tolist()
-            self.drawn = (epoch, number), indices
-        return self.drawn[1]
-
     def _draw(self, number: int) -> list[list[Key]]:
         seed, size = self.run.seed, self.bucket * self.batch_size
         keys, order = list[Key](), np.arange(self.bucket)
         while len(keys) < size:
             position = number * size + len(keys)
             epoch, place = divmod(position, self.num_items)
-            block = self._block(epoch, place // BLOCK)[place % BLOCK :][: size - len(keys)]
-            keys += zip(itertools.count(position), block)
+            block = _permute_block(place // BLOCK, self.num_items, (seed, epoch))[place % BLOCK :]
+            keys += zip(itertools.count(position), block[: size - len(keys)].tolist())
         if self.bucket > 1:
             keys.sort(key=lambda key: self.items.length(key[1]))
             order = np.random.default_rng([seed, number, 1]).permutation(order)
         return [keys[i * self.batch_size :][: self.batch_size] for i in order]
+
+
+@functools.lru_cache(maxsize=1)  # the next batch is mostly of the same block
+def _permute_block(number: int, size: int, key: tuple[int, int]) -> Indices:
+    return permute(np.arange(number * BLOCK, min((number + 1) * BLOCK, size)), size, key)
 
 
 def permute(places: Indices, size: int, key: tuple[int, ...]) -> Indices:

@@ -33,19 +33,17 @@ class MetricsFile:
         if not is_main():
             return
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
-        line = json.dumps({"step": step, "split": split, **finite}) + "\n"
+        self.waiting += json.dumps({"step": step, "split": split, **finite}) + "\n"
         size = self.path.stat().st_size if self.path.exists() else 0
         try:
             with self.path.open("a") as file:
-                file.write(self.waiting + line)
+                file.write(self.waiting)
+            self.waiting = ""
         except OSError as error:
-            if not self.waiting:
+            if self.waiting.count("\n") == 1:
                 log.warning("%s: %s; training continues", self.path, error.strerror)
-            self.waiting += line
             with suppress(OSError):
                 os.truncate(self.path, size)  # no half line
-        else:
-            self.waiting = ""
 
 
 def _is_before(line: bytes, start: int, last_eval: int) -> bool:

@@ -8,7 +8,7 @@ from itertools import combinations
 from pathlib import Path
 
 from .. import find_part
-from ..checkpoints.resume import meta_state
+from ..checkpoints.resume import meta_model
 from ..config import Config
 from ..data.loader import SHARED_MEMORY, first_batch, open_split
 from ..distributed.devices import batch_size_problems, cores_here, device_count, precision_problems
@@ -56,8 +56,7 @@ def disk_problems(project: Project, cfg: Config, run: Path) -> Iterator[str]:
 
 def checkpoint_bytes(project: Project, cfg: Config) -> int:
     """The approximate size of a checkpoint: weights and AdamW's two moments."""
-    tensors = meta_state(project, cfg).values()
-    return int(3 * sum(tensor.numel() * tensor.element_size() for tensor in tensors))
+    return int(3 * sum(tensor.nbytes for tensor in meta_model(project, cfg).state_dict().values()))
 
 
 def worker_problems(workers: int, batch: int = 0) -> Iterator[str]:
@@ -76,9 +75,7 @@ def worker_problems(workers: int, batch: int = 0) -> Iterator[str]:
 def compare_splits(project: Project, cfg: Config, run: Path) -> tuple[list[str], list[str]]:
     """Problems of splits that share files with the training split; warnings of others that do.
 
-    Also those of a stream that this run trains on.
-
-    Raises UserError if a split is empty.
+    Also problems of a stream that this run trains on. Raises UserError if a split is empty.
     """
     files, problems, warnings = {}, [], []
     given = resolve([value for _, value in leaves(cfg.data.model_dump()) if isinstance(value, str)])

@@ -20,7 +20,7 @@ class ProgressBar:
         """The bar stays until `stack` is closed."""
         self.total, self.start, self.device, self.metric = total, start, device, metric
         self.first: float | None = None
-        self.evaluated: dict[str, float] = {}
+        self.objective: dict[str, float] = {}
         self.is_shown = is_main() and shows_bars()
         if self.is_shown:
             self.update = stack.enter_context(bar("train", total, start))
@@ -47,15 +47,12 @@ class ProgressBar:
         if self.is_shown:
             # a terminal's line is short: the first value, the objective, the speed
             first = dict(list(values.items())[:1])
-            objective = {k: v for k, v in self.evaluated.items() if k == self.metric}
-            self.update(note=f"{format_values(first | objective)} · {rate:.3g} it/s")
+            self.update(note=f"{format_values(first | self.objective)} · {rate:.3g} it/s")
             return
-        text = [f"iteration {iteration}/{self.total}", format_values(values)]
-        if rate:
-            text.append(f"{format_duration((self.total - iteration) / rate)} left")
-        log.info(" · ".join(text))
+        shown, left = format_values(values), format_duration((self.total - iteration) / rate)
+        log.info("iteration %d/%d · %s · %s left", iteration, self.total, shown, left)
 
     def show_eval(self, iteration: int, values: dict[str, float]) -> None:
         """Show the result of an evaluation."""
-        self.evaluated = values
+        self.objective = {self.metric: values[self.metric]}
         log.info("evaluation at iteration %d: %s", iteration, format_values(values))

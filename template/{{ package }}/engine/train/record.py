@@ -1,6 +1,5 @@
 """record.json: the facts needed to understand and reproduce a run."""
 
-import logging
 import os
 import platform
 import shlex
@@ -26,8 +25,6 @@ from ..overrides import NOT_IDENTIFYING, leaves
 from ..project import Project
 from ..run_dir.code import DIFF, git_state, is_copy
 from ..run_dir.paths import COMMAND, CONFIG, OVERRIDES, read_overrides, read_record, write_record
-
-log = logging.getLogger(__name__)
 
 TIME = "%Y-%m-%dT%H:%M:%S%z"
 

@@ -24,7 +24,7 @@ from ..data.order import seed_all
 from ..distributed import collectives
 from ..distributed.devices import move, peak_memory, set_up_device
 from ..errors import Stopped, UserError
-from ..inference.evaluate import ComputeMetrics, MeasureBatch, measure
+from ..inference import ComputeMetrics, MeasureBatch, measure
 from ..project import Batch, Project
 from ..signals import Stop
 from ..terminal import format_values
@@ -74,8 +74,7 @@ class Session:
         model's place in checkpoints. Raises UserError where one does not fit.
         """
         self.loader = train_loader(self.project, self.cfg, self.stop)
-        state = {**others, **self.loader.stateful}
-        self.progress = self.checkpoints.restore(model, average, state)
+        self.progress = self.checkpoints.restore(model, average, {**others, **self.loader.stateful})
         self.init: dict[str, Any] = {}
         self.start, total = self.progress.iteration, self.run.iter_num
         if self.is_complete():
@@ -145,13 +144,12 @@ class Session:
 
     def _begin_boundary(self) -> None:
         self.now = self.progress.iteration
-        save_due = self.checkpoints.is_due(self.now)
-        flags = self.stop.signal > 0, save_due, self.is_time_up()
+        flags = self.stop.signal > 0, self.checkpoints.is_due(self.now), self.is_time_up()
         self.stopping, self.save_due, is_time_up = collectives.any_process(*flags)
         if is_time_up:  # in all processes, and once the run is resumed
             self.progress.seconds = max(self.progress.seconds, self.limit)
         self.value: float | None = None
-        self.is_best = False
+
         # an iteration may have been skipped because the step before it spoilt the weights
         self.is_finite = self.progress.skipped == 0
 
@@ -165,12 +163,11 @@ class Session:
         self, model: nn.Module, measure_batch: MeasureBatch, compute_metrics: ComputeMetrics
     ) -> None:
         """Measure the validation split. A stop drops the result; the resumed run repeats it."""
-        how = measure_batch, compute_metrics, self.stop
-        values, _ = self.measure(model, self.valid, self.cfg, *how)
+        rows = self.measure(model, self.valid, self.cfg, measure_batch, self.stop)
         (self.stopping,) = collectives.any_process(self.stop.signal > 0)
         if self.stopping:
             return
-        progress = self.progress
+        values, progress = compute_metrics(rows, self.cfg), self.progress
         self.metrics.write(self.now, "valid", values)
         self.bar.show_eval(self.now, values)
         self.throughput.restart(self.now)
@@ -178,9 +175,8 @@ class Session:
         value = self.value = values[self.metric] if self.is_finite else math.nan
         sign = -1 if self.project.goal(self.metric) == "maximize" else 1
         before = math.inf if progress.best is None else sign * progress.best
-        self.is_best = sign * value < before  # never with NaN
         progress.evals_since_best += 1
-        if self.is_best:
+        if sign * value < before:  # never with NaN
             progress.best, progress.best_iteration = value, self.now
             progress.evals_since_best = 0
         progress.last_eval = self.now
@@ -194,7 +190,8 @@ class Session:
         Raises UserError if a loss was not finite, or if a required checkpoint cannot be written.
         """
         complete = self.is_complete()
-        asked = self.save_due or self.is_best or self.stopping
+        is_best = self.progress.best_iteration == self.now
+        asked = self.save_due or is_best or self.stopping
         if complete or (asked and self.is_finite and self.now > 0):
             self._check_finite()
             self.loader.gather_state()
@@ -288,7 +285,7 @@ class Session:
             shown: dict[str, Any] = values | means
             speed = self.throughput.read(self.now)
             logged, machine = shown | self.buffer.read_extra(), speed | peak_memory(self.device)
-            self.buffer.clear()
+            self.buffer = LossBuffer()
             self.metrics.write(self.now, "train", logged | machine)
             if self.tracker:
                 self.tracker.log(self.now, train=logged, machine=machine)
@@ -302,18 +299,14 @@ class Session:
 
     def conclude(self) -> float:
         """Log the result, record what ended the run; return the best objective."""
-        progress = self.progress
-        note(self.run_dir, ended_by=self.ended_by())
-        is_early = self.ended_by() != "iter_num"
-        early = f", stopped early by training.run.{self.ended_by()}" if is_early else ""
-        if progress.best is None:
-            text = "iteration %d%s: no evaluation had a finite %s"
-            log.info(text, progress.iteration, early, self.metric)
-            return math.nan
-        text = "iteration %d%s: best %s %.4g at iteration %d"
-        best = self.metric, progress.best, progress.best_iteration
-        log.info(text, progress.iteration, early, *best)
-        return progress.best
+        progress, why, best = self.progress, self.ended_by(), self.progress.best
+        note(self.run_dir, ended_by=why)
+        early = "" if why == "iter_num" else f", stopped early by training.run.{why}"
+        result = f"no evaluation had a finite {self.metric}"
+        if best is not None:
+            result = f"best {self.metric} {best:.4g} at iteration {progress.best_iteration}"
+        log.info("iteration %d%s: %s", progress.iteration, early, result)
+        return math.nan if best is None else best
 
     def ended_by(self) -> str:
         """The key of training.run that ended the run."""
@@ -335,10 +328,9 @@ class Session:
         if self.skips:
             most = self.cfg.engine.skip_at_most
             skip = f"more than engine.skip_at_most ({most}) iterations in a row are left out"
-        items = ", ".join(self.loader.names(iteration))
         return UserError(
             f"a loss or gradient is not finite at iteration {iteration}: {format_values(values)}\n"
-            f"the items of its batch:\n{items}\n{skip}\n"
+            f"the items of its batch:\n{', '.join(self.loader.names(iteration))}\n{skip}\n"
             f"a lower training.lr or a longer training.warmup_steps may help{forced}\n"
             f"the last intact checkpoint: {newest or 'none yet'}"
         )

@@ -37,20 +37,19 @@ class Throughput:
         now = (done, self.count_items(done), seconds, self.waited)
         self.total = [*map(sum, zip(self.total, now, strict=True))]
         self.restart(iteration)
-        return self._figures(*now)
+        return _rates(*now)
 
     def summary(self) -> dict[str, float]:
         """The figures over all reads; empty before the first."""
-        return self._figures(*self.total) if self.total[0] else {}
+        return _rates(*self.total) if self.total[0] else {}
 
-    def _figures(
-        self, iterations: float, items: float, seconds: float, waited: float
-    ) -> dict[str, float]:
-        return {
-            "iterations_per_second": iterations / seconds,
-            "items_per_second": items / seconds,
-            "data_wait": waited / seconds,
-        }
+
+def _rates(iterations: float, items: float, seconds: float, waited: float) -> dict[str, float]:
+    return {
+        "iterations_per_second": iterations / seconds,
+        "items_per_second": items / seconds,
+        "data_wait": waited / seconds,
+    }
 
 
 class LossBuffer:
@@ -65,12 +64,10 @@ class LossBuffer:
         """The values of each iteration, averaged over the processes."""
         if not self.rows:
             return []
-        iterations, rows = zip(*self.rows, strict=True)
-        names = list(rows[0])
-        stacked = torch.stack([torch.stack([row[name].float() for name in names]) for row in rows])
-        means = (sum_over_processes(stacked.cpu()) / world_size()).tolist()
-        named = (dict(zip(names, values, strict=True)) for values in means)
-        return list(zip(iterations, named, strict=True))
+        rows = [torch.stack([it.float() for it in row.values()]) for _, row in self.rows]
+        means = (sum_over_processes(torch.stack(rows).cpu()) / world_size()).tolist()
+        both = zip(self.rows, means, strict=True)
+        return [(number, dict(zip(row, values, strict=True))) for (number, row), values in both]
 
     def read_extra(self) -> dict[str, float]:
         """The mean of each extra value, over the iterations and processes that have it."""
@@ -78,8 +75,3 @@ class LossBuffer:
         for name, value in gather([(name, float(value)) for name, value in self.extra]):
             lists.setdefault(name, []).append(value)
         return {name: sum(values) / len(values) for name, values in lists.items()}
-
-    def clear(self) -> None:
-        """Clear the buffered values once they are logged."""
-        self.rows.clear()
-        self.extra.clear()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from .. import find_part, see
-from ..checkpoints.files import best_first, complete_checkpoints
+from ..checkpoints.files import best_first
 from ..config import Config
 from ..errors import Stopped, UserError
 from ..run_dir.paths import read_record
@@ -67,7 +67,7 @@ class Tracker:
         state = "preempted" if stopped else "failed" if kind else "finished"
         try:
             try:
-                best = best_first(complete_checkpoints(self.run_dir))[:1]
+                best = best_first(self.run_dir)[:1]
                 self.send_results("".join(map(str, best)), sorted(self.run_dir.glob("*.png")))
             finally:
                 self.end(state)
