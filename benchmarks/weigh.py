@@ -22,9 +22,9 @@ RENDERINGS: dict[str, dict[str, Any]] = {
 }
 # files, lines in all, lines of the engine
 BUDGETS = {
-    "default": (123, 10734, 6945),
-    "smallest": (111, 9221, 6107),
-    "largest": (158, 15303, 10589),
+    "default": (121, 10430, 6639),
+    "smallest": (109, 8946, 5830),
+    "largest": (157, 15033, 10317),
 }
 PARTS = ("engine", "user's Python", "conf", "tests", "tools", "the rest")
 
