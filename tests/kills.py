@@ -100,11 +100,11 @@ def kill_and_compare(
     results = []
     for i, variant in zip(range(tries), itertools.cycle(variants), strict=False):
         if variant not in uninterrupted:
-            uninterrupted[variant] = killer.finish(f"uninterrupted-{i}", variant)
+            uninterrupted[variant] = killer.finish(f"uninterrupted-{seed}-{i}", variant)
         number = SIGNALS[i % len(SIGNALS)]
         while_saving = i % 3 == 0
-        at = killer.kill(f"killed-{i}", variant, number, while_saving)
-        same = killer.finish(f"killed-{i}", variant) == uninterrupted[variant]
+        at = killer.kill(f"killed-{seed}-{i}", variant, number, while_saving)
+        same = killer.finish(f"killed-{seed}-{i}", variant) == uninterrupted[variant]
         when = "while saving" if while_saving else "in between"
         results.append((f"{variant}, {number.name} after iteration {at}, {when}", same))
         print(f"{'same' if same else 'DIFFERENT'}  {results[-1][0]}", flush=True)

@@ -115,7 +115,7 @@ def test_a_run_in_shards_continues_in_one_process(project: Project) -> None:
 def test_a_killed_run_in_shards_ends_with_the_same_weights(project: Project) -> None:
     shards = f"training.num_workers=1 training.ema=0.9 training.precision=fp16 {SHARDED}"
     variants = {"in shards": shards}
-    for what, same in kill_and_compare(project, 1, 3, variants):
+    for what, same in kill_and_compare(project, 1, 4, variants):
         assert same, what
 
 

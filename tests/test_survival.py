@@ -76,7 +76,7 @@ def test_a_second_signal_stops_at_once_and_loses_nothing_older(
 def test_a_signal_during_start_up_leaves_nothing_broken(
     project: Project, devices: int, name: str, after: float
 ) -> None:
-    command = f"{SMALL} training.iter_num=200 training.run.eval_every=200"
+    command = f"{SMALL} training.iter_num=1000 training.run.eval_every=1000"
     command += f" training.devices={devices} name=early-{name}-{devices}"
     process = start(project, command, "name=early")
     time.sleep(after)
@@ -84,7 +84,7 @@ def test_a_signal_during_start_up_leaves_nothing_broken(
     said, _ = process.communicate(timeout=30)
     assert process.returncode != 0
     assert "Traceback" not in said
-    assert "iteration 200: best" in project.run(f"python train.py {command}").stdout
+    assert "iteration 1000: best" in project.run(f"python train.py {command}").stdout
 
 
 @pytest.mark.task("speech")
