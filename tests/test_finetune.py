@@ -82,6 +82,11 @@ def test_patterns_and_files_that_do_not_fit_are_reported(
     command = f"python train.py {SMALL} mode=check"
     said = project.run(f"{command} training.finetune.frozen=[encodr]", status=2).stderr
     assert "training.finetune.frozen: encodr matches no parameter of this model" in said
+    said = project.run(f"{command} 'training.finetune.frozen=[\".\"]'", status=2).stderr
+    assert "training.finetune.frozen = ['.']: no parameter is left to train" in said
+    rename = """'training.finetune.rename=[{name: "^nothing", to: x}]'"""
+    said = project.run(f"{command} init=runs/{dryrun} {rename}", status=2).stderr
+    assert "training.finetune.rename: ^nothing matches nothing; expected a name such as" in said
     said = project.run(f"""{command} 'training.finetune.fresh=["("]'""", status=2).stderr
     assert "training.finetune.fresh[0] = (: expected a regular expression" in said
     torch.save({"model": Namespace(lr=1)}, tmp_path / "objects.pt")

@@ -296,6 +296,8 @@ BAD = {
     "an unknown key": ("training.optim.lrr=1", ["did you mean training.optim.lr?"]),
     "a key in the wrong section": ("training.run.lr=1", ["training.run.lr", "training.optim.lr"]),
     "out of range": ("training.lr=-1", ["training.optim.lr = -1", "greater than 0"]),
+    "a seed that torch cannot take": (f"training.seed={2**63}", ["training.run.seed", "less than"]),
+    "a checkpoint to train from": ("checkpoint=runs/a", ["init=runs/a starts from its weights"]),
     "an unknown option": ("training=slowrun", ["slowrun", "fastrun"]),
     "fields that disagree": (
         "training.iter_num=100",

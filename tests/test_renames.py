@@ -117,7 +117,7 @@ def test_without_renames_an_old_run_whose_key_is_gone_is_reported(
     rename(own.path)
     refused = own.run("python train.py mode=evaluate checkpoint=runs/single", status=2).stderr
     assert "it recorded model.width=9, which conf/ does not have" in refused
-    assert "copier update --data 'parts=[renames, …]' adds renames" in refused
+    assert "copier update --defaults -d 'parts=[renames, …]' adds renames" in refused
 
 
 def test_old_runs_and_commands_work_after_a_rename(history: Project, tmp_path: Path) -> None:

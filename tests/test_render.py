@@ -134,7 +134,7 @@ def test_a_key_of_a_part_that_was_not_rendered_names_the_part(
 ) -> None:
     refused = Project(render()).run(f"python train.py {override}", status=2).stderr
     assert f"no such key; this project was rendered without {part}" in refused
-    assert f"copier update --data 'parts=[{part}, …]' adds it" in refused
+    assert f"copier update --defaults -d 'parts=[{part}, …]' adds it" in refused
 
 
 @pytest.mark.parametrize("package", ["a", "z_package_whose_name_is_forty_letters_lo"])

@@ -491,7 +491,7 @@ def test_what_is_wrong_is_reported_before_the_first_job(project: Project, what: 
 def test_a_project_without_searches_says_how_to_add_them(render: Render) -> None:
     refused = Project(render()).run("python train.py --multirun sweep=optuna", status=2).stderr
     assert "sweep=optuna: this project was rendered without search\n" in refused
-    assert "copier update --data 'parts=[search, …]'" in refused
+    assert "copier update --defaults -d 'parts=[search, …]'" in refused
 
 
 def test_a_misspelt_key_of_a_search_is_reported_before_the_first_job(project: Project) -> None:

@@ -35,7 +35,7 @@ def check_data(cfg: Config, splits: list[Split]) -> list[str]:
 
 def find_vocabulary(cfg: Config) -> str:
     """The symbols of all texts: first those in data.vocabulary, in its order. Raises UserError."""
-    data, symbols = cfg.data, set()
+    data, symbols, left_out = cfg.data, set(), dict[Path, int]()
     if not isinstance(data, Manifest):
         own = command("mode=describe", "data=manifest", "data.train=FILE")
         raise UserError(f"data = {data.kind}: expected your own recordings\n{own}")
@@ -45,10 +45,12 @@ def find_vocabulary(cfg: Config) -> str:
         except (OSError, UnicodeDecodeError):
             raise UserError(*check_data(cfg, [split])) from None
         symbols |= {symbol for recording in recordings for symbol in recording.text}
-        for problem in broken.values() if split == "train" else ():
-            log.warning("left out: %s", problem)
+        left_out[data.path(split)] = len(broken)
     if not symbols:
         raise UserError(*check_data(cfg, list(get_args(Split))))
+    for path, count in left_out.items():
+        if count:
+            log.warning("%s: %d lines are left out", path, count)
     known = data.vocabulary
     return "".join(sorted(symbols, key=lambda s: (known.index(s) if s in known else len(known), s)))
 

@@ -32,7 +32,7 @@ def file_problems(project: Project, cfg: Config) -> Iterator[str]:
             yield f"init = {cfg.init}: a file; {WITHOUT.format('finetune')}"
         elif cfg.init:
             yield from checkpoint_problems(project, cfg, cfg.init, "init")
-    if cfg.checkpoint and cfg.mode != "train":
+    if cfg.checkpoint:
         yield from checkpoint_problems(project, cfg, cfg.checkpoint, "checkpoint")
     if trains and (trackers := find_part("trackers.base")):
         yield from trackers.find_problems(cfg.tracker)

@@ -359,7 +359,7 @@ def _announce(project: "Project", cfg: "Config", recorded: list[str]) -> None:
         print(f"name={cfg.name}", flush=True)
     if recorded:
         print(f"with {' '.join(recorded)}, as the run recorded", flush=True)
-    if cfg.mode != "train" and cfg.checkpoint:
+    if cfg.checkpoint:
         from .checkpoints.files import find_checkpoint
         from .checkpoints.resume import unlike_the_run
 

@@ -14,7 +14,9 @@ from .terminal import print_error
 
 MOST_SHOWN = 20
 LONGEST_LINE = 400
-WITHOUT = "this project was rendered without {0}\ncopier update --data 'parts=[{0}, …]' adds it"
+WITHOUT = (
+    "this project was rendered without {0}\ncopier update --defaults -d 'parts=[{0}, …]' adds it"
+)
 PACKAGE = str(Path(__file__).parents[1])
 WORKER_DIED = """\
 a data worker died, often because memory ran out: try a smaller training.num_workers, or 0 to see

@@ -34,7 +34,8 @@ class Names:
 
     def hint(self, old: str) -> str:
         """How an old name can be mapped."""
-        return "if it has another name now: copier update --data 'parts=[renames, …]' adds renames"
+        answer = "copier update --defaults -d 'parts=[renames, …]' adds renames"
+        return f"if it has another name now: {answer}"
 
 
 @functools.cache

@@ -194,6 +194,9 @@ def _mode_problems(project: Project, values: dict[str, Any]) -> Iterator[Problem
     if isinstance(mode, str) and mode not in (*project.modes, *BUILT_IN_MODES):
         modes = ", ".join([*project.modes, *BUILT_IN_MODES])
         yield "mode", f" = {mode}: expected one of {modes}"
+    if mode == "train" and (checkpoint := values.get("checkpoint")):
+        way_out = f"init={checkpoint} starts from its weights"
+        yield "checkpoint", f" = {checkpoint}: mode=train does not read it; {way_out}"
     expected = {"checkpoint": "runs/NAME", "input": "a file or a folder"}
     for key in project.needs(str(mode)):
         if values.get(key) is None:
