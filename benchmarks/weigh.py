@@ -22,9 +22,9 @@ RENDERINGS: dict[str, dict[str, Any]] = {
 }
 # files, lines in all, lines of the engine
 BUDGETS = {
-    "default": (121, 10438, 6645),
-    "smallest": (109, 8954, 5836),
-    "largest": (157, 15047, 10331),
+    "default": (121, 10450, 6657),
+    "smallest": (109, 8966, 5848),
+    "largest": (157, 15059, 10343),
 }
 PARTS = ("engine", "user's Python", "conf", "tests", "tools", "the rest")
 

@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -76,7 +77,7 @@ def test_a_second_signal_stops_at_once_and_loses_nothing_older(
 def test_a_signal_during_start_up_leaves_nothing_broken(
     project: Project, devices: int, name: str, after: float
 ) -> None:
-    command = f"{SMALL} training.iter_num=1000 training.run.eval_every=1000"
+    command = f"{SMALL} training.iter_num=200 training.run.eval_every=200"
     command += f" training.devices={devices} name=early-{name}-{devices}"
     process = start(project, command, "name=early")
     time.sleep(after)
@@ -84,7 +85,35 @@ def test_a_signal_during_start_up_leaves_nothing_broken(
     said, _ = process.communicate(timeout=30)
     assert process.returncode != 0
     assert "Traceback" not in said
-    assert "iteration 1000: best" in project.run(f"python train.py {command}").stdout
+    assert "iteration 200: best" in project.run(f"python train.py {command}").stdout
+
+
+# train.py, which gets SIGINT in the midst of OmegaConf's work
+INTERRUPTED = """
+import os, runpy, signal, sys
+left, begun = int(sys.argv.pop(1)), False
+def interrupt(frame, event, _):
+    global left, begun
+    name = frame.f_code.co_name
+    begun |= name == "prepare"
+    if begun and event == "call" and name == "_set_flag":
+        left -= 1
+        if not left:
+            sys.setprofile(None)
+            os.kill(os.getpid(), signal.SIGINT)
+sys.path.insert(0, "")
+sys.setprofile(interrupt)
+runpy.run_path("train.py", run_name="__main__")
+"""
+
+
+@pytest.mark.task("speech")
+def test_an_interrupt_while_the_config_is_composed_ends_the_command(project: Project) -> None:
+    for call in range(60, 400, 40):
+        given = [*SMALL.split(), "training.iter_num=4", "training.warmup_steps=2", "name=ended"]
+        command = [sys.executable, "-c", INTERRUPTED, str(call), *given]
+        done = subprocess.run(command, cwd=project.path, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (130, "\ninterrupted\n"), call
 
 
 @pytest.mark.task("speech")

@@ -7,12 +7,15 @@ import os
 import random
 import re
 import shlex
+import signal
 import string
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from hydra._internal.utils import get_args_parser
@@ -48,6 +51,7 @@ def prepare(argv: list[str], conf: Path, load_project: Callable[[], "Project"]) 
 
     Exits after --help, --cfg job and the modes check, explain and report, which Hydra never sees.
     """
+    signal.signal(signal.SIGINT, _interrupt)
     gc.freeze()  # collections skip what was imported, and the one at exit skips everything
     atexit.register(gc.freeze)
     for stream in (sys.stdout, sys.stderr):  # a terminal or locale without Unicode
@@ -119,6 +123,14 @@ def prepare(argv: list[str], conf: Path, load_project: Callable[[], "Project"]) 
     if not (args.multirun and is_copy(conf.parent)):  # the command that made the copy did
         _announce(project, cfg, recorded)
     return flags + overrides
+
+
+def _interrupt(_: int, frame: FrameType | None) -> None:
+    """Ctrl-C. Of a KeyboardInterrupt OmegaConf makes other errors, which Hydra may ignore."""
+    if any("omegaconf" in at.f_code.co_filename for at, _ in traceback.walk_stack(frame)):
+        os.write(2, b"\ninterrupted\n")
+        os._exit(130)
+    raise KeyboardInterrupt
 
 
 def _refuse_torchrun() -> None:
